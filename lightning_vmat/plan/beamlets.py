@@ -1,0 +1,137 @@
+"""Beamlets: the MLC field at the isocentre plane, cut along leaf pairs and leaf travel; beam's-eye-view projection."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.plan.arc import ControlPoints
+from lightning_vmat.plan.machine import Machine
+
+
+@dataclass(frozen=True)
+class BeamletGrid:
+    """Rows are leaf pairs (or a few ganged ones), columns are beamlets along leaf travel.
+
+    Args:
+        leaf_edges_mm: row boundaries along y_b, ascending, each a leaf boundary of the machine.
+        beamlet_start_mm: lower edge of the first beamlet along x_b.
+        beamlet_width_mm: width of every beamlet.
+        beamlets: number of beamlets in a row.
+
+    Raises:
+        ValueError: edges that do not ascend, or a width or count that is not positive.
+    """
+
+    leaf_edges_mm: tuple[float, ...]
+    beamlet_start_mm: float
+    beamlet_width_mm: float
+    beamlets: int
+
+    def __post_init__(self) -> None:
+        if len(self.leaf_edges_mm) < 2 or list(self.leaf_edges_mm) != sorted(set(self.leaf_edges_mm)):
+            raise ValueError(f"leaf edges {self.leaf_edges_mm} mm: expected two or more ascending numbers")
+        if self.beamlet_width_mm <= 0 or self.beamlets < 1:
+            raise ValueError(f"{self.beamlets} beamlets of {self.beamlet_width_mm} mm: expected positive numbers")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(leaf_pair, beamlet)."""
+        return len(self.leaf_edges_mm) - 1, self.beamlets
+
+    @property
+    def beamlet_edges_mm(self) -> Float[Tensor, " beamlet_edge"]:
+        return self.beamlet_start_mm + self.beamlet_width_mm * torch.arange(self.beamlets + 1)
+
+    @property
+    def beamlet_stop_mm(self) -> float:
+        return self.beamlet_start_mm + self.beamlet_width_mm * self.beamlets
+
+    @property
+    def beamlet_centres_mm(self) -> Float[Tensor, " beamlet"]:
+        return self.beamlet_edges_mm[:-1] + self.beamlet_width_mm / 2
+
+    @property
+    def leaf_centres_mm(self) -> Float[Tensor, " leaf_pair"]:
+        edges = torch.tensor(self.leaf_edges_mm)
+        return (edges[:-1] + edges[1:]) / 2
+
+
+def project_to_bev(
+    points_mm: Float[Tensor, "voxel 3"],
+    control_points: ControlPoints,
+    isocentre_mm: tuple[float, float, float],
+    sad_mm: float,
+) -> tuple[Float[Tensor, "control_point voxel 2"], Float[Tensor, "control_point voxel"]]:
+    """Beam's-eye view of patient points.
+
+    Args:
+        points_mm: patient LPS coordinates (x, y, z).
+        control_points: where the beam stands.
+        isocentre_mm: isocentre, patient LPS.
+        sad_mm: source-axis distance.
+
+    Returns:
+        (x_b, y_b) scaled to the isocentre plane, mm; and the distance from the source along the beam axis, mm.
+    """
+    axes = control_points.beam_axes().to(points_mm)
+    offset = points_mm - torch.tensor(isocentre_mm, device=points_mm.device, dtype=points_mm.dtype)
+    beam = torch.einsum("cij,vj->cvi", axes, offset)
+    distance = sad_mm - beam[..., 2]
+    return beam[..., :2] * (sad_mm / distance)[..., None], distance
+
+
+def fit_beamlet_grid(
+    points_mm: Float[Tensor, "voxel 3"],
+    control_points: ControlPoints,
+    isocentre_mm: tuple[float, float, float],
+    machine: Machine,
+    *,
+    margin_mm: float = 8.0,
+    beamlet_width_mm: float = 5.0,
+    leaf_pairs_per_row: int = 1,
+    multiple_of: int = 4,
+) -> BeamletGrid:
+    """The smallest grid that covers the beam's-eye view of the target from every control point.
+
+    Args:
+        points_mm: target voxel centres.
+        control_points: where the beam stands.
+        isocentre_mm: isocentre, patient LPS.
+        machine: gives leaf boundaries and SAD.
+        margin_mm: room around the target's projection.
+        beamlet_width_mm: beamlet width along leaf travel.
+        leaf_pairs_per_row: leaf pairs moved together as one row.
+        multiple_of: rows and columns are rounded up to a multiple of this, for the networks.
+
+    Raises:
+        ValueError: the target does not fit under the machine's leaves.
+    """
+    bev, _ = project_to_bev(points_mm, control_points, isocentre_mm, machine.sad_mm)
+    low = bev.amin(dim=(0, 1)) - margin_mm
+    high = bev.amax(dim=(0, 1)) + margin_mm
+    edges = machine.leaf_edges_mm
+    if float(low[1]) < edges[0] or float(high[1]) > edges[-1]:
+        raise ValueError(
+            f"target spans {float(low[1]):.0f} to {float(high[1]):.0f} mm across the leaves: expected "
+            f"within {edges[0]:.0f} to {edges[-1]:.0f} mm"
+        )
+    first = max(i for i, edge in enumerate(edges) if edge <= float(low[1]) + 1e-4)
+    last = min(i for i, edge in enumerate(edges) if edge >= float(high[1]) - 1e-4)
+    block = leaf_pairs_per_row * multiple_of
+    count = block * math.ceil((last - first) / block)
+    first = min(max(first - (count - (last - first)) // 2, 0), len(edges) - 1 - count)
+    if first < 0:
+        raise ValueError(f"target needs {count} leaf pairs, the machine has {len(edges) - 1}")
+    columns = multiple_of * math.ceil((float(high[0]) - float(low[0])) / (multiple_of * beamlet_width_mm))
+    centre = beamlet_width_mm * round(float(high[0] + low[0]) / 2 / beamlet_width_mm)
+    return BeamletGrid(
+        leaf_edges_mm=tuple(edges[first : first + count + 1 : leaf_pairs_per_row]),
+        beamlet_start_mm=centre - columns * beamlet_width_mm / 2,
+        beamlet_width_mm=beamlet_width_mm,
+        beamlets=columns,
+    )

@@ -1,0 +1,110 @@
+"""A case: one patient (or phantom) with everything that planning needs to know."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lightning_vmat.plan.arc import Arc, ControlPoints
+from lightning_vmat.plan.beamlets import BeamletGrid
+from lightning_vmat.plan.machine import Machine, load_machine
+from lightning_vmat.plan.volume import VolumeGrid
+
+MIN_HU, MAX_HU = -1100.0, 31000.0  # air below, metal in 16-bit extended scale above
+BODY = "Body"
+
+
+@dataclass(frozen=True)
+class Case:
+    """CT, structures, prescription and beam set-up on one voxel grid.
+
+    Args:
+        case_id: name of the case, unique in its cohort.
+        source: where it comes from: `phantom`, `open-kbp`, `dicom`, ...
+        grid: voxel grid of CT, structures and dose.
+        hu: CT numbers.
+        structures: mask by structure name; holds `Body` and every target.
+        prescription_gy: dose of the whole course by target name.
+        fractions: number of fractions.
+        isocentre_mm: isocentre in patient LPS.
+        arcs: arcs, in the order of delivery.
+        beamlets: beamlet grid at the isocentre plane.
+        machine_name: shipped machine or path of a YAML.
+        protocol: name of the planning protocol (objectives and clinical goals).
+
+    Raises:
+        ValueError: what is wrong with the case, by name.
+    """
+
+    case_id: str
+    source: str
+    grid: VolumeGrid
+    hu: Float[Tensor, "z y x"]
+    structures: dict[str, Bool[Tensor, "z y x"]]
+    prescription_gy: dict[str, float]
+    fractions: int
+    isocentre_mm: tuple[float, float, float]
+    arcs: tuple[Arc, ...]
+    beamlets: BeamletGrid
+    machine_name: str
+    protocol: str
+
+    def __post_init__(self) -> None:
+        where = f"case {self.case_id}"
+        if tuple(self.hu.shape) != self.grid.shape:
+            raise ValueError(f"{where}: CT of shape {tuple(self.hu.shape)}, expected {self.grid.shape}")
+        if not bool(self.hu.isfinite().all()):
+            raise ValueError(f"{where}: CT holds NaN or infinite HU")
+        low, high = float(self.hu.min()), float(self.hu.max())
+        if low < MIN_HU or high > MAX_HU:
+            raise ValueError(f"{where}: CT spans {low:.0f} to {high:.0f} HU, expected {MIN_HU:.0f} to {MAX_HU:.0f}")
+        for name, mask in self.structures.items():
+            if tuple(mask.shape) != self.grid.shape:
+                raise ValueError(f"{where}: structure {name} of shape {tuple(mask.shape)}, expected {self.grid.shape}")
+        if BODY not in self.structures:
+            raise ValueError(f"{where}: no structure {BODY!r}; structures are {sorted(self.structures)}")
+        if not self.prescription_gy:
+            raise ValueError(f"{where}: no target has a prescription")
+        for name, dose_gy in self.prescription_gy.items():
+            if name not in self.structures or not bool(self.structures[name].any()):
+                raise ValueError(f"{where}: no target {name!r} or it is empty; structures: {sorted(self.structures)}")
+            if not 0 < dose_gy < 200:
+                raise ValueError(f"{where}: prescription of {dose_gy} Gy to {name}, expected 0 to 200 Gy")
+        if self.fractions < 1:
+            raise ValueError(f"{where}: {self.fractions} fractions, expected at least 1")
+
+    @cached_property
+    def machine(self) -> Machine:
+        return load_machine(self.machine_name)
+
+    @cached_property
+    def control_points(self) -> ControlPoints:
+        return ControlPoints.from_arcs(self.arcs)
+
+    @property
+    def fluence_shape(self) -> tuple[int, int, int]:
+        """(control_point, leaf_pair, beamlet)."""
+        return len(self.control_points), *self.beamlets.shape
+
+    @property
+    def target_names(self) -> list[str]:
+        """Targets, the highest prescription first."""
+        return sorted(self.prescription_gy, key=lambda name: -self.prescription_gy[name])
+
+    @cached_property
+    def target(self) -> Bool[Tensor, "z y x"]:
+        """All targets together."""
+        return torch.stack([self.structures[name] for name in self.target_names]).any(dim=0)
+
+    @cached_property
+    def body_index(self) -> Int[Tensor, " voxel"]:
+        """Flat indices of the voxels on which a plan is evaluated."""
+        return (self.structures[BODY] | self.target).flatten().nonzero()[:, 0]
+
+    def with_settings(self, **changes: object) -> Case:
+        """The same patient with other treatment settings (arcs, prescription, machine...)."""
+        return replace(self, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,103 @@
+"""Machine limits: count what a plan violates, and the projection after which it violates nothing."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.arc import ControlPoints
+from lightning_vmat.plan.machine import Machine
+
+TOLERANCE_MM, TOLERANCE_MU = 1e-3, 1e-4  # float32 rounding of positions near 200 mm and of MU
+
+
+def step_seconds(
+    mu: Float[Tensor, " control_point"],
+    control_points: ControlPoints,
+    machine: Machine,
+) -> Float[Tensor, " step"]:
+    """Shortest time from each control point to the next: the gantry's or the dose rate's, whichever is longer."""
+    sector = control_points.sector_deg.to(mu)
+    gantry_s = (sector[1:] + sector[:-1]) / 2 / machine.gantry_speed_deg_per_s
+    return torch.maximum(gantry_s, (mu[1:] + mu[:-1]) / 2 / machine.dose_rate_mu_per_s)
+
+
+def machine_violations(plan: Plan, control_points: ControlPoints, machine: Machine) -> dict[str, int]:
+    """How often a plan breaks each limit of the machine; all zeros for a deliverable plan."""
+    left, right, mu = plan.left_mm, plan.right_mm, plan.mu
+    same_arc = control_points.arc_index[1:] == control_points.arc_index[:-1]
+    reach_mm = machine.leaf_speed_mm_per_s * step_seconds(mu, control_points, machine) + TOLERANCE_MM
+    banks = torch.stack((left, right))
+    too_fast = (banks.diff(dim=1).abs() > reach_mm[:, None]) & same_arc[:, None]
+    span = banks.amax(dim=-1) - banks.amin(dim=-1)
+    mu_per_deg = mu / control_points.sector_deg
+    counts = {
+        "leaf_speed": too_fast,
+        "leaf_gap": right - left < machine.min_leaf_gap_mm - TOLERANCE_MM,
+        "leaf_span": span > machine.max_leaf_span_mm + TOLERANCE_MM,
+        "leaf_position": banks.abs() > machine.max_leaf_position_mm + TOLERANCE_MM,
+        "interdigitation": torch.zeros(1, dtype=torch.bool)
+        if machine.interdigitation
+        else torch.cat((left[:, 1:] > right[:, :-1] + TOLERANCE_MM, left[:, :-1] > right[:, 1:] + TOLERANCE_MM)),
+        "mu_per_deg": (mu_per_deg < machine.min_mu_per_deg - TOLERANCE_MU)
+        | (mu_per_deg > machine.max_mu_per_deg + TOLERANCE_MU),
+        "not_finite": ~torch.cat((banks.flatten(), mu)).isfinite(),
+    }
+    return {name: int(broken.sum()) for name, broken in counts.items()}
+
+
+def project_to_limits(plan: Plan, control_points: ControlPoints, machine: Machine) -> Plan:
+    """The nearby plan that violates nothing.
+
+    Monitor units are clipped. Leaf tips are clipped into a window no wider than the allowed bank span, opened to the
+    least gap, and limited in speed, in this order. The speed limit at the fastest gantry is a Lipschitz bound `d` per
+    step; the average of the largest minorant and the smallest majorant that keep it is the nearest such path in the
+    maximum norm. Both envelopes are monotone and commute with shifts, so gap and span, which hold between leaves
+    at each control point, still hold afterwards.
+
+    Raises:
+        ValueError: a machine without interdigitation.
+    """
+    if not machine.interdigitation:
+        raise ValueError(f"machine {machine.name}: plans for an MLC without interdigitation are not supported yet")
+    sector = control_points.sector_deg.to(plan.mu)
+    mu = plan.mu.clamp(machine.min_mu_per_deg * sector, machine.max_mu_per_deg * sector)
+
+    half_span = machine.max_leaf_span_mm / 2
+    gap = machine.min_leaf_gap_mm
+    middle = (plan.left_mm.amin(dim=-1, keepdim=True) + plan.right_mm.amax(dim=-1, keepdim=True)) / 2
+    limit = machine.max_leaf_position_mm - half_span
+    middle = middle.clamp(-limit, limit)
+    short = ((gap - (plan.right_mm - plan.left_mm)) / 2).clamp(min=0.0)
+    left = (plan.left_mm - short).clamp(middle - half_span, middle + half_span - gap)
+    right = torch.maximum((plan.right_mm + short).clamp(middle - half_span + gap, middle + half_span), left + gap)
+
+    reach_mm = machine.leaf_speed_mm_per_s * (sector[1:] + sector[:-1]) / 2 / machine.gantry_speed_deg_per_s
+    left, right = left.clone(), right.clone()
+    for arc in control_points.arc_index.unique().tolist():
+        steps = (control_points.arc_index == arc).nonzero()[:, 0].to(left.device)
+        first, last = int(steps[0]), int(steps[-1]) + 1
+        for bank in (left, right):
+            bank[first:last] = _limit_speed(bank[first:last], reach_mm[first : last - 1])
+    return Plan(left, right, mu)
+
+
+def _limit_speed(
+    path: Float[Tensor, "control_point leaf_pair"],
+    reach: Float[Tensor, " step"],
+) -> Float[Tensor, "control_point leaf_pair"]:
+    """Nearest path (maximum norm) that moves at most `reach` a step."""
+    place = torch.cat((reach.new_zeros(1), reach.cumsum(0)))[:, None]
+    return (_minorant(path, place) - _minorant(-path, place)) / 2
+
+
+def _minorant(
+    path: Float[Tensor, "control_point leaf_pair"],
+    place: Float[Tensor, "control_point 1"],
+) -> Float[Tensor, "control_point leaf_pair"]:
+    """`min_j path_j + |place_i - place_j|`: the largest path below `path` with slope at most one in `place`."""
+    from_before = place + (path - place).cummin(dim=0).values
+    from_after = (path + place).flip(0).cummin(dim=0).values.flip(0) - place
+    return torch.minimum(from_before, from_after)
