@@ -1,0 +1,79 @@
+"""What every planner takes and gives."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+
+
+@dataclass(frozen=True)
+class TracePoint:
+    """Where planning stood: operator work and wall time spent so far, and the objective reached."""
+
+    stage: str
+    dose_evaluations: int
+    seconds: float
+    objective: float
+
+
+@dataclass
+class Trace:
+    """The course of one planning: points, and wall seconds by stage."""
+
+    points: list[TracePoint] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    dose_evaluations: int = 0
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the wall time of a stage."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
+
+    def add(self, stage: str, evaluations: int, seconds: float, objective: float) -> None:
+        """Note the objective after `evaluations` and `seconds` of a stage, both counted from the trace's last end."""
+        before = sum(self.seconds.values())
+        self.points.append(TracePoint(stage, self.dose_evaluations + evaluations, before + seconds, objective))
+
+    def spend(self, evaluations: int) -> None:
+        """Close a stage's count of dose evaluations."""
+        self.dose_evaluations += evaluations
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """A planner's outcome.
+
+    Args:
+        fluence_mu: fluence map that gives the plan's dose, MU in one fraction; the delivered one where a plan exists.
+        plan: the deliverable plan; None for a planner that ends in an ideal fluence.
+        trace: how it came about.
+    """
+
+    fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"]
+    plan: Plan | None
+    trace: Trace
+
+
+class Planner(Protocol):
+    """Makes a plan for a case."""
+
+    def plan(self, case: Case) -> PlanResult:
+        """Plan one case.
+
+        Raises:
+            ValueError: a case that cannot be planned, by name.
+        """
+        ...

@@ -1,0 +1,57 @@
+"""The planning problem of a case: dose projection, protocol objective and fluence scale on a sample of voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.dose.projection import DoseProjection
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.objectives.plan_objective import PlanObjective
+from lightning_vmat.objectives.protocol import load_protocol
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.open_field import conformal_field
+from lightning_vmat.plan.voxels import VoxelSample, sample_voxels
+
+
+def build_problem(
+    case: Case, voxels: int = 15000, seed: int = 0, weight_factors: Mapping[str, float] | None = None
+) -> Problem:
+    """The problem that every fluence planner solves.
+
+    Its unit of fluence `scale_mu` is that of the open conformal field which gives the foremost target its
+    prescription on average, so that a fluence `x` near one is near a treatment whatever the case.
+
+    Args:
+        case: the case.
+        voxels: size of the voxel sample.
+        seed: of the voxel sample.
+        weight_factors: factors on the protocol's objective weights by structure name.
+
+    Raises:
+        ValueError: a protocol that does not fit the case, or a target that gets no dose.
+    """
+    sample = sample_voxels(case, voxels, seed)
+    projection = DoseProjection(PencilBeamOperator.build(case, sample.index))
+    objective = PlanObjective.from_case(case, sample, load_protocol(case.protocol), dict(weight_factors or {}))
+    open_field = conformal_field(case).float()
+    foremost = case.target_names[0]
+    inside = case.structures[foremost].flatten()[sample.index]
+    open_dose_gy = float(projection(open_field)[inside].mean())
+    if not open_dose_gy > 0:
+        raise ValueError(f"case {case.case_id}: an open field of 1 MU gives {foremost} {open_dose_gy} Gy, expected > 0")
+    return Problem(
+        name=case.case_id,
+        projection=projection,
+        objective=objective,
+        scale_mu=case.prescription_gy[foremost] / open_dose_gy,
+        open_field=open_field,
+    )
+
+
+def full_dose_projection(case: Case) -> tuple[VoxelSample, DoseProjection]:
+    """The projection onto every voxel of the body, on which a plan is judged."""
+    sample = VoxelSample(case.body_index, torch.ones(len(case.body_index)))
+    return sample, DoseProjection(PencilBeamOperator.build(case, sample.index))
