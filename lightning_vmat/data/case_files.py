@@ -1,0 +1,167 @@
+"""A case as a folder that 3D Slicer opens: `ct.nii.gz`, `structures/<name>.nii.gz`, `case.yaml`, and perhaps a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.data.atomic import atomic_folder
+from lightning_vmat.data.nifti import check_same_grid, read_volume, write_volume
+from lightning_vmat.data.plan_files import write_dose, write_plan
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.arc import Arc
+from lightning_vmat.plan.beamlets import BeamletGrid
+from lightning_vmat.plan.case import Case
+
+CASE_VERSION = 1
+CASE_FILE, CT_FILE, STRUCTURES, PLAN_FILE, DOSE_FILE = (
+    "case.yaml",
+    "ct.nii.gz",
+    "structures",
+    "plan.safetensors",
+    "dose.nii.gz",
+)
+
+
+def write_case(
+    case: Case,
+    folder: Path,
+    *,
+    plan: Plan | None = None,
+    metadata: Mapping[str, object] | None = None,
+    dose_gy: Float[Tensor, "z y x"] | None = None,
+) -> None:
+    """Write a case, all of it or nothing.
+
+    Args:
+        case: what to write.
+        folder: a new folder.
+        plan: a plan to keep with it.
+        metadata: how the plan was made.
+        dose_gy: a dose of the whole course to keep with it.
+
+    Raises:
+        ValueError: the folder exists already.
+    """
+    with atomic_folder(Path(folder)) as draft:
+        write_volume(case.hu, case.grid, draft / CT_FILE)
+        (draft / STRUCTURES).mkdir()
+        for name, mask in case.structures.items():
+            write_volume(mask, case.grid, draft / STRUCTURES / f"{name}.nii.gz")
+        if plan is not None:
+            write_plan(plan, draft / PLAN_FILE, metadata)
+        if dose_gy is not None:
+            write_dose(dose_gy, case.grid, draft / DOSE_FILE)
+        (draft / CASE_FILE).write_text(yaml.safe_dump(_settings(case), sort_keys=False))
+
+
+def read_case(folder: Path) -> Case:
+    """Read and check a case.
+
+    Raises:
+        ValueError: one line that names the file and what is wrong with it.
+    """
+    folder = Path(folder)
+    settings = read_settings(folder)
+    hu, grid = read_volume(folder / CT_FILE)
+    structures = {}
+    for name in settings["structures"]:
+        path = folder / STRUCTURES / f"{name}.nii.gz"
+        mask, found = read_volume(path)
+        check_same_grid(found, grid, path)
+        structures[name] = mask > 0.5
+    try:
+        case = Case(
+            case_id=str(settings["case_id"]),
+            source=str(settings["source"]),
+            grid=grid,
+            hu=hu.to(torch.float32),
+            structures=structures,
+            prescription_gy={str(name): float(dose) for name, dose in settings["prescription_gy"].items()},
+            fractions=int(settings["fractions"]),
+            isocentre_mm=_three(settings["isocentre_mm"]),
+            arcs=tuple(Arc(**arc) for arc in settings["arcs"]),
+            beamlets=_beamlets(settings["beamlets"]),
+            machine_name=str(settings["machine"]),
+            protocol=str(settings["protocol"]),
+        )
+    except (TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{folder}: {' '.join(str(error).split())}") from error
+    check_isocentre(case)
+    return case
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What `case.yaml` says, without reading volumes.
+
+    Raises:
+        ValueError: no case there, broken YAML, another version, or a missing key.
+    """
+    path = Path(folder) / CASE_FILE
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, expected a case folder")
+    try:
+        settings = yaml.safe_load(path.read_text())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict) or settings.get("version") != CASE_VERSION:
+        version = settings.get("version") if isinstance(settings, dict) else None
+        raise ValueError(f"{path}: case version {version}, expected {CASE_VERSION}")
+    missing = [key for key in KEYS if key not in settings]
+    if missing:
+        raise ValueError(f"{path}: no {', '.join(missing)}")
+    return settings
+
+
+def check_isocentre(case: Case) -> None:
+    """Raise a ValueError if the isocentre lies outside the CT."""
+    x, y, z = case.grid.index_coordinates(torch.tensor(case.isocentre_mm)).tolist()
+    nz, ny, nx = case.grid.shape
+    if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5 and -0.5 <= z <= nz - 0.5):
+        raise ValueError(f"case {case.case_id}: isocentre {case.isocentre_mm} mm lies outside the CT {case.grid}")
+
+
+def _settings(case: Case) -> dict[str, object]:
+    return {
+        "version": CASE_VERSION,
+        "case_id": case.case_id,
+        "source": case.source,
+        "prescription_gy": dict(case.prescription_gy),
+        "fractions": case.fractions,
+        "isocentre_mm": [float(value) for value in case.isocentre_mm],
+        "arcs": [asdict(arc) for arc in case.arcs],
+        "beamlets": {**asdict(case.beamlets), "leaf_edges_mm": list(case.beamlets.leaf_edges_mm)},
+        "machine": case.machine_name,
+        "protocol": case.protocol,
+        "structures": list(case.structures),
+    }
+
+
+KEYS = (
+    "case_id",
+    "source",
+    "prescription_gy",
+    "fractions",
+    "isocentre_mm",
+    "arcs",
+    "beamlets",
+    "machine",
+    "protocol",
+    "structures",
+)
+
+
+def _beamlets(settings: dict[str, Any]) -> BeamletGrid:
+    return BeamletGrid(**{**settings, "leaf_edges_mm": tuple(settings["leaf_edges_mm"])})
+
+
+def _three(values: Any) -> tuple[float, float, float]:
+    x, y, z = (float(value) for value in values)
+    return x, y, z

@@ -1,0 +1,79 @@
+"""Volumes as NIfTI files, which count x and y the other way round than DICOM (RAS against LPS)."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from torch import Tensor
+
+from lightning_vmat.plan.volume import VolumeGrid
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+ALIGNED = 1e-3  # largest off-axis part of a direction
+SAME_MM = 1e-2
+
+
+def write_volume(volume: Shaped[Tensor, "z y x"], grid: VolumeGrid, path: Path) -> None:
+    """Write a volume; masks as uint8, CT numbers without fractions as int16, the rest as float32."""
+    array = volume.detach().cpu().numpy().transpose(2, 1, 0)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8)
+    elif np.abs(array).max() < 2**15 and np.array_equal(array, np.rint(array)):
+        array = array.astype(np.int16)
+    affine = np.diag([*grid.spacing_mm, 1.0])
+    affine[:3, 3] = grid.origin_mm
+    image = nib.Nifti1Image(array, LPS_TO_RAS @ affine)  # type: ignore[no-untyped-call]
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def read_volume(path: Path) -> tuple[Shaped[Tensor, "z y x"], VolumeGrid]:
+    """Read a volume in any axis-aligned orientation, as float32 [z, y, x] in LPS.
+
+    Raises:
+        ValueError: a file that is missing, truncated, not three-dimensional, or not aligned with the patient's axes.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file, expected a NIfTI volume")
+    try:
+        image = nib.load(path)
+        array = np.asarray(image.dataobj, dtype=np.float32)  # type: ignore[attr-defined]
+        affine = LPS_TO_RAS @ image.affine  # type: ignore[attr-defined]
+    except (ImageFileError, EOFError, OSError, ValueError, zlib.error) as error:
+        raise ValueError(f"{path}: not a readable NIfTI volume ({' '.join(str(error).split())})") from error
+    if array.ndim != 3:
+        raise ValueError(f"{path}: {array.ndim} axes, expected 3")
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt("RAS"))  # "RAS" of the LPS affine: axes +x, +y, +z
+    affine = affine @ inv_ornt_aff(turn, array.shape)
+    array = apply_orientation(array, turn)
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 1, 0))), _grid(array.shape, affine, path)
+
+
+def _grid(
+    shape_xyz: tuple[int, ...], affine: np.ndarray[tuple[int, int], np.dtype[np.float64]], path: Path
+) -> VolumeGrid:
+    spacing = np.diag(affine)[:3]
+    off_axis = np.abs(affine[:3, :3] - np.diag(spacing)).max()
+    if not np.isfinite(affine).all() or off_axis > ALIGNED * max(np.abs(spacing).max(), 1e-9):
+        raise ValueError(f"{path}: oblique or broken axes {affine[:3, :3].tolist()}, expected them along the patient's")
+    nx, ny, nz = shape_xyz
+    sx, sy, sz = (round(float(s), 4) for s in spacing)
+    ox, oy, oz = (round(float(o), 4) for o in affine[:3, 3])
+    try:
+        return VolumeGrid((nz, ny, nx), (sx, sy, sz), (ox, oy, oz))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def check_same_grid(grid: VolumeGrid, expected: VolumeGrid, path: Path) -> None:
+    """Raise a ValueError that names the file if its grid is not the expected one."""
+    numbers = np.subtract((*grid.spacing_mm, *grid.origin_mm), (*expected.spacing_mm, *expected.origin_mm))
+    if grid.shape != expected.shape or np.abs(numbers).max() > SAME_MM:
+        raise ValueError(f"{path}: voxels {grid}, expected those of the CT, {expected}")

@@ -1,0 +1,68 @@
+"""How finely a case is cut: control points, beamlets, voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightning_vmat.plan.beamlets import BeamletGrid
+from lightning_vmat.plan.machine import Machine
+
+
+@dataclass(frozen=True)
+class Size:
+    """Resolution of a case and of its plan.
+
+    Args:
+        control_points: in each arc.
+        leaf_pairs_per_row: leaf pairs moved together as one row of the fluence map.
+        rows: rows of the fixed field of a phantom.
+        beamlet_width_mm: along leaf travel.
+        beamlets: in a row of the fixed field of a phantom.
+        voxel_mm: edge of a phantom's cubic voxels.
+        optimised_voxels: voxels in the sample on which plans are optimised.
+    """
+
+    control_points: int
+    leaf_pairs_per_row: int
+    rows: int
+    beamlet_width_mm: float
+    beamlets: int
+    voxel_mm: float
+    optimised_voxels: int
+
+    def centred_field(self, machine: Machine) -> BeamletGrid:
+        """The fixed field around the central axis.
+
+        Raises:
+            ValueError: the machine has too few leaf pairs for it.
+        """
+        edges = machine.leaf_edges_mm
+        pairs = self.rows * self.leaf_pairs_per_row
+        first = (len(edges) - 1 - pairs) // 2
+        if first < 0:
+            raise ValueError(f"machine {machine.name}: {len(edges) - 1} leaf pairs, expected at least {pairs}")
+        return BeamletGrid(
+            leaf_edges_mm=tuple(edges[first : first + pairs + 1 : self.leaf_pairs_per_row]),
+            beamlet_start_mm=-self.beamlets * self.beamlet_width_mm / 2,
+            beamlet_width_mm=self.beamlet_width_mm,
+            beamlets=self.beamlets,
+        )
+
+
+SIZES = {
+    "tiny": Size(12, 3, 8, 15.0, 8, voxel_mm=8.0, optimised_voxels=1_000),
+    "demo": Size(36, 2, 12, 10.0, 12, voxel_mm=5.0, optimised_voxels=3_000),
+    "base": Size(90, 1, 24, 5.0, 24, voxel_mm=4.0, optimised_voxels=15_000),
+    "clinical": Size(180, 1, 40, 2.5, 40, voxel_mm=2.5, optimised_voxels=60_000),
+}
+
+
+def get_size(name: str) -> Size:
+    """A size by name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in SIZES:
+        raise ValueError(f"size {name!r}: expected one of {', '.join(SIZES)}")
+    return SIZES[name]

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from lightning_vmat.data import case_files
+from lightning_vmat.data.case_files import read_case, write_case
+from lightning_vmat.data.nifti import read_volume, write_volume
+from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.data.plan_files import read_dose, read_plan, write_dose, write_plan
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.volume import VolumeGrid
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return make_phantom(3, "tiny")
+
+
+@pytest.fixture
+def folder(case: Case, tmp_path: Path) -> Path:
+    write_case(case, tmp_path / "case")
+    return tmp_path / "case"
+
+
+def random_plan(control_points: int = 12, leaf_pairs: int = 8) -> Plan:
+    left = -torch.rand(control_points, leaf_pairs) * 20
+    return Plan(left, left + 25, torch.rand(control_points))
+
+
+def test_case_comes_back_as_it_was_written(case: Case, folder: Path) -> None:
+    back = read_case(folder)
+    assert torch.equal(back.hu, case.hu)
+    assert list(back.structures) == list(case.structures)
+    assert all(torch.equal(back.structures[name], mask) for name, mask in case.structures.items())
+    for name in ("case_id", "source", "grid", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets"):
+        assert getattr(back, name) == getattr(case, name), name
+    assert (back.machine_name, back.protocol) == (case.machine_name, case.protocol)
+
+
+def asymmetric() -> tuple[torch.Tensor, VolumeGrid]:
+    volume = torch.zeros(4, 5, 6)
+    volume[0, 1, 2], volume[3, 4, 5] = 7.5, -2.0
+    return volume, VolumeGrid((4, 5, 6), (1.0, 2.0, 3.0), (-10.0, 20.0, -30.0))
+
+
+def test_nifti_keeps_every_voxel_in_its_place_in_the_patient(tmp_path: Path) -> None:
+    """A point in LPS is at (-x, -y, z) in the RAS world of a NIfTI file."""
+    volume, grid = asymmetric()
+    write_volume(volume, grid, tmp_path / "v.nii.gz")
+    image = nib.load(tmp_path / "v.nii.gz")
+    place = np.argwhere(np.asarray(image.dataobj) == 7.5)[0]
+    world = image.affine @ [*place, 1.0]
+    index = torch.tensor([0 * 30 + 1 * 6 + 2])
+    x, y, z = grid.centres_mm(index)[0].tolist()
+    assert world[:3] == pytest.approx([-x, -y, z])
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "PIR", "SAL"])
+def test_nifti_of_any_orientation_reads_as_the_same_volume(tmp_path: Path, axes: str) -> None:
+    volume, grid = asymmetric()
+    write_volume(volume, grid, tmp_path / "v.nii.gz")
+    image = nib.load(tmp_path / "v.nii.gz")
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes)
+    )
+    nib.save(image.as_reoriented(turn), tmp_path / "turned.nii.gz")
+    back, found = read_volume(tmp_path / "turned.nii.gz")
+    assert found == grid
+    assert torch.equal(back, volume)
+
+
+def test_plan_and_dose_come_back(tmp_path: Path, case: Case) -> None:
+    plan = random_plan()
+    write_plan(plan, tmp_path / "plan.safetensors", {"planner": "reference", "seconds": 3.5})
+    back, metadata = read_plan(tmp_path / "plan.safetensors")
+    assert all(torch.equal(a, b) for a, b in zip(vars(plan).values(), vars(back).values(), strict=True))
+    assert metadata == {"planner": "reference", "seconds": 3.5}
+    dose = torch.rand(case.grid.shape) * 60
+    write_dose(dose, case.grid, tmp_path / "dose.nii.gz")
+    assert torch.equal(read_dose(tmp_path / "dose.nii.gz", case.grid), dose)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dose.nii.gz", "plan.safetensors"]
+
+
+def test_existing_folder_is_not_overwritten(case: Case, folder: Path) -> None:
+    with pytest.raises(ValueError, match="exists already"):
+        write_case(case, folder)
+
+
+def test_failed_write_leaves_nothing(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(case_files, "write_plan", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        write_case(case, tmp_path / "case", plan=random_plan())
+    assert not list(tmp_path.iterdir())
+
+
+def change_settings(folder: Path, **changes: object) -> None:
+    path = folder / "case.yaml"
+    settings = yaml.safe_load(path.read_text())
+    settings.update(changes)
+    path.write_text(yaml.safe_dump({key: value for key, value in settings.items() if value is not None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 99}, r"case\.yaml: case version 99, expected 1"),
+        ({"arcs": None}, r"case\.yaml: no arcs"),
+        ({"arcs": []}, "at least one arc"),
+        ({"arcs": [{"speed": 3}]}, "speed"),
+        ({"arcs": 3}, "int"),
+        ({"fractions": 0}, "0 fractions"),
+        ({"fractions": "many"}, "many"),
+        ({"prescription_gy": {}}, "no target has a prescription"),
+        ({"prescription_gy": {"GTV": 60.0}}, "no target 'GTV'"),
+        ({"prescription_gy": {"PTV": 6000.0}}, "6000.0 Gy"),
+        ({"isocentre_mm": [0.0, 0.0, 900.0]}, "isocentre .* outside the CT"),
+        ({"isocentre_mm": [0.0, 0.0, float("nan")]}, "isocentre .* outside the CT"),
+        ({"isocentre_mm": [0.0]}, "not enough values"),
+        ({"machine": "cobalt"}, "machine cobalt"),
+        ({"structures": ["Body", "PTV", "Spleen"]}, r"Spleen\.nii\.gz: no such file"),
+        ({"structures": ["Body", "../Body"]}, r"structure name '\.\./Body'"),
+    ],
+)
+def test_bad_settings_are_one_clear_line(folder: Path, changes: dict[str, object], message: str) -> None:
+    change_settings(folder, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        read_case(folder)
+    assert "\n" not in str(error.value)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("name", ["ct.nii.gz", "structures/PTV.nii.gz"])
+def test_truncated_volume_is_named(folder: Path, name: str) -> None:
+    truncate(folder / name)
+    with pytest.raises(ValueError, match=f"{name}: not a readable NIfTI"):
+        read_case(folder)
+
+
+def test_truncated_plan_is_named(tmp_path: Path) -> None:
+    write_plan(random_plan(), tmp_path / "plan.safetensors")
+    truncate(tmp_path / "plan.safetensors")
+    with pytest.raises(ValueError, match="plan.safetensors: not a readable plan"):
+        read_plan(tmp_path / "plan.safetensors")
+
+
+def replace_ct(folder: Path, case: Case, value: float) -> None:
+    hu = case.hu.clone()
+    hu[2, 3, 4] = value
+    write_volume(hu, case.grid, folder / "ct.nii.gz")
+
+
+@pytest.mark.parametrize(("value", "message"), [(float("nan"), "NaN"), (1e6, "1000000 HU"), (-5000.0, "-5000")])
+def test_absurd_ct_is_refused(folder: Path, case: Case, value: float, message: str) -> None:
+    replace_ct(folder, case, value)
+    with pytest.raises(ValueError, match=message):
+        read_case(folder)
+
+
+def test_target_elsewhere_than_the_ct_is_refused(folder: Path, case: Case) -> None:
+    moved = VolumeGrid(case.grid.shape, case.grid.spacing_mm, (500.0, 0.0, 0.0))
+    write_volume(case.structures["PTV"], moved, folder / "structures/PTV.nii.gz")
+    with pytest.raises(ValueError, match=r"PTV\.nii\.gz: voxels .* expected those of the CT"):
+        read_case(folder)
+
+
+def test_empty_target_is_refused(folder: Path, case: Case) -> None:
+    write_volume(torch.zeros_like(case.structures["PTV"]), case.grid, folder / "structures/PTV.nii.gz")
+    with pytest.raises(ValueError, match="no target 'PTV' or it is empty"):
+        read_case(folder)
+
+
+def test_oblique_and_flat_volumes_are_refused(tmp_path: Path) -> None:
+    affine = np.eye(4)
+    affine[0, 1] = 0.3
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.float32), affine), tmp_path / "oblique.nii.gz")
+    with pytest.raises(ValueError, match="oblique"):
+        read_volume(tmp_path / "oblique.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((3, 3), np.float32), np.eye(4)), tmp_path / "flat.nii.gz")
+    with pytest.raises(ValueError, match="2 axes, expected 3"):
+        read_volume(tmp_path / "flat.nii.gz")
+
+
+@pytest.mark.parametrize("spacing", [0.0, float("nan")])
+def test_spacing_that_is_not_positive_is_refused(tmp_path: Path, spacing: float) -> None:
+    image = nib.Nifti1Image(np.zeros((3, 3, 3), np.float32), np.diag([spacing, 1.0, 1.0, 1.0]))
+    image.to_filename(tmp_path / "v.nii.gz")
+    with pytest.raises(ValueError, match=r"v\.nii\.gz"):
+        read_volume(tmp_path / "v.nii.gz")
