@@ -1,0 +1,1 @@
+"""Problems, optimizers and unrolls: learned and hand-designed optimizers behind one protocol."""

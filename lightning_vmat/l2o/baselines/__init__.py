@@ -1,0 +1,1 @@
+"""Hand-designed optimizers, against which the learned one is judged."""

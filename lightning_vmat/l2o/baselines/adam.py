@@ -1,0 +1,56 @@
+"""Adam with projection onto non-negative fluence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.l2o.optimizer import State
+from lightning_vmat.l2o.problem import Problem
+
+
+@dataclass(frozen=True)
+class AdamState(State):
+    """Adds the running means of the gradient and of its square."""
+
+    mean: Float[Tensor, "control_point leaf_pair beamlet"]
+    square: Float[Tensor, "control_point leaf_pair beamlet"]
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Projected Adam; not monotone.
+
+    Args:
+        learning_rate: step of a beamlet in units of `problem.scale_mu`.
+        beta_mean: forgetting factor of the mean gradient.
+        beta_square: forgetting factor of the mean squared gradient.
+
+    Reference: Kingma and Ba, ICLR 2015, algorithm 1.
+    """
+
+    learning_rate: float = 0.1
+    beta_mean: float = 0.9
+    beta_square: float = 0.999
+
+    @torch.no_grad()
+    def init(self, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> AdamState:
+        x = x.clamp(min=0)
+        dose_gy = problem.dose(x)
+        return AdamState(x, dose_gy, problem.objective(dose_gy), 0, torch.zeros_like(x), torch.zeros_like(x))
+
+    @torch.no_grad()
+    def update(self, problem: Problem, state: AdamState) -> AdamState:
+        count = state.evaluations + 1
+        gradient = problem.gradient(state.dose_gy)
+        mean = self.beta_mean * state.mean + (1 - self.beta_mean) * gradient
+        square = self.beta_square * state.square + (1 - self.beta_square) * gradient.square()
+        deviation = (square / (1 - self.beta_square**count)).sqrt()
+        tiny = 1e-8 * deviation.max() + torch.finfo(deviation.dtype).tiny
+        step = mean / (1 - self.beta_mean**count) / (deviation + tiny)
+        x = (state.x - self.learning_rate * step).clamp(min=0)
+        dose_gy = problem.dose(x)
+        return AdamState(x, dose_gy, problem.objective(dose_gy), count, mean, square)

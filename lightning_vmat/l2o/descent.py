@@ -1,0 +1,64 @@
+"""Moves that never raise the objective: a feasible segment, one forward projection, a search in dose space."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.l2o.line_search import longest_step, search_step
+from lightning_vmat.l2o.problem import Problem
+
+
+@torch.no_grad()
+def descend(
+    problem: Problem,
+    x: Float[Tensor, "control_point leaf_pair beamlet"],
+    dose_gy: Float[Tensor, " voxel"],
+    direction: Float[Tensor, "control_point leaf_pair beamlet"],
+) -> tuple[Float[Tensor, "control_point leaf_pair beamlet"], Float[Tensor, " voxel"], Float[Tensor, ""], float]:
+    """The best point on the non-negative part of `x + step * direction` (one forward projection).
+
+    Returns:
+        The new x, its dose, its objective, and the step; a step of 0 returns the old ones.
+    """
+    return move(problem, x, dose_gy, direction, problem.dose(direction))
+
+
+@torch.no_grad()
+def move(
+    problem: Problem,
+    x: Float[Tensor, "control_point leaf_pair beamlet"],
+    dose_gy: Float[Tensor, " voxel"],
+    direction: Float[Tensor, "control_point leaf_pair beamlet"],
+    direction_dose_gy: Float[Tensor, " voxel"],
+) -> tuple[Float[Tensor, "control_point leaf_pair beamlet"], Float[Tensor, " voxel"], Float[Tensor, ""], float]:
+    """`descend` along a direction whose dose is already known: no projection at all."""
+    finite = bool(direction.isfinite().all() & direction_dose_gy.isfinite().all())
+    step = search_step(problem.objective, dose_gy, direction_dose_gy, longest_step(x, direction)) if finite else 0.0
+    if step > 0:
+        x, dose_gy = (x + step * direction).clamp(min=0), dose_gy + step * direction_dose_gy
+    return x, dose_gy, problem.objective(dose_gy), step
+
+
+@torch.no_grad()
+def scaled_start(
+    problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]
+) -> tuple[
+    Float[Tensor, "control_point leaf_pair beamlet"],
+    Float[Tensor, " voxel"],
+    Float[Tensor, ""],
+    Float[Tensor, "control_point leaf_pair beamlet"],
+]:
+    """The best multiple of a start, and the majoriser there (one dose evaluation; the multiple is free).
+
+    Returns:
+        x, its dose, its objective, and the majoriser.
+    """
+    x = x.clamp(min=0)
+    dose_gy = problem.dose(x)
+    majoriser = problem.majoriser(dose_gy)
+    grown = move(problem, x, dose_gy, x, dose_gy)
+    shrunk = move(problem, x, dose_gy, -x, -dose_gy)
+    best = grown if bool(grown[2] <= shrunk[2]) else shrunk
+    return best[0], best[1], best[2], majoriser

@@ -1,0 +1,95 @@
+"""A fluence problem: minimise a dose objective over non-negative fluence, the dose being linear in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.dose.projection import DoseProjection
+
+
+class DoseObjective(Protocol):
+    """A function of the dose, its gradient, and a diagonal that bounds its curvature."""
+
+    def __call__(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch"]: ...
+
+    def gradient(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]: ...
+
+    def curvature(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]: ...
+
+    def to(self, device: torch.device | str) -> Self: ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Minimise `objective(D scale_mu x)` over `x >= 0`.
+
+    Args:
+        name: case and settings, for messages and tables.
+        projection: dose operator D of the sampled voxels, in Gy per MU.
+        objective: dose objective on the same voxels.
+        scale_mu: monitor units that x = 1 stands for.
+        open_field: x of the even conformal open field, the start when there is no better one.
+    """
+
+    name: str
+    projection: DoseProjection
+    objective: DoseObjective
+    scale_mu: float
+    open_field: Float[Tensor, "control_point leaf_pair beamlet"]
+
+    def dose(self, x: Float[Tensor, "*batch control_point leaf_pair beamlet"]) -> Float[Tensor, "*batch voxel"]:
+        """Dose in Gy (one forward projection); linear, differentiable."""
+        dose_gy: Tensor = self.projection(x * self.scale_mu)
+        return dose_gy
+
+    def back_project(
+        self, dose_gradient: Float[Tensor, "*batch voxel"]
+    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+        """The adjoint of `dose` (one adjoint); not differentiated."""
+        with torch.no_grad():
+            fluence: Tensor = self.projection.operator.adjoint(dose_gradient.detach()) * self.scale_mu
+        return fluence
+
+    def value(self, x: Float[Tensor, "*batch control_point leaf_pair beamlet"]) -> Float[Tensor, "*batch"]:
+        """Objective (one forward projection)."""
+        return self.objective(self.dose(x))
+
+    def gradient(self, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        """Gradient in x at a dose already known (one adjoint); not differentiated further."""
+        return self.back_project(self.objective.gradient(dose_gy.detach()))
+
+    def evaluate(
+        self, x: Float[Tensor, "control_point leaf_pair beamlet"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "control_point leaf_pair beamlet"], Float[Tensor, " voxel"]]:
+        """Objective, gradient and dose: one dose evaluation, that is one forward and one adjoint."""
+        dose_gy = self.dose(x)
+        return self.objective(dose_gy), self.gradient(dose_gy), dose_gy
+
+    def majoriser(self, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        """Diagonal `D^T W D 1` that bounds the Hessian in x (one dose evaluation); positive everywhere.
+
+        W is the objective's curvature at the dose given. Rays that hardly touch an active voxel are lifted to a
+        small share of the mean, so that dividing by the majoriser is safe.
+
+        Reference: De Pierro 1995, separable surrogate functions.
+        """
+        ones = torch.ones_like(self.open_field)
+        with torch.no_grad():
+            weights = self.objective.curvature(dose_gy.detach())
+            diagonal = self.back_project(weights * self.dose(ones))
+        mean = diagonal.mean()
+        floor = torch.where(mean > 0, 0.02 * mean, torch.ones_like(mean))
+        return torch.maximum(diagonal, floor)
+
+    def to(self, device: torch.device | str) -> Problem:
+        return replace(
+            self,
+            projection=DoseProjection(self.projection.operator.to(device)),
+            objective=self.objective.to(device),
+            open_field=self.open_field.to(device),
+        )

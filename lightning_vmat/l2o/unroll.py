@@ -1,0 +1,85 @@
+"""Running an optimizer for a number of dose evaluations, and the loss of a learned one along the way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.l2o.optimizer import AnyState, Optimizer
+from lightning_vmat.l2o.problem import Problem
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What an optimizer did.
+
+    Args:
+        x: fluence over `problem.scale_mu` at the end.
+        values: objective after 0, 1, 2... dose evaluations.
+        seconds: wall time spent until then.
+    """
+
+    x: Float[Tensor, "control_point leaf_pair beamlet"]
+    values: Float[Tensor, " evaluation"]
+    seconds: Float[Tensor, " evaluation"]
+
+
+@torch.no_grad()
+def run(
+    problem: Problem,
+    optimizer: Optimizer[AnyState],
+    x0: Float[Tensor, "control_point leaf_pair beamlet"],
+    evaluations: int,
+) -> Trace:
+    """Minimise with a budget of dose evaluations.
+
+    Args:
+        problem: what to minimise.
+        optimizer: how.
+        x0: start.
+        evaluations: budget; each is one forward and one adjoint.
+
+    Raises:
+        ValueError: the start has another shape than the problem, or is not finite.
+    """
+    if x0.shape != problem.open_field.shape:
+        expected = tuple(problem.open_field.shape)
+        raise ValueError(f"{problem.name}: start of shape {tuple(x0.shape)}, expected {expected}")
+    if not bool(x0.isfinite().all()):
+        raise ValueError(f"{problem.name}: start holds NaN or infinite fluence")
+    began = time.perf_counter()
+    values, seconds = [float(problem.value(x0.clamp(min=0)))], [0.0]
+    state = optimizer.init(problem, x0)
+    _note(values, seconds, state.evaluations, float(state.value), time.perf_counter() - began)
+    while state.evaluations < evaluations:
+        state = optimizer.update(problem, state)
+        _note(values, seconds, state.evaluations, float(state.value), time.perf_counter() - began)
+    return Trace(state.x, torch.tensor(values), torch.tensor(seconds))
+
+
+def _note(values: list[float], seconds: list[float], evaluations: int, value: float, now: float) -> None:
+    """Enter a value at its number of evaluations; evaluations in between gave nothing better."""
+    while len(values) < evaluations:
+        values.append(values[-1])
+        seconds.append(now)
+    if len(values) == evaluations:
+        values.append(value)
+        seconds.append(now)
+
+
+def meta_loss(values: Sequence[Float[Tensor, ""]], start: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    """Mean log ratio of the objective to the start over an unroll, later steps counting more.
+
+    Args:
+        values: objective after each inner step, with graph.
+        start: objective at the start, without graph.
+    """
+    weights = torch.arange(1, len(values) + 1, dtype=start.dtype, device=start.device)
+    tiny = 1e-6 * start + torch.finfo(start.dtype).tiny
+    ratios = torch.stack([((value + tiny) / (start + tiny)).log() for value in values])
+    return (weights * ratios).sum() / weights.sum()
