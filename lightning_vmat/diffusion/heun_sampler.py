@@ -1,0 +1,41 @@
+"""Deterministic sampling: Heun's second-order method along the probability-flow ODE."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from lightning_vmat.diffusion.noise import KarrasNoise
+from lightning_vmat.diffusion.preconditioning import Condition, Denoiser, Maps
+
+
+class HeunSampler:
+    """Solves `dx/dsigma = (x - D(x; sigma)) / sigma` from sigma_max to 0.
+
+    Args:
+        noise: gives the noise levels.
+        steps: number of steps; `2 steps - 1` calls of the denoiser.
+
+    Reference: Karras et al. 2022, algorithm 1 with sigma(t) = t, s(t) = 1.
+    """
+
+    def __init__(self, noise: KarrasNoise, steps: int = 18) -> None:
+        self.sigma_max = noise.sigma_max
+        self.levels = noise.steps(steps)
+
+    @torch.no_grad()
+    def __call__(self, denoiser: Denoiser, unit_noise: Maps, condition: Condition) -> Maps:
+        """Samples from standard normal noise; the same noise gives the same samples."""
+        levels = self.levels.to(unit_noise)
+        x = levels[0] * unit_noise
+
+        def slope(x: Tensor, sigma: Tensor) -> Tensor:
+            return (x - denoiser(x, sigma.expand(len(x)), condition)) / sigma  # (1)
+
+        for here, there in pairwise(levels):
+            d = slope(x, here)
+            euler = x + (there - here) * d
+            x = euler if there == 0 else x + (there - here) * (d + slope(euler, there)) / 2
+        return x

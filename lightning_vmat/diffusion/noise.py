@@ -1,0 +1,81 @@
+"""Noise levels: which ones training sees, and the steps that sampling takes through them."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@runtime_checkable
+class NoiseDistribution(Protocol):
+    """Draws noise levels for training."""
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " sample"]: ...
+
+
+class LogNormalNoise:
+    """`ln sigma ~ N(mean, std^2)`: effort goes where denoising is neither trivial nor hopeless.
+
+    Reference: Karras et al. 2022, table 1 (P_mean, P_std).
+    """
+
+    def __init__(self, mean: float = -1.2, std: float = 1.2) -> None:
+        self.mean, self.std = mean, std
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " sample"]:
+        return (self.mean + self.std * torch.randn(count, generator=generator)).exp()
+
+
+class KarrasNoise:
+    """Noise levels uniform in the sampler's own time: `sigma(u)` for u uniform in [low, high], 0 the cleanest.
+
+    Args:
+        sigma_min: lowest noise level.
+        sigma_max: highest noise level.
+        rho: crowding of the levels toward sigma_min.
+        low: start of the interval of u.
+        high: end of the interval of u.
+
+    Raises:
+        ValueError: levels or an interval that do not ascend.
+
+    Reference: Karras et al. 2022, equation 5.
+    """
+
+    def __init__(
+        self,
+        sigma_min: float = 0.002,
+        sigma_max: float = 20.0,
+        rho: float = 7.0,
+        low: float = 0.0,
+        high: float = 1.0,
+    ) -> None:
+        if not 0 < sigma_min < sigma_max:
+            raise ValueError(f"noise levels {sigma_min} to {sigma_max}: expected 0 < sigma_min < sigma_max")
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"part {low} to {high} of the noise levels: expected 0 <= low < high <= 1")
+        self.sigma_min, self.sigma_max, self.rho, self.low, self.high = sigma_min, sigma_max, rho, low, high
+
+    def level(self, u: Float[Tensor, " sample"]) -> Float[Tensor, " sample"]:
+        """Noise level at u, from sigma_min at 0 to sigma_max at 1."""
+        root_min, root_max = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
+        level: Tensor = (root_min + u * (root_max - root_min)) ** self.rho  # (5)
+        return level
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " sample"]:
+        u = torch.rand(count, generator=generator)
+        return self.level(self.low + (self.high - self.low) * u)
+
+    def steps(self, count: int) -> Float[Tensor, " step"]:
+        """The levels of a sampler of `count` steps, descending, with the final 0.
+
+        Raises:
+            ValueError: fewer than one step.
+        """
+        if count < 1:
+            raise ValueError(f"sampler of {count} steps: expected at least 1")
+        levels = self.level(torch.linspace(1, 0, count, dtype=torch.float64))
+        return torch.cat((levels, levels.new_zeros(1))).float()

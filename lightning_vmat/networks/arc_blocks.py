@@ -1,0 +1,81 @@
+"""Blocks over a stack of fluence maps that treat the control points as a ring."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from monai.networks.blocks import SABlock
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class ArcConvolution(nn.Module):
+    """A convolution inside each map (kernel 3 x 3), then one along the arc (kernel 3, circular).
+
+    Twelve taps where a full 3-D kernel has 27, and no seam between the last control point and the first.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.in_map = nn.Conv3d(in_channels, out_channels, (1, 3, 3), padding=(0, 1, 1))
+        self.along_arc = nn.Conv3d(out_channels, out_channels, (3, 1, 1))
+
+    def forward(self, x: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch out cp lp b"]:
+        ring = F.pad(self.in_map(x), (0, 0, 0, 0, 1, 1), mode="circular")
+        return self.along_arc(ring)  # type: ignore[no-any-return]
+
+
+class ResidualBlock(nn.Module):
+    """Two arc convolutions with group norm; the embedding scales and shifts between them."""
+
+    def __init__(self, in_channels: int, out_channels: int, embedding: int, groups: int = 8) -> None:
+        super().__init__()
+        self.norm_in = nn.GroupNorm(groups, in_channels)
+        self.first = ArcConvolution(in_channels, out_channels)
+        self.modulation = nn.Linear(embedding, 2 * out_channels)
+        self.norm_out = nn.GroupNorm(groups, out_channels, affine=False)
+        self.second = ArcConvolution(out_channels, out_channels)
+        self.skip = nn.Conv3d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        nn.init.zeros_(self.second.along_arc.weight)  # the block starts as its skip
+
+    def forward(
+        self, x: Float[Tensor, "batch channel cp lp b"], embedding: Float[Tensor, "batch embedding"]
+    ) -> Float[Tensor, "batch out cp lp b"]:
+        h = self.first(F.silu(self.norm_in(x)))
+        scale, shift = self.modulation(embedding)[:, :, None, None, None].chunk(2, dim=1)
+        h = F.silu(self.norm_out(h) * (1 + scale) + shift)
+        return self.skip(x) + self.second(h)  # type: ignore[no-any-return]
+
+
+class ArcAttention(nn.Module):
+    """Self-attention along the arc at each place of the map: every control point sees every other, opposed ones too.
+
+    No position is encoded, so that turning the arc turns the output.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.attention = SABlock(channels, heads, use_flash_attention=True)
+        nn.init.zeros_(self.attention.out_proj.weight)
+
+    def forward(self, x: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch channel cp lp b"]:
+        batch, _, _, rows, columns = x.shape
+        tokens = x.permute(0, 3, 4, 2, 1).flatten(0, 2)  # [batch * lp * b, cp, channel]
+        tokens = self.attention(self.norm(tokens))
+        update: Tensor = tokens.unflatten(0, (batch, rows, columns)).permute(0, 4, 3, 1, 2)
+        return x + update
+
+
+class NoiseEmbedding(nn.Module):
+    """Sines and cosines of `c_noise` (about -1.5 to 1) at octaves from 1/8 to 16 periods a unit, then two layers."""
+
+    def __init__(self, width: int, octaves: int = 8) -> None:
+        super().__init__()
+        self.frequency: Tensor
+        self.register_buffer("frequency", torch.pi / 4 * 2.0 ** torch.arange(octaves), persistent=False)
+        self.layers = nn.Sequential(nn.Linear(2 * octaves, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
+
+    def forward(self, c_noise: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+        phase = c_noise[:, None] * self.frequency
+        return self.layers(torch.cat((phase.sin(), phase.cos()), dim=1))  # type: ignore[no-any-return]

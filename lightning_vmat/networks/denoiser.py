@@ -1,0 +1,88 @@
+"""The network of all generative recipes: a U-Net over a stack of fluence maps, a ring along the arc."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_vmat.networks.arc_blocks import ArcAttention, NoiseEmbedding, ResidualBlock
+
+
+class FluenceDenoiser(nn.Module):
+    """U-Net that halves the maps from level to level and keeps every control point.
+
+    Only the maps are resampled, so any number of control points fits and turning the arc turns the output exactly.
+    The condition joins the input as channels.
+
+    Args:
+        condition_channels: number of condition channels.
+        channels: width of each level, multiples of 8; the maps' sides must divide by `2 ** (levels - 1)`.
+        blocks: residual blocks in each level on the way down.
+        heads: attention heads of the lowest level, along the arc.
+        embedding: width of the noise embedding.
+
+    Raises:
+        ValueError: widths that are not multiples of 8, or maps and conditions that do not fit.
+    """
+
+    def __init__(
+        self,
+        condition_channels: int,
+        channels: Sequence[int] = (32, 64, 64),
+        blocks: int = 1,
+        heads: int = 4,
+        embedding: int = 64,
+    ) -> None:
+        super().__init__()
+        if not channels or any(width < 8 or width % 8 for width in channels):
+            raise ValueError(f"denoiser channels {list(channels)}: expected multiples of 8")
+        self.condition_channels = condition_channels
+        self.reduction = 2 ** (len(channels) - 1)
+        self.embed = NoiseEmbedding(embedding)
+        self.stem = nn.Conv3d(1 + condition_channels, channels[0], (1, 3, 3), padding=(0, 1, 1))
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, width in enumerate(channels):
+            before = channels[max(level - 1, 0)]
+            self.down.append(
+                nn.ModuleList(ResidualBlock(before if i == 0 else width, width, embedding) for i in range(blocks))
+            )
+        self.middle = ArcAttention(channels[-1], heads)
+        for level in reversed(range(len(channels) - 1)):
+            self.up.append(ResidualBlock(channels[level + 1] + channels[level], channels[level], embedding))
+        self.head = nn.Sequential(
+            nn.GroupNorm(8, channels[0]), nn.SiLU(), nn.Conv3d(channels[0], 1, (1, 3, 3), padding=(0, 1, 1))
+        )
+        nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch control_point leaf_pair beamlet"],
+        c_noise: Float[Tensor, " batch"],
+        condition: Float[Tensor, "batch channel control_point leaf_pair beamlet"],
+    ) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
+        self._check(x, condition)
+        embedding = self.embed(c_noise)
+        h = self.stem(torch.cat((x[:, None], condition), dim=1))
+        skips: list[Tensor] = []
+        for level, blocks in enumerate(self.down):
+            if level > 0:
+                skips.append(h)
+                h = F.avg_pool3d(h, (1, 2, 2))
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h, embedding)
+        h = self.middle(h)
+        for block in self.up:
+            h = h.repeat_interleave(2, dim=3).repeat_interleave(2, dim=4)
+            h = block(torch.cat((h, skips.pop()), dim=1), embedding)
+        return self.head(h)[:, 0]  # type: ignore[no-any-return]
+
+    def _check(self, x: Tensor, condition: Tensor) -> None:
+        if condition.shape != (len(x), self.condition_channels, *x.shape[1:]):
+            expected = (len(x), self.condition_channels, *x.shape[1:])
+            raise ValueError(f"condition of shape {tuple(condition.shape)}, expected {expected}")
+        if x.shape[2] % self.reduction or x.shape[3] % self.reduction:
+            raise ValueError(f"fluence maps of {tuple(x.shape[2:])}: expected multiples of {self.reduction}")

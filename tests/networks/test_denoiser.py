@@ -1,0 +1,75 @@
+"""The denoiser treats the arc as a ring, and any number of control points fits."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_vmat.networks.denoiser import FluenceDenoiser
+
+
+def network(seed: int = 0) -> FluenceDenoiser:
+    """A small denoiser with every weight random, so that no path is silent."""
+    torch.manual_seed(seed)
+    denoiser = FluenceDenoiser(3, channels=(8, 16), heads=2, embedding=16)
+    for parameter in denoiser.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    return denoiser.double().eval()
+
+
+@pytest.mark.parametrize("control_points", [5, 12])
+@pytest.mark.parametrize("turn", [1, 4])
+def test_turning_the_arc_turns_the_output(control_points: int, turn: int) -> None:
+    denoiser = network()
+    x = torch.randn(2, control_points, 4, 6).double()
+    condition = torch.randn(2, 3, control_points, 4, 6).double()
+    c_noise = torch.tensor([-0.7, 0.4]).double()
+    out = denoiser(x, c_noise, condition)
+    turned = denoiser(x.roll(turn, dims=1), c_noise, condition.roll(turn, dims=2))
+    assert out.std().item() > 1e-2
+    torch.testing.assert_close(turned, out.roll(turn, dims=1))
+
+
+def test_every_control_point_sees_the_opposed_one() -> None:
+    denoiser = network()
+    x = torch.randn(1, 24, 4, 4).double().requires_grad_()
+    denoiser(x, torch.zeros(1).double(), torch.randn(1, 3, 24, 4, 4).double())[0, 0].sum().backward()
+    assert x.grad is not None and x.grad[0, 12].abs().max().item() > 0
+
+
+def test_samples_of_a_batch_do_not_mix() -> None:
+    denoiser = network()
+    x, condition = torch.randn(2, 6, 4, 4).double(), torch.randn(2, 3, 6, 4, 4).double()
+    c_noise = torch.tensor([-0.7, 0.4]).double()
+    together = denoiser(x, c_noise, condition)
+    alone = denoiser(x[1:], c_noise[1:], condition[1:])
+    torch.testing.assert_close(together[1:], alone)
+
+
+def test_noise_level_and_condition_matter() -> None:
+    denoiser = network()
+    x, condition, zero = torch.randn(1, 6, 4, 4).double(), torch.randn(1, 3, 6, 4, 4).double(), torch.zeros(1).double()
+    out = denoiser(x, zero, condition)
+    assert (denoiser(x, zero + 0.5, condition) - out).abs().max().item() > 1e-3
+    assert (denoiser(x, zero, condition + 1) - out).abs().max().item() > 1e-3
+
+
+def test_untrained_network_returns_its_bias() -> None:
+    denoiser = FluenceDenoiser(2)
+    out = denoiser(torch.randn(1, 4, 4, 4), torch.zeros(1), torch.randn(1, 2, 4, 4, 4))
+    assert out.unique().numel() == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "channels", "message"), [((4, 4, 4), 2, "condition of shape"), ((4, 6, 4), 3, "multiples of 4")]
+)
+def test_inputs_that_do_not_fit_are_named(shape: tuple[int, int, int], channels: int, message: str) -> None:
+    denoiser = FluenceDenoiser(3)
+    with pytest.raises(ValueError, match=message):
+        denoiser(torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, channels, *shape))
+
+
+def test_odd_widths_are_refused() -> None:
+    with pytest.raises(ValueError, match="multiples of 8"):
+        FluenceDenoiser(3, channels=(12,))
