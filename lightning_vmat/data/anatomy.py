@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_vmat.data.solids import Place, Points, Volume, capsule, ellipsoid, mirrored, tube
+from lightning_vmat.data.solids import Place, Points, Volume, capsule, ellipsoid, intersection, mirrored, tube, union
 
 Rng = np.random.Generator
 BODY_CENTRE_Y_MM = 12.0
@@ -36,15 +36,15 @@ def draw_pelvis(points: Points, rng: Rng) -> Pelvis:
     structures = {
         "Body": body,
         "CTV": ctv,
-        "Rectum": np.maximum(rectum, 1.0 - ctv),
-        "Bladder": np.maximum(np.maximum(bladder, 0.5 - ctv), 1.5 - rectum),
+        "Rectum": intersection(rectum, 1.0 - ctv),
+        "Bladder": intersection(bladder, 0.5 - ctv, 1.5 - rectum),
         **heads,
         "PenileBulb": ellipsoid(points, (0, -radii[1] * 0.3, -radii[2] - 17), (11, 9, 8)),
     }
     bowel = _bowel(points, bladder_top_mm, rng)
-    structures["Bowel"] = np.maximum.reduce([bowel, 2 - bladder, 2 - rectum, 3 - bone])
-    cavity = ellipsoid(points, (0, 8, 35), (62, 66, 85))
-    return Pelvis(structures, bone, cavity, np.maximum(gas, rectum + 2.5), fat_mm)
+    structures["Bowel"] = intersection(bowel, 2 - bladder, 2 - rectum, 3 - bone)
+    cavity = ellipsoid(points, (0, 14, 35), (54, 58, 85))
+    return Pelvis(structures, bone, cavity, intersection(gas, rectum + 2.5), fat_mm)
 
 
 def _uniform(rng: Rng, low: float, high: float) -> float:
@@ -86,14 +86,14 @@ def _prostate_radii(rng: Rng) -> tuple[float, float, float]:
 
 def _ctv(points: Points, radii: Place, rng: Rng) -> Volume:
     """Prostate, narrower towards the apex, and the first part of the seminal vesicles."""
-    rx, ry, rz = radii
+    _, ry, rz = radii
     narrowing = 1 + np.float32(_uniform(rng, 0.08, 0.2)) * np.clip(points[2] / rz, -1, 1)
     shaped = np.stack((points[0] / narrowing, points[1] / narrowing, points[2]))
     prostate = ellipsoid(shaped, (0, 0, 0), radii)
     length, lift, thickness = _uniform(rng, 10, 20), _uniform(rng, 4, 10), _uniform(rng, 4.5, 6.5)
     start, stop = (4.0, ry * 0.6, rz * 0.7), (4.0 + length, ry * 0.6 + 6, rz * 0.7 + lift)
     vesicles = [capsule(p, start, stop, thickness, thickness) for p in (points, mirrored(points))]
-    return np.minimum.reduce([prostate, *vesicles])
+    return union(prostate, *vesicles)
 
 
 def _rectum(points: Points, radii: Place, rng: Rng) -> tuple[Volume, Volume]:
@@ -141,7 +141,7 @@ def _bowel(points: Points, bladder_top_mm: float, rng: Rng) -> Volume:
         stop = start + rng.normal(0, 1, size=3) * np.array([30, 16, 6])
         calibre = _uniform(rng, 10, 14)
         loops.append(capsule(points, start.tolist(), stop.tolist(), calibre, calibre))
-    return np.minimum.reduce(loops)
+    return union(*loops)
 
 
 def _bones(points: Points, rng: Rng) -> tuple[dict[str, Volume], Volume]:
@@ -154,17 +154,17 @@ def _bones(points: Points, rng: Rng) -> tuple[dict[str, Volume], Volume]:
         head = ellipsoid(here, hip.tolist(), (head_mm, head_mm, head_mm))
         trochanter = hip + np.array([48, 14, -18]) * stretch
         neck = capsule(here, hip.tolist(), trochanter.tolist(), 15, 16)
-        shaft = capsule(here, trochanter.tolist(), (trochanter + [-6, -2, -90]).tolist(), 20, 15)
-        heads[f"FemoralHead{side}"] = np.minimum(head, np.maximum(neck, here[0] - hip[0] - 1.1 * head_mm))
+        shaft = capsule(here, trochanter.tolist(), (trochanter + np.array([-6, -2, -90])).tolist(), 20, 15)
+        heads[f"FemoralHead{side}"] = union(head, intersection(neck, here[0] - np.float32(hip[0] + 1.1 * head_mm)))
         bones += [head, neck, shaft, _hip_bone(here, hip, head_mm, stretch)]
-    return heads, np.minimum.reduce(bones)
+    return heads, union(*bones)
 
 
 def _hip_bone(points: Points, hip: np.ndarray[tuple[int], np.dtype[np.float64]], head_mm: float, s: float) -> Volume:
     """One hip bone (left side): acetabulum, ilium, ischium and pubis."""
     around = ellipsoid(points, hip.tolist(), (head_mm, head_mm, head_mm))
     facing = (points[0] - hip[0]) - 0.9 * (points[2] - hip[2]) - 6  # the cup opens outwards and down
-    cup = np.maximum.reduce([around - 11, 3 - around, facing])
+    cup = intersection(around - 11, 3 - around, facing)
     x, y, z = hip.tolist()
     pubis, ischium = (11 * s, -46 * s, 4.0), (x - 36, y + 34, z - 78)
     ilium = capsule(points, (x - 4, y + 8, z + 32), (x + 2, y + 32, z + 110), 13, 9)
@@ -175,7 +175,7 @@ def _hip_bone(points: Points, hip: np.ndarray[tuple[int], np.dtype[np.float64]],
         capsule(points, (x - 26, y + 16, z - 16), ischium, 14, 14),
         capsule(points, ischium, (13 * s, -38 * s, -28), 9, 6),
     ]
-    return np.minimum.reduce([cup, ilium, blade, *rods])
+    return union(cup, ilium, blade, *rods)
 
 
 def _sacrum(points: Points, s: float, rng: Rng) -> Volume:
@@ -184,4 +184,4 @@ def _sacrum(points: Points, s: float, rng: Rng) -> Volume:
     flat = points * np.array([0.45, 1, 1], dtype=np.float32)[:, None, None, None]
     upper = capsule(flat, (0, back + 4, 52 * s), (0, back - 12, 120 * s), 12, 20)
     lower = capsule(flat, (0, back - 14, 22 * s), (0, back + 4, 52 * s), 5, 12)
-    return np.minimum(upper, lower)
+    return union(upper, lower)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -21,13 +22,10 @@ from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
 
 CASE_VERSION = 1
-CASE_FILE, CT_FILE, STRUCTURES, PLAN_FILE, DOSE_FILE = (
-    "case.yaml",
-    "ct.nii.gz",
-    "structures",
-    "plan.safetensors",
-    "dose.nii.gz",
-)
+CASE_FILE, CT_FILE, STRUCTURES = "case.yaml", "ct.nii.gz", "structures"
+PLAN_FILE, DOSE_FILE = "plan.safetensors", "dose.nii.gz"
+STRUCTURE_NAME = r"[\w-][\w -]*"
+KEYS = {"case_id", "source", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets", "machine", "protocol"}
 
 
 def write_case(
@@ -73,6 +71,8 @@ def read_case(folder: Path) -> Case:
     hu, grid = read_volume(folder / CT_FILE)
     structures = {}
     for name in settings["structures"]:
+        if not isinstance(name, str) or not re.fullmatch(STRUCTURE_NAME, name):
+            raise ValueError(f"{folder / CASE_FILE}: structure name {name!r}, expected letters, digits, _ and -")
         path = folder / STRUCTURES / f"{name}.nii.gz"
         mask, found = read_volume(path)
         check_same_grid(found, grid, path)
@@ -92,9 +92,9 @@ def read_case(folder: Path) -> Case:
             machine_name=str(settings["machine"]),
             protocol=str(settings["protocol"]),
         )
+        check_beams(case)
     except (TypeError, AttributeError, ValueError) as error:
-        raise ValueError(f"{folder}: {' '.join(str(error).split())}") from error
-    check_isocentre(case)
+        raise ValueError(f"{folder / CASE_FILE}: {' '.join(str(error).split())}") from error
     return case
 
 
@@ -114,14 +114,14 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not isinstance(settings, dict) or settings.get("version") != CASE_VERSION:
         version = settings.get("version") if isinstance(settings, dict) else None
         raise ValueError(f"{path}: case version {version}, expected {CASE_VERSION}")
-    missing = [key for key in KEYS if key not in settings]
-    if missing:
+    if missing := sorted({*KEYS, "structures"} - set(settings)):
         raise ValueError(f"{path}: no {', '.join(missing)}")
     return settings
 
 
-def check_isocentre(case: Case) -> None:
-    """Raise a ValueError if the isocentre lies outside the CT."""
+def check_beams(case: Case) -> None:
+    """Raise a ValueError for an unknown machine, no arcs, or an isocentre outside the CT."""
+    _ = case.machine, case.control_points
     x, y, z = case.grid.index_coordinates(torch.tensor(case.isocentre_mm)).tolist()
     nz, ny, nx = case.grid.shape
     if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5 and -0.5 <= z <= nz - 0.5):
@@ -142,20 +142,6 @@ def _settings(case: Case) -> dict[str, object]:
         "protocol": case.protocol,
         "structures": list(case.structures),
     }
-
-
-KEYS = (
-    "case_id",
-    "source",
-    "prescription_gy",
-    "fractions",
-    "isocentre_mm",
-    "arcs",
-    "beamlets",
-    "machine",
-    "protocol",
-    "structures",
-)
 
 
 def _beamlets(settings: dict[str, Any]) -> BeamletGrid:

@@ -40,7 +40,8 @@ def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            stored = file.keys()
+            tensors = {name: file.get_tensor(name) for name in stored}
         metadata = json.loads(header.get("metadata", "{}"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a readable plan ({' '.join(str(error).split())})") from error

@@ -1,14 +1,16 @@
-"""Solids as signed distances (mm, negative inside) at points `[3, z, y, x]` = (x, y, z); the phantom is built of them."""
+"""The solids that a phantom is built of, as signed distances in mm, negative inside, at points `[3, z, y, x]`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.interpolate import PchipInterpolator
 
 Volume = NDArray[np.float32]  # [z, y, x]
-Points = NDArray[np.float32]  # [3, z, y, x]
+Points = NDArray[np.float32]  # [3, z, y, x]: patient x, y, z
 Place = Sequence[float]  # x, y, z in mm
 
 
@@ -38,8 +40,6 @@ def tube(points: Points, knots: NDArray[np.float64], flatness: float) -> Volume:
         knots: rows (z, centre x, centre y, radius), z ascending; smoothly interpolated.
         flatness: how much wider (x) than deep (y) the cross-section is; 1 for a circle.
     """
-    from scipy.interpolate import PchipInterpolator
-
     z = points[2]
     centre_x, centre_y, radius = PchipInterpolator(knots[:, 0], knots[:, 1:])(
         np.clip(z, knots[0, 0], knots[-1, 0])
@@ -47,6 +47,14 @@ def tube(points: Points, knots: NDArray[np.float64], flatness: float) -> Volume:
     across = np.hypot((points[0] - centre_x) / np.sqrt(flatness), (points[1] - centre_y) * np.sqrt(flatness)) - radius
     ends = np.maximum(knots[0, 0] - z, z - knots[-1, 0])
     return np.asarray(np.maximum(across, ends), dtype=np.float32)
+
+
+def union(*solids: Volume) -> Volume:
+    return reduce(np.minimum, solids)
+
+
+def intersection(*solids: Volume) -> Volume:
+    return reduce(np.maximum, solids)
 
 
 def mirrored(points: Points) -> Points:
