@@ -1,0 +1,1 @@
+"""What happens beside training: the run directory, checkpoints, figures."""

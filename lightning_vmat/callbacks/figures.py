@@ -1,0 +1,88 @@
+"""Fluence maps as a film strip, to look at while a recipe learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.recipes.base import PlanRecipe
+
+
+def fluence_film(rows: dict[str, Float[Tensor, "control_point leaf_pair beamlet"]], frames: int = 12) -> Figure:
+    """Beam's-eye view fluence along the arc: one row of frames for each set of maps, all on one grey scale.
+
+    Args:
+        rows: fluence by row label, MU or relative to the case's scale.
+        frames: control points shown, evenly spread over the arc.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if not rows:
+        raise ValueError("a fluence film needs at least one set of fluence maps, got none")
+    points = len(next(iter(rows.values())))
+    shown = torch.linspace(0, points - 1, min(frames, points)).round().long().tolist()
+    brightest = max(float(maps.max()) for maps in rows.values())
+    figure = Figure(figsize=(len(shown), 1.15 * len(rows) + 0.2), layout="constrained")
+    grid = figure.subplots(len(rows), len(shown), squeeze=False)
+    for axes, (label, maps) in zip(grid, rows.items(), strict=True):
+        axes[0].set_ylabel(label, fontsize=8)
+        for ax, index in zip(axes, shown, strict=True):
+            ax.imshow(maps[index].detach().float().cpu().numpy(), cmap="gray", vmin=0.0, vmax=brightest or 1.0)
+            ax.set(xticks=[], yticks=[])
+            ax.set_title(str(index), fontsize=7)
+    return figure
+
+
+class FluenceFilm(Callback):
+    """Draws the generated fluence above the reference plan's, for the first validation case.
+
+    The picture goes to `figures/fluence_EPOCH.png` in the run directory, and to the logger where that takes images.
+
+    Args:
+        every_n_epochs: draw after every so many epochs.
+
+    Raises:
+        ValueError: `every_n_epochs` below 1.
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs {every_n_epochs}: expected at least 1")
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: PlanBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        epoch = trainer.current_epoch
+        if batch_idx or not trainer.is_global_zero or trainer.sanity_checking or (epoch + 1) % self.every_n_epochs:
+            return
+        if not isinstance(pl_module, PlanRecipe):
+            raise ValueError(f"{type(pl_module).__name__} makes no fluence maps: expected a recipe for FluenceFilm")
+        with torch.no_grad():
+            rows = {"generated": pl_module.generate(batch)[0]}
+        if batch.fluence is not None:
+            rows["reference"] = batch.fluence[0]
+        self.write(trainer, fluence_film(rows), epoch)
+
+    def write(self, trainer: Trainer, figure: Figure, epoch: int) -> None:
+        """Save the figure in the run directory and pass it to the logger."""
+        path = Path(trainer.default_root_dir) / "figures" / f"fluence_{epoch:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=100)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image("fluence", [str(path)], caption=[f"epoch {epoch}"])

@@ -1,0 +1,98 @@
+"""The `vmat` command: finds the function behind a subcommand and turns bad input into one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+
+COMMANDS = {
+    "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
+    "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
+    "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
+    "fit": ("training:run", "train a recipe from a YAML file"),
+    "validate": ("training:run", "validate a recipe on the validation cases"),
+    "test": ("training:run", "test a recipe on the held-out cases"),
+    "predict": ("training:run", "predict with a recipe"),
+}
+"""Command -> (function in `lightning_vmat.commands`, what it does). Nothing is imported before it is asked for."""
+
+RECIPE_COMMANDS = ("fit", "validate", "test", "predict")
+BAD_INPUT = 2  # exit status
+
+
+def usage() -> str:
+    """The text of `vmat --help`."""
+    width = max(len(name) for name in COMMANDS)
+    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    return "\n".join(
+        ["usage: vmat COMMAND [OPTIONS]", "", "Learn to plan volumetric modulated arc therapy.", "", "commands:"]
+        + lines
+        + ["", "`vmat COMMAND --help` says what a command takes; `vmat --version` which vmat this is.", ""]
+    )
+
+
+def split_command(argv: list[str]) -> tuple[str, list[str]]:
+    """The command's full name, and the arguments after it.
+
+    Raises:
+        ValueError: no such command.
+    """
+    for words in (2, 1):
+        name = " ".join(argv[:words])
+        if len(argv) >= words and name in COMMANDS:
+            return name, argv[words:]
+    similar = [name for name in COMMANDS if argv and name.split()[0] == argv[0]]
+    given = " ".join(argv[:2] if similar else argv[:1])
+    raise ValueError(f"unknown command {given!r}: expected one of {', '.join(similar or COMMANDS)}")
+
+
+def dispatch(argv: list[str]) -> None:
+    """Run the command that `argv` names."""
+    name, rest = split_command(argv)
+    module, function = COMMANDS[name][0].split(":")
+    target = getattr(import_module(f"lightning_vmat.commands.{module}"), function)
+    if name in RECIPE_COMMANDS:
+        target([name, *rest])
+        return
+    from lightning_vmat.commands.arguments import call_from_arguments
+
+    call_from_arguments(target, rest, prog=f"vmat {name}")
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `vmat` with the given arguments (the command line's when None).
+
+    Returns:
+        0, or 2 when the input was at fault: one line `vmat: error: ...` went to stderr. With the environment variable
+        `VMAT_TRACEBACK=1` the error itself is raised.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(usage(), end="")
+        return 0
+    if argv[0] == "--version":
+        from lightning_vmat import __version__
+
+        print(__version__)
+        return 0
+    try:
+        dispatch(argv)
+    except (ValueError, OSError) as error:
+        if os.environ.get("VMAT_TRACEBACK") == "1":
+            raise
+        print(f"vmat: error: {one_line(error)}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("vmat: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

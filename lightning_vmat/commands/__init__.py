@@ -1,0 +1,1 @@
+"""What each `vmat` command does."""

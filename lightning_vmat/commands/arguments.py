@@ -1,0 +1,35 @@
+"""A command line made from a function's signature and docstring."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+
+def build_parser(function: Callable[..., Any], prog: str) -> ArgumentParser:
+    """A parser for the function: keyword-only parameters are options, the others without a default are positional."""
+    parameters = inspect.signature(function).parameters.values()
+    options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.default is not p.empty}
+    positionals = {p.name for p in parameters} - options
+    description = (inspect.getdoc(function) or "").partition("\n\n")[0]
+    parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
+    parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)
+    parser.add_function_arguments(function, as_group=False, as_positional=False, skip=positionals)
+    return parser
+
+
+def call_from_arguments(function: Callable[..., Any], arguments: list[str], prog: str) -> None:
+    """Call the function with what the command line gives.
+
+    Raises:
+        ValueError: an argument is unknown, missing or of the wrong type.
+    """
+    parser = build_parser(function, prog)
+    try:
+        values = parser.instantiate(parser.parse_args(arguments))
+    except ArgumentError as error:
+        raise ValueError(f"{error} (see {prog} --help)") from error
+    function(**values.as_dict())

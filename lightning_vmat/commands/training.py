@@ -1,0 +1,94 @@
+"""`vmat fit`, `validate`, `test` and `predict`: recipes from YAML, through Lightning's command line."""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # lightning 2.6 calls jsonargparse by old names
+
+from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Trainer
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger
+
+from lightning_vmat.callbacks.checkpoint import RunCheckpoint
+from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
+from lightning_vmat.data.datamodule import CohortDataModule
+from lightning_vmat.recipes.base import PlanRecipe
+
+CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning looks the file up itself
+EXPECTED_WARNINGS = (
+    ".*LeafSpec.*",  # lightning 2.6 on torch 2.13
+    ".*does not have many workers.*",  # cases are cached in memory: workers would copy them
+)
+
+
+class RecipeCLI(LightningCLI):
+    """One recipe, one cohort, one trainer; the recipe's class comes from the configuration."""
+
+    def __init__(self, args: list[str]) -> None:
+        parser_kwargs = {name: {"exit_on_error": False} for name in self.subcommands()}
+        super().__init__(
+            model_class=PlanRecipe,
+            datamodule_class=CohortDataModule,
+            subclass_mode_model=True,
+            save_config_callback=SaveRunConfig,
+            trainer_defaults={"default_root_dir": "runs/latest", "callbacks": [AnnounceRun()]},
+            seed_everything_default=0,
+            parser_kwargs={"prog": "vmat", "exit_on_error": False, **parser_kwargs},
+            auto_configure_optimizers=False,  # a recipe builds its own
+            load_from_checkpoint_support=False,  # a recipe is rebuilt from its run's config.yaml
+            args=args,
+        )
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse what was passed in, and never `sys.argv` beside it."""
+        self.config = parser.parse_args(args)
+        check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """The trainer; without a logger of its own it writes `metrics/version_N/metrics.csv` in the run directory."""
+        trainer = self._get(self.config_init, "trainer")
+        if trainer["logger"] is None or trainer["logger"] is True:
+            kwargs["logger"] = CSVLogger(trainer["default_root_dir"], name="metrics")
+        return super().instantiate_trainer(**kwargs)
+
+
+def check_checkpoint(path: str | None) -> None:
+    """Say so early when a checkpoint cannot be read.
+
+    Raises:
+        ValueError: there is no such file, or it is not a whole checkpoint.
+    """
+    if path is None or path in CHECKPOINT_WORDS:
+        return
+    if not Path(path).is_file():
+        raise ValueError(f"checkpoint {path}: no such file, expected one that `vmat fit` wrote")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(f"checkpoint {path}: not a checkpoint or cut short, expected a file that `vmat fit` wrote")
+
+
+def run(arguments: list[str]) -> None:
+    """Run a recipe.
+
+    Args:
+        arguments: the subcommand (`fit`, `validate`, `test` or `predict`) and its options.
+
+    Raises:
+        ValueError: the configuration does not hold what it should.
+    """
+    with warnings.catch_warnings():
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
+        try:
+            RecipeCLI(arguments)
+        except (ArgumentError, MisconfigurationException) as error:
+            raise ValueError(str(error)) from error

@@ -1,0 +1,114 @@
+"""`vmat` without running a command: help, unknown words, one line for bad input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from lightning_vmat.cli import COMMANDS, dispatch, main, one_line, split_command
+from lightning_vmat.commands.arguments import call_from_arguments
+
+
+def test_help_names_every_command_and_is_quick() -> None:
+    code = "import sys; from lightning_vmat.cli import main; status = main(['--help']); "
+    code += "sys.exit(status or sum(name in sys.modules for name in ('torch', 'lightning', 'jsonargparse', 'numpy')))"
+    start = time.perf_counter()
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 2.0
+    assert all(name in result.stdout for name in COMMANDS)
+
+
+def test_every_command_leads_to_a_function() -> None:
+    from importlib import import_module
+
+    for target, _ in COMMANDS.values():
+        module, function = target.split(":")
+        assert callable(getattr(import_module(f"lightning_vmat.commands.{module}"), function))
+
+
+@pytest.mark.parametrize(
+    ("argv", "named"),
+    [
+        (["plann"], "'plann'"),
+        (["prepare"], "prepare phantom"),
+        (["prepare", "phantoms", "--out", "x"], "'prepare phantoms'"),
+    ],
+)
+def test_an_unknown_command_is_named(argv: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(argv) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vmat: error: unknown command") and error.count("\n") == 1
+    assert named in error
+
+
+def test_the_longest_command_wins() -> None:
+    assert split_command(["prepare", "phantom", "--count", "2"]) == ("prepare phantom", ["--count", "2"])
+    assert split_command(["plan", "case"]) == ("plan", ["case"])
+
+
+def test_a_traceback_is_shown_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VMAT_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="unknown command"):
+        main(["nothing"])
+    with pytest.raises(ValueError, match="unknown command"):
+        dispatch(["nothing"])
+
+
+def test_an_error_of_many_lines_becomes_one() -> None:
+    assert one_line(ValueError("first\n   second\n")) == "first second"
+    assert one_line(ValueError()) == "ValueError"
+
+
+Call = tuple[Path, Path, int, str, bool]
+
+
+def command(
+    case: Path, *, out: Path, count: int = 3, size: Literal["demo", "base"] = "demo", plan: bool = False
+) -> None:
+    """Do something to a case.
+
+    Args:
+        case: the case's folder.
+        out: where to write.
+        count: how many.
+        size: how large.
+        plan: whether to plan, too.
+    """
+    calls.append((case, out, count, size, plan))
+
+
+calls: list[Call] = []
+
+
+def test_positional_and_keyword_only_parameters() -> None:
+    calls.clear()
+    call_from_arguments(command, ["here", "--out", "there", "--plan", "true", "--size=base"], prog="vmat command")
+    assert calls == [(Path("here"), Path("there"), 3, "base", True)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["here"], "out"),
+        (["here", "--out", "there", "--cuont", "3"], "--cuont"),
+        (["here", "--out", "there", "--count", "many"], "count"),
+        (["here", "--out", "there", "--size", "huge"], "huge"),
+        (["--out", "there"], "case"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments: list[str], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        call_from_arguments(command, arguments, prog="vmat command")
+
+
+def test_help_of_a_command_comes_from_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        call_from_arguments(command, ["--help"], prog="vmat command")
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "vmat command" in text and "where to write" in text and "the case's folder" in text
