@@ -1,0 +1,1 @@
+"""Dose: beam model, radiological depth, linear dose operators and the projection layer. Imports `plan` only."""

@@ -1,0 +1,109 @@
+"""Fluence maps to blurred maps: rectangles convolved with sums of Gaussians, exactly, as products of small matrices."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.dose.beam_model import BeamModel
+from lightning_vmat.plan.beamlets import BeamletGrid
+
+INNER_STEP_MM, OUTER_STEP_MM = 1.25, 8.0
+EDGE_MM = 15.0  # how far beyond the field the fine nodes reach: primary and penumbra end there, scatter is smooth
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Positions along one axis: fine over the field and its edge, coarse beyond.
+
+    Args:
+        low_mm: first fine node.
+        fine: number of fine steps.
+        before: number of coarse steps before the fine ones.
+        after: number of coarse steps behind them.
+    """
+
+    low_mm: float
+    fine: int
+    before: int
+    after: int
+
+    @classmethod
+    def over(cls, field_mm: tuple[float, float], reach_mm: tuple[float, float]) -> Nodes:
+        """Fine nodes over a field, coarse ones as far as `reach_mm`."""
+        low = field_mm[0] - EDGE_MM
+        fine = math.ceil((field_mm[1] + EDGE_MM - low) / INNER_STEP_MM)
+        high = low + fine * INNER_STEP_MM
+        before = max(0, math.ceil((low - reach_mm[0]) / OUTER_STEP_MM))
+        after = max(0, math.ceil((reach_mm[1] - high) / OUTER_STEP_MM))
+        return cls(low, fine, before, after)
+
+    @property
+    def high_mm(self) -> float:
+        return self.low_mm + self.fine * INNER_STEP_MM
+
+    def __len__(self) -> int:
+        return self.before + self.fine + 1 + self.after
+
+    def positions_mm(self) -> Float[Tensor, " node"]:
+        before = self.low_mm - OUTER_STEP_MM * torch.arange(self.before, 0, -1)
+        fine = self.low_mm + INNER_STEP_MM * torch.arange(self.fine + 1)
+        after = self.high_mm + OUTER_STEP_MM * torch.arange(1, self.after + 1)
+        return torch.cat((before, fine, after))
+
+    def place(self, position_mm: Float[Tensor, "*point"]) -> Float[Tensor, "*point"]:
+        """Continuous node number of positions, within the nodes."""
+        inside = position_mm.clamp(self.low_mm, self.high_mm)
+        number = self.before + (inside - self.low_mm) / INNER_STEP_MM + (position_mm - inside) / OUTER_STEP_MM
+        return number.clamp(0, len(self) - 1)
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Linear map from a fluence map to one blurred map a kernel, at the nodes of a product grid.
+
+    Args:
+        across: profile of each leaf pair's opening under each Gaussian, at the y nodes.
+        along: profile of each beamlet under each Gaussian, at the x nodes.
+        mixture: weight of each Gaussian in each kernel.
+    """
+
+    across: Float[Tensor, "gaussian y_node leaf_pair"]
+    along: Float[Tensor, "gaussian x_node beamlet"]
+    mixture: Float[Tensor, "kernel gaussian"]
+
+    @classmethod
+    def build(cls, model: BeamModel, beamlets: BeamletGrid, y_nodes: Nodes, x_nodes: Nodes) -> Blur:
+        leaf_edges = torch.tensor(beamlets.leaf_edges_mm)
+        return cls(
+            box_profiles(y_nodes.positions_mm(), leaf_edges, model.sigma_mm).float(),
+            box_profiles(x_nodes.positions_mm(), beamlets.beamlet_edges_mm, model.sigma_mm).float(),
+            model.mixture.float(),
+        )
+
+    def forward(self, fluence: Float[Tensor, "map leaf_pair beamlet"]) -> Float[Tensor, "map kernel y_node x_node"]:
+        gaussians = self.across @ (fluence[:, None] @ self.along.mT)
+        return self._mix(self.mixture, gaussians)
+
+    def adjoint(self, maps: Float[Tensor, "map kernel y_node x_node"]) -> Float[Tensor, "map leaf_pair beamlet"]:
+        gaussians = self._mix(self.mixture.T, maps)
+        return (self.across.mT @ (gaussians @ self.along)).sum(dim=1)
+
+    def to(self, device: torch.device | str) -> Blur:
+        return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
+
+    @staticmethod
+    def _mix(matrix: Tensor, maps: Tensor) -> Tensor:
+        return (matrix @ maps.flatten(2)).view(len(maps), len(matrix), *maps.shape[2:])
+
+
+def box_profiles(
+    position_mm: Float[Tensor, " position"], edges_mm: Float[Tensor, " edge"], sigma_mm: Float[Tensor, " gaussian"]
+) -> Float[Tensor, "gaussian position interval"]:
+    """Integral over each interval between edges of Gaussians centred at positions."""
+    z = (edges_mm.double() - position_mm.double()[:, None]) / (sigma_mm.double()[:, None, None] * 2**0.5)
+    return torch.erf(z).diff(dim=-1) / 2

@@ -1,0 +1,109 @@
+"""The matrix-free pencil-beam dose operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lightning_vmat.dose.beam_model import BeamModel, load_beam_model
+from lightning_vmat.dose.blur import Blur, Nodes
+from lightning_vmat.dose.operator import check_last
+from lightning_vmat.dose.ray_tracing import radiological_depth
+from lightning_vmat.dose.sampling import Sampling
+from lightning_vmat.plan.arc import ControlPoints
+from lightning_vmat.plan.beamlets import project_to_bev
+from lightning_vmat.plan.case import Case
+
+
+@dataclass(frozen=True)
+class PencilBeamOperator:
+    """Dose by blurring each fluence map with the beam's kernels and sampling the result at each voxel.
+
+    Args:
+        fluence_shape: (control_point, leaf_pair, beamlet).
+        blur: fluence maps to blurred maps.
+        sampling: blurred maps to voxels.
+    """
+
+    fluence_shape: tuple[int, int, int]
+    blur: Blur
+    sampling: Sampling
+
+    @classmethod
+    def build(
+        cls, case: Case, voxel_index: Int[Tensor, " voxel"], beam_model: BeamModel | None = None
+    ) -> PencilBeamOperator:
+        """The operator of a case at some of its voxels.
+
+        Args:
+            case: CT, arcs, beamlets and machine.
+            voxel_index: flat indices of voxels; those far outside the field still get scatter.
+            beam_model: the machine's own if None.
+
+        Raises:
+            ValueError: no voxels, or voxels outside the grid.
+        """
+        if len(voxel_index) == 0 or int(voxel_index.min()) < 0 or int(voxel_index.max()) >= case.grid.voxel_count:
+            raise ValueError(
+                f"case {case.case_id}: {len(voxel_index)} dose voxels, expected one or more, all within the grid"
+            )
+        model = beam_model or load_beam_model(case.machine.beam_model)
+        voxels_mm = case.grid.centres_mm(voxel_index)
+        low, high = _reach(voxels_mm, case.control_points, case.isocentre_mm, model.sad_mm)
+        leaves, beamlets = case.beamlets.leaf_edges_mm, case.beamlets
+        x_nodes = Nodes.over((beamlets.beamlet_start_mm, beamlets.beamlet_stop_mm), (low[0], high[0]))
+        y_nodes = Nodes.over((leaves[0], leaves[-1]), (low[1], high[1]))
+        sampling = Sampling(
+            voxels_mm=voxels_mm,
+            depth_mm=radiological_depth(case, voxel_index).half(),
+            control_points=case.control_points.to(voxels_mm.device),
+            isocentre_mm=case.isocentre_mm,
+            model=model,
+            y_nodes=y_nodes,
+            x_nodes=x_nodes,
+            fractions=case.fractions,
+        )
+        return cls(case.fluence_shape, Blur.build(model, beamlets, y_nodes, x_nodes), sampling)
+
+    @property
+    def voxel_count(self) -> int:
+        return len(self.sampling.voxels_mm)
+
+    @torch.no_grad()
+    def forward(
+        self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
+    ) -> Float[Tensor, "*batch voxel"]:
+        """Dose of the whole course, Gy."""
+        check_last(fluence_mu, self.fluence_shape, "fluence")
+        batch = fluence_mu.shape[:-3]
+        maps = self.blur.forward(fluence_mu.float().reshape(-1, *self.fluence_shape[1:]))
+        dose = self.sampling.forward(maps.view(-1, self.fluence_shape[0], *maps.shape[1:]))
+        return dose.reshape(*batch, self.voxel_count).to(fluence_mu.dtype)
+
+    @torch.no_grad()
+    def adjoint(
+        self, dose_weight: Float[Tensor, "*batch voxel"]
+    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+        """The transpose: what each beamlet's dose weighs."""
+        check_last(dose_weight, (self.voxel_count,), "dose")
+        maps = self.sampling.adjoint(dose_weight.float().reshape(-1, self.voxel_count))
+        fluence = self.blur.adjoint(maps.flatten(0, 1))
+        return fluence.reshape(*dose_weight.shape[:-1], *self.fluence_shape).to(dose_weight.dtype)
+
+    def to(self, device: torch.device | str) -> PencilBeamOperator:
+        return replace(self, blur=self.blur.to(device), sampling=self.sampling.to(device))
+
+
+def _reach(
+    voxels_mm: Float[Tensor, "voxel 3"],
+    control_points: ControlPoints,
+    isocentre_mm: tuple[float, float, float],
+    sad_mm: float,
+) -> tuple[list[float], list[float]]:
+    """Bounds (x, y) of the voxels' beam's-eye view over all control points."""
+    corners = torch.cartesian_prod(*torch.stack((voxels_mm.amin(dim=0), voxels_mm.amax(dim=0)), dim=1))
+    bev, _ = project_to_bev(corners, control_points, isocentre_mm, sad_mm)
+    return bev.amin(dim=(0, 1)).tolist(), bev.amax(dim=(0, 1)).tolist()

@@ -1,0 +1,56 @@
+"""Every dose operator: linear, its adjoint exact, differentiable twice."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from water_case import water_case
+
+from lightning_vmat.dose.operator import DoseOperator
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.dose.projection import DoseProjection
+
+
+@pytest.fixture(scope="module")
+def operator() -> DoseOperator:
+    case = water_case(control_points=5, collimator_deg=20.0)
+    return PencilBeamOperator.build(case, case.body_index[::7])
+
+
+@pytest.mark.parametrize("batch", [(), (2,), (2, 3)])
+def test_adjoint_is_the_transpose(operator: DoseOperator, batch: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    fluence, dose = torch.rand(*batch, *operator.fluence_shape), torch.randn(*batch, operator.voxel_count)
+    forward = (operator.forward(fluence).double() * dose).sum()
+    backward = (fluence.double() * operator.adjoint(dose)).sum()
+    torch.testing.assert_close(forward, backward, rtol=1e-5, atol=1e-6 * float(forward.abs()))
+
+
+def test_forward_is_linear_and_dose_is_not_negative(operator: DoseOperator) -> None:
+    a, b = torch.rand(2, *operator.fluence_shape)
+    torch.testing.assert_close(
+        operator.forward(2 * a - 3 * b), 2 * operator.forward(a) - 3 * operator.forward(b), rtol=1e-4, atol=1e-3
+    )
+    assert float(operator.forward(a).min()) > 0  # scatter reaches every voxel
+
+
+def test_gradients_of_first_and_second_order(operator: DoseOperator) -> None:
+    projection = DoseProjection(operator)
+    start = torch.rand(operator.fluence_shape)
+    picked = torch.randperm(start.numel(), generator=torch.Generator().manual_seed(0))[:6]
+
+    def dose_of(values: torch.Tensor) -> torch.Tensor:
+        fluence = start.double().flatten().index_add(0, picked, values).view(operator.fluence_shape)
+        return projection(fluence)[::50] ** 2
+
+    values = torch.rand(6, dtype=torch.double, requires_grad=True)
+    settings = {"eps": 0.05, "atol": 1e-2, "rtol": 1e-2}
+    assert torch.autograd.gradcheck(dose_of, values, **settings)
+    assert torch.autograd.gradgradcheck(dose_of, values, **settings)
+
+
+def test_wrong_shapes_are_named(operator: DoseOperator) -> None:
+    with pytest.raises(ValueError, match=r"fluence of shape \(3, 4, 5\)"):
+        operator.forward(torch.zeros(3, 4, 5))
+    with pytest.raises(ValueError, match=r"dose of shape \(3,\)"):
+        operator.adjoint(torch.zeros(3))
