@@ -19,17 +19,21 @@ COMMANDS = {
 
 RECIPE_COMMANDS = ("fit", "validate", "test", "predict")
 BAD_INPUT = 2  # exit status
+USAGE = """usage: vmat COMMAND [OPTIONS]
+
+Learn to plan volumetric modulated arc therapy.
+
+commands:
+{commands}
+
+`vmat COMMAND --help` says what a command takes; `vmat --version` which vmat this is.
+"""
 
 
 def usage() -> str:
     """The text of `vmat --help`."""
     width = max(len(name) for name in COMMANDS)
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "\n".join(
-        ["usage: vmat COMMAND [OPTIONS]", "", "Learn to plan volumetric modulated arc therapy.", "", "commands:"]
-        + lines
-        + ["", "`vmat COMMAND --help` says what a command takes; `vmat --version` which vmat this is.", ""]
-    )
+    return USAGE.format(commands="\n".join(f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()))
 
 
 def split_command(argv: list[str]) -> tuple[str, list[str]]:

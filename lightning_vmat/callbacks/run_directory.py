@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.utilities import rank_zero_info
-from jsonargparse import Namespace
 
 CONFIG_FILE = "config.yaml"
 
@@ -29,7 +29,7 @@ class SaveRunConfig(SaveConfigCallback):
         path = Path(trainer.default_root_dir) / self.config_filename
         path.parent.mkdir(parents=True, exist_ok=True)
         half_written = path.with_suffix(".partial")
-        half_written.write_text(self.parser.dump(self.config))
+        half_written.write_text(self.parser.dump(self.config, skip_unset=False))
         half_written.replace(path)
 
 

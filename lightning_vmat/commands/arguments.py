@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -31,5 +32,13 @@ def call_from_arguments(function: Callable[..., Any], arguments: list[str], prog
     try:
         values = parser.instantiate(parser.parse_args(arguments))
     except ArgumentError as error:
-        raise ValueError(f"{error} (see {prog} --help)") from error
+        raise ValueError(f"{clear_message(error)} (see {prog} --help)") from error
     function(**values.as_dict())
+
+
+def clear_message(error: Exception) -> str:
+    """What jsonargparse says of a wrong value, less its account of the types that it tried."""
+    text = " ".join(str(error).split())
+    text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
+    text = re.sub(r"( -)? Expected a <class 'NoneType'>", "", text)
+    return re.sub(r" Given value type: .*$", "", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from lightning_vmat.callbacks.checkpoint import RunCheckpoint
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
+from lightning_vmat.commands.arguments import clear_message
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.recipes.base import PlanRecipe
 
@@ -76,6 +78,12 @@ def check_checkpoint(path: str | None) -> None:
         raise ValueError(f"checkpoint {path}: not a checkpoint or cut short, expected a file that `vmat fit` wrote")
 
 
+def sources(arguments: list[str]) -> list[str]:
+    """Where settings came from: the configuration files, and the command line."""
+    files = [value for option, value in pairwise(arguments) if option in ("--config", "-c")]
+    return [*files, *(a.removeprefix("--config=") for a in arguments if a.startswith("--config=")), "command line"]
+
+
 def run(arguments: list[str]) -> None:
     """Run a recipe.
 
@@ -90,5 +98,7 @@ def run(arguments: list[str]) -> None:
             warnings.filterwarnings("ignore", message=message)
         try:
             RecipeCLI(arguments)
-        except (ArgumentError, MisconfigurationException) as error:
-            raise ValueError(str(error)) from error
+        except ArgumentError as error:
+            raise ValueError(f"{clear_message(error)} (in {' + '.join(sources(arguments))})") from error
+        except (MisconfigurationException, ValueError) as error:
+            raise ValueError(clear_message(error)) from error
