@@ -1,0 +1,1 @@
+"""Metrics of dose and of deliverability."""

@@ -1,0 +1,1 @@
+"""Dose objectives, clinical goals and the protocols that hold both."""

@@ -1,0 +1,81 @@
+"""Dose-volume objectives: a limit that a part of the structure may break."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from lightning_vmat.objectives.base import DoseObjective, StructureVoxels, check_limit, check_volume_fraction
+
+
+def _in_hottest(
+    dose_gy: Float[Tensor, "*batch voxel"],
+    voxels: StructureVoxels,
+    volume_fraction: float,
+) -> Bool[Tensor, "*batch voxel"]:
+    """Whether a voxel lies wholly in the hottest part of the structure."""
+    order = dose_gy.detach().argsort(dim=-1, descending=True)
+    hottest = voxels.fraction[order].cumsum(dim=-1) <= volume_fraction + 1e-6
+    return hottest.new_zeros(hottest.shape).scatter(-1, order, hottest)
+
+
+@dataclass(frozen=True)
+class MaxDvh(DoseObjective):
+    """At most `volume_fraction` of the structure above the limit.
+
+    Squared overdose of the voxels that are too many: the hottest `volume_fraction` goes free. Not convex, and its
+    gradient jumps where voxels change ranks.
+
+    Args:
+        limit_gy: dose that only a part may exceed.
+        volume_fraction: that part.
+
+    Reference: Wu and Mohan, Med Phys 27:701 (2000).
+    """
+
+    limit_gy: float
+    volume_fraction: float
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit_gy)
+        check_volume_fraction(self.volume_fraction)
+
+    def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
+        excess = (dose_gy - self.limit_gy).clamp(min=0.0)
+        return excess.masked_fill(_in_hottest(dose_gy, voxels, self.volume_fraction), 0.0).square() @ voxels.fraction
+
+    def curvature(
+        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
+    ) -> Float[Tensor, "*batch voxel"]:
+        """That of the squared overdose of all voxels: strict while no voxel changes sides of the free part."""
+        return (2 * voxels.fraction).expand_as(dose_gy)
+
+
+@dataclass(frozen=True)
+class MinDvh(DoseObjective):
+    """At least `volume_fraction` of the structure above the limit: squared underdose of the voxels that are missing.
+
+    Args:
+        limit_gy: dose to be reached.
+        volume_fraction: part that must reach it.
+    """
+
+    limit_gy: float
+    volume_fraction: float
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit_gy)
+        check_volume_fraction(self.volume_fraction)
+
+    def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
+        missing = (self.limit_gy - dose_gy).clamp(min=0.0)
+        coldest = _in_hottest(-dose_gy, voxels, 1 - self.volume_fraction)
+        return missing.masked_fill(coldest, 0.0).square() @ voxels.fraction
+
+    def curvature(
+        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
+    ) -> Float[Tensor, "*batch voxel"]:
+        """That of the squared underdose of all voxels: strict while no voxel changes sides of the free part."""
+        return (2 * voxels.fraction).expand_as(dose_gy)

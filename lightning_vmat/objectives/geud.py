@@ -1,0 +1,55 @@
+"""Generalised equivalent uniform dose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.objectives.base import DoseObjective, StructureVoxels, check_limit
+
+MIN_DOSE_GY = 1e-3  # keeps powers and their derivatives finite where no dose arrives
+
+
+@dataclass(frozen=True)
+class Geud(DoseObjective):
+    """`(G - limit)_+^2`, Gy^2, with `G = (sum_i v_i d_i^a)^(1/a)`; convex.
+
+    Args:
+        limit_gy: equivalent uniform dose to stay below.
+        exponent: `a`, at least 1 (the mean); larger for organs that a hot spot harms.
+
+    Reference: Niemierko, Med Phys 26:1100 (1999).
+    """
+
+    limit_gy: float
+    exponent: float
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit_gy)
+        if not 1 <= self.exponent <= 50:
+            raise ValueError(f"exponent is {self.exponent}, expected 1 to 50")
+
+    def equivalent_gy(
+        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
+    ) -> Float[Tensor, "*batch 1"]:
+        dose_gy = dose_gy.clamp(min=MIN_DOSE_GY)
+        peak = dose_gy.detach().amax(dim=-1, keepdim=True)  # a power of at most 1 cannot overflow
+        return peak * ((dose_gy / peak).pow(self.exponent) @ voxels.fraction).pow(1 / self.exponent)[..., None]
+
+    def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
+        return (self.equivalent_gy(dose_gy, voxels)[..., 0] - self.limit_gy).clamp(min=0.0).square()
+
+    def curvature(
+        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
+    ) -> Float[Tensor, "*batch voxel"]:
+        """Local: bounds the Hessian at this dose (with `2 g g^T` also below the limit), not over a long step.
+
+        With `g = dG/dd`: `g g^T <= diag(g) sum(g)` and `G'' <= (a - 1)/G diag(v (d/G)^(a-2))`.
+        """
+        geud = self.equivalent_gy(dose_gy, voxels)
+        ratio = dose_gy.clamp(min=MIN_DOSE_GY) / geud
+        slope = voxels.fraction * ratio.pow(self.exponent - 1)
+        bend = (self.exponent - 1) / geud * slope / ratio
+        return 2 * slope * slope.sum(dim=-1, keepdim=True) + 2 * (geud - self.limit_gy).clamp(min=0.0) * bend

@@ -1,0 +1,36 @@
+"""Maximum dose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.objectives.base import DoseObjective, StructureVoxels, check_limit
+
+
+@dataclass(frozen=True)
+class MaxDose(DoseObjective):
+    """`sum_i V_i (d_i - limit)_+^2`, Gy^2 cc: every hot cubic centimetre counts the same in any structure; convex.
+
+    A maximum is a matter of a few voxels, which a mean over the structure would dilute. Set the limit some Gy below
+    the dose that must not be passed.
+
+    Args:
+        limit_gy: dose above which a voxel is penalised.
+    """
+
+    limit_gy: float
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit_gy)
+
+    def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
+        return (dose_gy - self.limit_gy).clamp(min=0.0).square() @ voxels.volume_cc
+
+    def curvature(
+        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
+    ) -> Float[Tensor, "*batch voxel"]:
+        """Strict: `2 V` also below the limit, since a step may cross it."""
+        return (2 * voxels.volume_cc).expand_as(dose_gy)

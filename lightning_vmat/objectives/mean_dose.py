@@ -1,0 +1,25 @@
+"""Mean dose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.objectives.base import DoseObjective, StructureVoxels
+
+
+@dataclass(frozen=True)
+class MeanDose(DoseObjective):
+    """`sum_i v_i d_i`, Gy: linear, so that an organ is spared also below its limits."""
+
+    def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
+        return dose_gy @ voxels.fraction
+
+    def curvature(
+        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
+    ) -> Float[Tensor, "*batch voxel"]:
+        """Strict: zero."""
+        return torch.zeros_like(dose_gy)

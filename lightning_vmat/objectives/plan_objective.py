@@ -1,0 +1,147 @@
+"""The whole objective of a plan: the weighted sum of a protocol's objectives over the structures of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lightning_vmat.objectives.base import DoseObjective, StructureVoxels
+from lightning_vmat.objectives.protocol import Protocol, ProtocolObjective
+from lightning_vmat.objectives.structures import sampled_structures
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.voxels import VoxelSample
+
+
+@dataclass(frozen=True)
+class Term:
+    """One objective on the voxels that it looks at."""
+
+    name: str
+    weight: float
+    objective: DoseObjective
+    voxels: StructureVoxels
+
+    def to(self, device: torch.device | str) -> Term:
+        return replace(self, objective=self.objective.to(device), voxels=self.voxels.to(device))
+
+
+@dataclass(frozen=True)
+class PlanObjective:
+    """Weighted sum of dose objectives, to be minimised; knows dose only, on the voxels of one sample.
+
+    Args:
+        members: the objectives with their voxels.
+        gather: the members' voxel places one after the other: dose is gathered, and its gradient scattered, once.
+        structures: sampled voxels of every structure of the case, for dose-volume histograms.
+        protocol: where the objectives come from, and the goals.
+        prescription_gy: prescription of the case by target.
+    """
+
+    members: tuple[Term, ...]
+    gather: Int[Tensor, " gathered"]
+    structures: dict[str, StructureVoxels]
+    protocol: Protocol
+    prescription_gy: dict[str, float]
+
+    @classmethod
+    def from_case(
+        cls,
+        case: Case,
+        sample: VoxelSample,
+        protocol: Protocol,
+        weight_factors: dict[str, float] | None = None,
+    ) -> PlanObjective:
+        """Bind a protocol to the voxels of a case.
+
+        Args:
+            case: the case; its prescription scales the limits that are fractions.
+            sample: voxels on which dose will be given.
+            protocol: objectives.
+            weight_factors: factors on weights, by objective name or by structure.
+
+        Raises:
+            ValueError: a structure that the case lacks and the protocol needs, or a factor for no objective.
+        """
+        structures = sampled_structures(case, sample)
+        factors = weight_factors or {}
+        known = {name for line in protocol.objectives for name in (line.name, line.structure)}
+        if factors.keys() - known:
+            raise ValueError(
+                f"weight factor for {sorted(factors.keys() - known)}: protocol {protocol.name} has {sorted(known)}"
+            )
+        members = []
+        for line in protocol.objectives:
+            if line.structure not in structures and not line.optional:
+                raise ValueError(
+                    f"protocol {protocol.name}: objective {line.name} needs structure {line.structure!r}, which case "
+                    f"{case.case_id} lacks; it has {sorted(structures)}"
+                )
+            voxels = _voxels_of(line, structures, case)
+            if voxels is not None:
+                weight = line.weight * factors.get(line.name, 1.0) * factors.get(line.structure, 1.0)
+                objective = line.for_prescription(case.prescription_gy).for_voxels(voxels)
+                members.append(Term(line.name, weight, objective, voxels))
+        gather = torch.cat([member.voxels.index for member in members])
+        return cls(tuple(members), gather, structures, protocol, dict(case.prescription_gy))
+
+    def __call__(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch"]:
+        """The objective; differentiable."""
+        return torch.stack(list(self.terms(dose_gy).values())).sum(dim=0)
+
+    def terms(self, dose_gy: Float[Tensor, "*batch voxel"]) -> dict[str, Float[Tensor, "*batch"]]:
+        """Each objective by name, weighted; they sum to the whole."""
+        return {m.name: m.weight * m.objective(part, m.voxels) for m, part in self._parts(dose_gy)}
+
+    def value_and_gradient(
+        self, dose_gy: Float[Tensor, "*batch voxel"]
+    ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch voxel"]]:
+        """The objective and its derivative by dose, both detached, in one pass."""
+        with torch.enable_grad():
+            dose_gy = dose_gy.detach().requires_grad_()
+            value = self(dose_gy)
+            (gradient,) = torch.autograd.grad(value.sum(), dose_gy)
+        return value.detach(), gradient
+
+    def gradient(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]:
+        """Derivative of the objective by dose, detached."""
+        return self.value_and_gradient(dose_gy)[1]
+
+    def curvature(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]:
+        """Non-negative diagonal `c` with `f(d + e) <= f(d) + f'(d) e + 0.5 sum c e^2`, detached.
+
+        Strict for the piecewise quadratic objectives and the mean; local for gEUD and dose-volume objectives.
+        """
+        dose_gy = dose_gy.detach()
+        parts = [m.weight * m.objective.curvature(part, m.voxels) for m, part in self._parts(dose_gy)]
+        return torch.zeros_like(dose_gy).index_add(-1, self.gather, torch.cat(parts, dim=-1))
+
+    def to(self, device: torch.device | str) -> PlanObjective:
+        return replace(
+            self,
+            members=tuple(member.to(device) for member in self.members),
+            gather=self.gather.to(device),
+            structures={name: voxels.to(device) for name, voxels in self.structures.items()},
+        )
+
+    def _parts(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Iterator[tuple[Term, Float[Tensor, "*batch part"]]]:
+        lengths = [len(member.voxels) for member in self.members]
+        parts = torch.split(dose_gy.index_select(-1, self.gather), lengths, dim=-1)
+        return zip(self.members, parts, strict=True)
+
+
+def _voxels_of(
+    line: ProtocolObjective,
+    structures: dict[str, StructureVoxels],
+    case: Case,
+) -> StructureVoxels | None:
+    """The voxels that an objective looks at; none where the structure is absent or lies in what is left out."""
+    voxels = structures.get(line.structure)
+    rows = [row for row, name in enumerate(case.target_names) if name in line.outside]
+    if voxels is None or not rows:
+        return voxels
+    voxels = voxels[(voxels.target_distance_mm[rows] > line.margin_mm).all(dim=0)]
+    return voxels if len(voxels) else None
