@@ -34,7 +34,7 @@ def write_case(
     *,
     plan: Plan | None = None,
     metadata: Mapping[str, object] | None = None,
-    dose_gy: Float[Tensor, "z y x"] | None = None,
+    doses: Mapping[str, Float[Tensor, "z y x"]] | None = None,
 ) -> None:
     """Write a case, all of it or nothing.
 
@@ -43,7 +43,7 @@ def write_case(
         folder: a new folder.
         plan: a plan to keep with it.
         metadata: how the plan was made.
-        dose_gy: a dose of the whole course to keep with it.
+        doses: doses of the whole course to keep with it, by file name without suffix.
 
     Raises:
         ValueError: the folder exists already.
@@ -55,8 +55,8 @@ def write_case(
             write_volume(mask, case.grid, draft / STRUCTURES / f"{name}.nii.gz")
         if plan is not None:
             write_plan(plan, draft / PLAN_FILE, metadata)
-        if dose_gy is not None:
-            write_dose(dose_gy, case.grid, draft / DOSE_FILE)
+        for name, dose_gy in (doses or {}).items():
+            write_dose(dose_gy, case.grid, draft / f"{name}.nii.gz")
         (draft / CASE_FILE).write_text(yaml.safe_dump(_settings(case), sort_keys=False))
 
 

@@ -43,7 +43,7 @@ def make_phantom(seed: int, size: str = "base") -> Case:
     masks = _masks(pelvis, grid)
     machine = load_machine(MACHINE)
     return Case(
-        case_id=f"phantom_{seed:05d}",
+        case_id=phantom_name(seed),
         source="phantom",
         grid=grid,
         hu=torch.from_numpy(_ct(pelvis, masks, grid, rng)),
@@ -56,6 +56,10 @@ def make_phantom(seed: int, size: str = "base") -> Case:
         machine_name=MACHINE,
         protocol=PROTOCOL,
     )
+
+
+def phantom_name(seed: int) -> str:
+    return f"phantom_{seed:04d}"
 
 
 def _grid(size: Size) -> VolumeGrid:

@@ -1,0 +1,77 @@
+"""`vmat prepare`: cohorts of cases with reference plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+SizeName = Literal["tiny", "demo", "base", "clinical"]
+
+
+def phantom(
+    *,
+    out: Path,
+    count: int = 24,
+    size: SizeName = "demo",
+    seed: int = 0,
+    plan: bool = False,
+    jobs: int = 2,
+    shard: str = "1/1",
+) -> None:
+    """Make a cohort of seeded prostate phantoms: the first for training, some for validation, the last fifth for test.
+
+    Args:
+        out: folder of the cohort; cases that it already holds are kept.
+        count: number of phantoms.
+        size: resolution.
+        seed: of the first phantom; the others follow.
+        plan: give each case a reference plan.
+        jobs: processes.
+        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+
+    Raises:
+        ValueError: a count that is not positive, or a cohort of other settings in the folder.
+    """
+    from lightning_vmat.data.cohort import split_in_order
+    from lightning_vmat.data.preparation import PhantomSource, prepare
+
+    if count < 1 or seed < 0:
+        raise ValueError(f"count {count}, seed {seed}: expected at least 1 and 0")
+    sources = [PhantomSource(number, size) for number in range(seed, seed + count)]
+    names = [source.name for source in sources]
+    manifest = {"source": "phantom", "size": size, "seeds": [seed, seed + count - 1]}
+    prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
+
+
+def open_kbp(
+    source: Path,
+    *,
+    out: Path,
+    split: Literal["train", "validation", "test", "all"] = "all",
+    size: SizeName = "base",
+    plan: bool = False,
+    jobs: int = 2,
+    shard: str = "1/1",
+) -> None:
+    """Make a cohort of head-and-neck patients of the OpenKBP challenge, with its own split.
+
+    Args:
+        source: the challenge's folder, with `train-pats`, `validation-pats` and `test-pats`.
+        out: folder of the cohort; cases that it already holds are kept.
+        split: which patients.
+        size: number of control points and beamlets; the voxels stay as they are.
+        plan: give each case a reference plan.
+        jobs: processes.
+        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+
+    Raises:
+        ValueError: a folder that is not laid out like the challenge's, or a cohort of other settings in `out`.
+    """
+    from lightning_vmat.data.open_kbp import SPLITS, patient_folders
+    from lightning_vmat.data.preparation import OpenKbpSource, prepare
+
+    parts = {part: patient_folders(source, part) if split in (part, "all") else [] for part in SPLITS}
+    sources = [OpenKbpSource(folder, size) for folders in parts.values() for folder in folders]
+    names = {part: [folder.name for folder in folders] for part, folders in parts.items()}
+    manifest = {"source": "open-kbp", "size": size, "split": split}
+    prepare(sources, names, out, manifest, plan=plan, jobs=jobs, shard=shard)

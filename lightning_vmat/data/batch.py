@@ -1,0 +1,97 @@
+"""What the networks train on: a few cases with their condition and reference fluence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.l2o.problem import Problem
+
+
+@dataclass(frozen=True)
+class PlanItem:
+    """One case of a batch; the same fields as there, without the batch axis."""
+
+    case_id: str
+    case_dir: Path
+    condition: Float[Tensor, "channel control_point leaf_pair beamlet"]
+    fluence: Float[Tensor, "control_point leaf_pair beamlet"] | None
+    scale_mu: float
+    problem: Problem | None
+
+
+@dataclass(frozen=True)
+class PlanBatch:
+    """Cases with fluence maps of one shape.
+
+    Args:
+        case_ids: names of the cases.
+        case_dirs: their folders.
+        condition: beam's-eye-view channels, see `networks.bev_conditioning`.
+        fluence: what the reference plan delivers in a fraction, in units of `scale_mu`; None without plans.
+        scale_mu: monitor units that a fluence of 1 stands for.
+        problems: planning problem of each case; empty unless asked for.
+
+    Raises:
+        ValueError: lengths or shapes that do not fit together.
+    """
+
+    case_ids: tuple[str, ...]
+    case_dirs: tuple[Path, ...]
+    condition: Float[Tensor, "batch channel control_point leaf_pair beamlet"]
+    fluence: Float[Tensor, "batch control_point leaf_pair beamlet"] | None
+    scale_mu: Float[Tensor, " batch"]
+    problems: tuple[Problem, ...] = ()
+
+    def __post_init__(self) -> None:
+        cases, maps = len(self.case_ids), tuple(self.condition.shape[2:])
+        if self.condition.ndim != 5 or len(self.condition) != cases or cases == 0:
+            raise ValueError(f"condition of shape {tuple(self.condition.shape)} for {cases} cases, expected 5 axes")
+        if len(self.case_dirs) != cases or tuple(self.scale_mu.shape) != (cases,):
+            raise ValueError(f"{len(self.case_dirs)} folders, scales {tuple(self.scale_mu.shape)} for {cases} cases")
+        if self.fluence is not None and tuple(self.fluence.shape) != (cases, *maps):
+            raise ValueError(f"fluence of shape {tuple(self.fluence.shape)}, expected {(cases, *maps)}")
+        if self.problems and len(self.problems) != cases:
+            raise ValueError(f"{len(self.problems)} problems for {cases} cases")
+
+    @classmethod
+    def collate(cls, items: Sequence[PlanItem]) -> PlanBatch:
+        """One batch of several items; problems and reference fluence only where each item has them.
+
+        Raises:
+            ValueError: fluence maps of different shapes.
+        """
+        first = items[0]
+        for item in items:
+            if item.condition.shape != first.condition.shape:
+                raise ValueError(
+                    f"cases {first.case_id} and {item.case_id} have fluence maps of shapes "
+                    f"{tuple(first.condition.shape[1:])} and {tuple(item.condition.shape[1:])}: expected batch_size 1"
+                )
+        fluences = [item.fluence for item in items if item.fluence is not None]
+        problems = tuple(item.problem for item in items if item.problem is not None)
+        return cls(
+            case_ids=tuple(item.case_id for item in items),
+            case_dirs=tuple(item.case_dir for item in items),
+            condition=torch.stack([item.condition for item in items]),
+            fluence=torch.stack(fluences) if len(fluences) == len(items) else None,
+            scale_mu=torch.tensor([item.scale_mu for item in items]),
+            problems=problems if len(problems) == len(items) else (),
+        )
+
+    def __len__(self) -> int:
+        return len(self.case_ids)
+
+    def to(self, device: torch.device | str) -> PlanBatch:
+        return replace(
+            self,
+            condition=self.condition.to(device),
+            fluence=None if self.fluence is None else self.fluence.to(device),
+            scale_mu=self.scale_mu.to(device),
+            problems=tuple(problem.to(device) for problem in self.problems),
+        )

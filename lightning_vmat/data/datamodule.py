@@ -1,0 +1,86 @@
+"""A cohort as Lightning reads it: cases computed once, then kept in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning import LightningDataModule
+from monai.data import CacheDataset
+from torch.utils.data import DataLoader
+
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.data.cohort import read_cohort
+from lightning_vmat.data.transforms import item_transform
+
+PARTS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
+
+
+class CohortDataModule(LightningDataModule):
+    """Batches of `PlanBatch` from a cohort.
+
+    Args:
+        cohort: folder that `vmat prepare` wrote.
+        batch_size: cases in a batch; more than 1 needs fluence maps of one shape.
+        structures: structures whose beam's-eye-view thickness conditions the networks, in the order of the channels.
+        voxels: size of the voxel sample of a planning problem.
+        with_problems: give each batch its planning problems, to compute dose and objective.
+        num_workers: processes that load; 0 loads in this one, which is best while cases fit in memory.
+        seed: of the voxel samples.
+
+    Raises:
+        ValueError: a batch size, voxel or worker count that makes no sense.
+    """
+
+    def __init__(
+        self,
+        cohort: Path,
+        structures: list[str],
+        batch_size: int = 1,
+        voxels: int = 15_000,
+        with_problems: bool = False,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or voxels < 1 or num_workers < 0:
+            raise ValueError(
+                f"batch_size {batch_size}, voxels {voxels}, num_workers {num_workers}: expected at least 1, 1 and 0"
+            )
+        self.cohort = Path(cohort)
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.transform = item_transform(structures, voxels, with_problems, seed)
+        self.datasets: dict[str, CacheDataset] = {}
+
+    def setup(self, stage: str) -> None:
+        """Load and prepare the cases that the stage needs.
+
+        Raises:
+            ValueError: no such cohort, no cases for the stage, or a case that cannot be read.
+        """
+        cohort = read_cohort(self.cohort)
+        for part in PARTS[stage]:
+            if part not in self.datasets:
+                records = [{"case_dir": folder} for folder in cohort.folders(part)]
+                self.datasets[part] = CacheDataset(records, self.transform, num_workers=None, progress=len(records) > 4)
+
+    def train_dataloader(self) -> DataLoader[PlanBatch]:
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[PlanBatch]:
+        return self._loader("validation")
+
+    def test_dataloader(self) -> DataLoader[PlanBatch]:
+        return self._loader("test")
+
+    def predict_dataloader(self) -> DataLoader[PlanBatch]:
+        return self._loader("test")
+
+    def _loader(self, part: str, shuffle: bool = False) -> DataLoader[PlanBatch]:
+        return DataLoader(
+            self.datasets[part],
+            batch_size=self.batch_size,
+            shuffle=shuffle,
+            num_workers=self.num_workers,
+            collate_fn=PlanBatch.collate,
+        )
