@@ -9,6 +9,7 @@ from scipy.special import ive
 Array = NDArray[np.float64]
 
 RADII_MM: Array = np.geomspace(0.2, 300.0, 120)  # where kernels are compared
+RING_WEIGHT: Array = RADII_MM**1.5  # between dose per area and dose per logarithmic ring: centre and far scatter count
 
 
 def gaussians(sigma_mm: Array, radii_mm: Array) -> Array:
@@ -17,13 +18,21 @@ def gaussians(sigma_mm: Array, radii_mm: Array) -> Array:
     return np.asarray(np.exp(-(radii_mm**2) / (2 * variance)) / (2 * np.pi * variance))
 
 
-def fit_gaussians(kernels: Array, sigma_mm: Array) -> Array:
-    """Weights [kernel, gaussian] whose sum of Gaussians is nearest to kernels [kernel, radius] at `RADII_MM`.
+def leading_kernels(kernels: Array, count: int) -> tuple[Array, Array]:
+    """The few kernels of which kernels at all depths [depth, radius] are nearly combinations.
 
-    The error counts by dose per logarithmic ring, so that edge and far scatter matter alike.
+    Returns:
+        Their weights [kernel, depth], and themselves [kernel, radius], at `RADII_MM`.
     """
-    ring = RADII_MM**1.5
-    weights, *_ = np.linalg.lstsq((gaussians(sigma_mm, RADII_MM) * ring).T, (kernels * ring).T, rcond=1e-10)
+    left, values, right = np.linalg.svd(kernels * RING_WEIGHT, full_matrices=False)
+    return (left[:, :count] * values[:count]).T, right[:count] / RING_WEIGHT
+
+
+def fit_gaussians(kernels: Array, sigma_mm: Array) -> Array:
+    """Weights [kernel, gaussian] whose sum of Gaussians is nearest to kernels [kernel, radius] at `RADII_MM`."""
+    weights, *_ = np.linalg.lstsq(
+        (gaussians(sigma_mm, RADII_MM) * RING_WEIGHT).T, (kernels * RING_WEIGHT).T, rcond=1e-10
+    )
     return np.asarray(weights.T)
 
 
