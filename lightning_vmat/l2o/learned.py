@@ -1,0 +1,121 @@
+"""The learned optimizer: a convolutional LSTM that bends a quasi-Newton step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lightning_vmat.l2o.conv_lstm import ConvLSTMCell, Memory
+from lightning_vmat.l2o.descent import scaled_start
+from lightning_vmat.l2o.features import CONTEXT, DIRECTIONS, MOMENTUM, Features
+from lightning_vmat.l2o.line_search import longest_step, search_step
+from lightning_vmat.l2o.optimizer import State
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.l2o.quasi_newton import QuasiNewton
+
+
+@dataclass(frozen=True)
+class LearnedState(State):
+    """Adds the model of the curvature, the momenta, the last step and its success, and the LSTM's memory."""
+
+    model: QuasiNewton
+    momenta: tuple[Float[Tensor, "control_point leaf_pair beamlet"], ...]
+    last_step: Float[Tensor, "control_point leaf_pair beamlet"]
+    last_length: float
+    last_decrease: float
+    memory: Memory | None
+
+
+class LearnedOptimizer(nn.Module):
+    """Optimizer whose step is bent per beamlet by a convolutional LSTM over the beam's-eye view.
+
+    The LSTM sees the majoriser-scaled gradient, its momenta, the last step and the quasi-Newton step, all over one
+    size, so it knows nothing of units, weights or prescriptions, and takes any number of control points and any
+    grid. It answers with a bounded gain of each of them and of a filtered gradient. The step is projected onto
+    non-negative fluence and searched exactly in dose space, so no step raises the objective; a network that has
+    learnt nothing yet gives projected L-BFGS.
+
+    Args:
+        hidden: channels of the LSTM.
+        filter_size: side of the learned filter of the gradient, in beamlets, odd.
+        memory: pairs in the quasi-Newton model.
+        reach: first gradient step over the preconditioned one.
+
+    Reference: Andrychowicz et al. 2016 (detached inputs); Lv et al. 2017 (bounded, normalised steps).
+    """
+
+    def __init__(self, hidden: int = 16, filter_size: int = 7, memory: int = 12, reach: float = 2.0) -> None:
+        super().__init__()
+        self.memory, self.reach = memory, reach
+        self.encode = nn.Conv2d(DIRECTIONS + CONTEXT, hidden, 3, padding=1)
+        self.lstm = ConvLSTMCell(hidden, hidden)
+        self.gains = nn.Conv2d(hidden, DIRECTIONS + 1, 1)
+        self.filter = nn.Conv2d(1, 1, filter_size, padding=filter_size // 2, bias=False)
+        nn.init.zeros_(self.gains.weight)
+        nn.init.zeros_(self.gains.bias)  # type: ignore[arg-type]
+        with torch.no_grad():  # a sharpening filter to begin with: what scatter and penumbra blur
+            self.filter.weight.fill_(-1 / filter_size**2)
+            self.filter.weight[0, 0, filter_size // 2, filter_size // 2] += 1
+
+    def init(self, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> LearnedState:
+        x, dose_gy, value, majoriser = scaled_start(problem, x)
+        model = QuasiNewton(majoriser, self.reach, self.memory)
+        momenta = tuple(torch.zeros_like(x) for _ in MOMENTUM)
+        return LearnedState(x, dose_gy, value, 1, model, momenta, torch.zeros_like(x), 1.0, 0.0, None)
+
+    def update(self, problem: Problem, state: LearnedState) -> LearnedState:
+        x, gradient = state.x.detach(), problem.gradient(state.dose_gy)
+        model = state.model.observe(x, gradient)
+        free = (x > 0) | (gradient < 0)
+        steepest = model.gradient_step(gradient) * free
+        momenta = tuple(b * m + (1 - b) * steepest for b, m in zip(MOMENTUM, state.momenta, strict=True))
+        steps = [model.step(gradient, free), steepest, *momenta, state.last_step]
+        progress = (state.last_length, state.last_decrease, float(state.evaluations))
+        features = Features.gather(x, free.to(x), steps, model.majoriser, progress)
+        bent, memory = self._bend(features, state.memory)
+        direction = (state.x + bent * free).clamp(min=0) - state.x
+        if not float((gradient * direction.detach()).sum()) < 0 or state.last_length == 0:  # the guard
+            direction = (state.x + steps[0]).clamp(min=0) - state.x
+        if not float((gradient * direction.detach()).sum()) < 0:
+            model = model.forget()
+            direction = (state.x + model.gradient_step(gradient)).clamp(min=0) - state.x
+        return self._move(problem, state, direction, model, momenta, memory)
+
+    def _bend(
+        self, features: Features, memory: Memory | None
+    ) -> tuple[Float[Tensor, "control_point leaf_pair beamlet"], Memory]:
+        directions = features.directions
+        seen = torch.cat((torch.asinh(directions), features.context), dim=1)
+        encoded = nn.functional.elu(self.encode(seen))
+        memory = self.lstm(encoded, memory or self.lstm.start(encoded))
+        gains = self.gains(memory[0]).tanh()
+        candidates = torch.cat((directions, self.filter(directions[:, 1:2])), dim=1)
+        return features.size * (directions[:, 0] + (gains * candidates).sum(dim=1)), memory
+
+    def _move(
+        self,
+        problem: Problem,
+        state: LearnedState,
+        direction: Float[Tensor, "control_point leaf_pair beamlet"],
+        model: QuasiNewton,
+        momenta: tuple[Float[Tensor, "control_point leaf_pair beamlet"], ...],
+        memory: Memory,
+    ) -> LearnedState:
+        """The exact search. Its length is a minimiser, so it is differentiated as a constant."""
+        change_gy = problem.dose(direction)
+        old_x, old_dose_gy = state.x.detach(), state.dose_gy.detach()
+        length = search_step(
+            problem.objective, old_dose_gy, change_gy.detach(), longest_step(old_x, direction.detach())
+        )
+        x = (state.x + length * direction).clamp(min=0)
+        dose_gy = state.dose_gy + length * change_gy
+        value = problem.objective(dose_gy)
+        if length == 0:
+            model = model.forget()
+        decrease = math.log((float(value) + 1e-30) / (float(state.value) + 1e-30))
+        moved = x.detach() - old_x
+        return LearnedState(x, dose_gy, value, state.evaluations + 1, model, momenta, moved, length, decrease, memory)

@@ -1,0 +1,93 @@
+"""The curvature that an optimizer has seen: a limited-memory quasi-Newton model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+SHARPENING = 4.0  # best of 0, 2, 4, 8, 20 on four phantoms at 5, 10 and 20 evaluations
+
+Pair = tuple[Float[Tensor, "control_point leaf_pair beamlet"], Float[Tensor, "control_point leaf_pair beamlet"]]
+
+
+@dataclass(frozen=True)
+class QuasiNewton:
+    """Limited-memory BFGS model of the Hessian.
+
+    Args:
+        majoriser: diagonal that bounds the Hessian.
+        reach: first guess over `precondition`, as long as there is no pair to go by.
+        memory: pairs kept.
+        pairs: (step, change of gradient), the oldest first.
+        last: the last point and its gradient.
+
+    Reference: Nocedal and Wright 2006, algorithm 7.4.
+    """
+
+    majoriser: Float[Tensor, "control_point leaf_pair beamlet"]
+    reach: float
+    memory: int
+    pairs: tuple[Pair, ...] = ()
+    last: Pair | None = None
+
+    def observe(
+        self,
+        x: Float[Tensor, "control_point leaf_pair beamlet"],
+        gradient: Float[Tensor, "control_point leaf_pair beamlet"],
+    ) -> QuasiNewton:
+        """The model after a gradient; a pair without positive curvature is left out."""
+        pairs = self.pairs
+        if self.last is not None:
+            step, change = x - self.last[0], gradient - self.last[1]
+            if float((step * change).sum()) > 1e-6 * float(step.norm() * change.norm()):
+                pairs = (*pairs, (step, change))[-self.memory :]
+        return replace(self, pairs=pairs, last=(x, gradient))
+
+    def forget(self) -> QuasiNewton:
+        """The model without its pairs; without pairs to forget, a shorter first guess."""
+        return replace(self, pairs=(), reach=self.reach if self.pairs else max(self.reach / 4, 1e-3))
+
+    def gradient_step(
+        self, gradient: Float[Tensor, "control_point leaf_pair beamlet"]
+    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        """Steepest descent in the metric of `precondition`."""
+        return -self.reach * self.precondition(gradient)
+
+    def precondition(
+        self, gradient: Float[Tensor, "control_point leaf_pair beamlet"]
+    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        """Inverse majoriser, larger for changes in which control points differ; symmetric, positive definite.
+
+        Where all control points change alike their doses add up and the majoriser is about right; where they
+        differ the doses cancel and it is too cautious. The effect is that of the ramp filter of tomography.
+        """
+        root = self.majoriser.rsqrt()
+        scaled = gradient * root
+        return root * (scaled + SHARPENING * (scaled - scaled.mean(dim=0)))
+
+    def step(
+        self,
+        gradient: Float[Tensor, "control_point leaf_pair beamlet"],
+        free: Bool[Tensor, "control_point leaf_pair beamlet"],
+    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        """Quasi-Newton step within the subspace of the free beamlets (two-loop recursion)."""
+        shift = torch.where(free, gradient, 0)
+        used: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        for step, change in reversed(self.pairs):
+            step, change = torch.where(free, step, 0), torch.where(free, change, 0)
+            curvature = (step * change).sum()
+            if float(curvature) > 1e-8 * float(step.norm() * change.norm()):
+                weight = (step * shift).sum() / curvature
+                shift = shift - weight * change
+                used.append((step, change, curvature, weight))
+        scale = self.reach
+        if used:
+            _, change, curvature, _ = used[0]
+            scale = float(curvature / (change * self.precondition(change)).sum())
+        shift = scale * torch.where(free, self.precondition(shift), 0)
+        for step, change, curvature, weight in reversed(used):
+            shift = shift + step * (weight - (change * shift).sum() / curvature)
+        return -torch.where(free, shift, 0)
