@@ -1,0 +1,1 @@
+"""Figures of the plan report, one a file."""

@@ -1,0 +1,193 @@
+"""Dose wash, isodose lines and structure contours over CT, on slices of the three planes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.colors import to_hex
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from lightning_vmat.export.figures.palette import DOSE_COLOURS, StructureStyle, isodose_lines
+from lightning_vmat.export.figures.paths import UNITS_PER_MM, contour_path, image_address
+from lightning_vmat.plan.case import BODY, Case
+
+Plane = Literal["axial", "coronal", "sagittal"]
+PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
+LETTERS = {"axial": "ARPL", "coronal": "HRFL", "sagittal": "HAFP"}  # top, left, bottom, right
+WINDOW_HU = (-160.0, 240.0)
+MAX_AXIAL_SLICES = 80
+MAX_PIXELS = 288
+WASH_TOP = 1.1  # of the highest prescription
+WASH_START = (0.10, 0.25)  # the wash fades in between these fractions of the prescription
+WASH_OPACITY = 0.5
+_MARGIN_MM = 12.0
+
+
+@dataclass(frozen=True)
+class SliceView:
+    """One slice, in units of 0.1 mm from its top left corner.
+
+    Args:
+        position_mm: distance from the isocentre along the plane's normal (LPS).
+        at: where the slice cuts the coronal and sagittal views, from their top.
+        ct: data address of the CT image.
+        wash: data address of the dose wash.
+        isodoses: path by index of the isodose level.
+        contours: path by structure name.
+    """
+
+    position_mm: float
+    at: int
+    ct: str
+    wash: str
+    isodoses: dict[int, str]
+    contours: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PlaneView:
+    """The slices of a plane and what they share.
+
+    Args:
+        plane: its name.
+        letters: patient directions at the top, left, bottom and right edge.
+        size: width and height, units of 0.1 mm.
+        isocentre: isocentre from the top left corner.
+        slices: all slices.
+        central: index of the one through the isocentre.
+    """
+
+    plane: Plane
+    letters: str
+    size: tuple[int, int]
+    isocentre: tuple[int, int]
+    slices: tuple[SliceView, ...]
+    central: int
+
+
+@dataclass(frozen=True)
+class _Planes:
+    """Volumes cut to the body's box."""
+
+    case: Case
+    box: tuple[slice, slice, slice]
+    hu: NDArray[np.float32]
+    dose_gy: NDArray[np.float32]
+    masks: dict[str, NDArray[np.bool_]]
+
+    def isocentre_voxel(self) -> tuple[float, float, float]:
+        """Isocentre in voxels z, y, x of the box; voxel centres are whole."""
+        grid, case = self.case.grid, self.case
+        x, y, z = ((case.isocentre_mm[i] - grid.origin_mm[i]) / grid.spacing_mm[i] for i in range(3))
+        return z - self.box[0].start, y - self.box[1].start, x - self.box[2].start
+
+
+def dose_planes(
+    case: Case, dose_gy: Float[Tensor, "z y x"], styles: Mapping[str, StructureStyle]
+) -> tuple[PlaneView, ...]:
+    """Axial slices through the whole body, and the coronal and sagittal slice through the isocentre."""
+    box = _body_box(case)
+    masks = {name: case.structures[name].cpu().numpy()[box] for name in styles}
+    planes = _Planes(case, box, case.hu.cpu().float().numpy()[box], dose_gy.cpu().float().numpy()[box], masks)
+    return tuple(_plane_view(planes, plane) for plane in PLANES)
+
+
+def wash_gradient() -> str:
+    """The wash's colours from zero to its top, as CSS gradient stops."""
+    return ", ".join(to_hex(DOSE_COLOURS(i / 16)) for i in range(17))
+
+
+def _body_box(case: Case) -> tuple[slice, slice, slice]:
+    """The body's bounding box and a margin, within the grid."""
+    body = case.structures[BODY] | case.target
+    spans = []
+    for axis, spacing_mm in enumerate(reversed(case.grid.spacing_mm)):
+        hit = body.any(dim=tuple(other for other in range(3) if other != axis)).nonzero()[:, 0]
+        margin = math.ceil(_MARGIN_MM / spacing_mm) if axis else 0
+        spans.append(slice(max(0, int(hit[0]) - margin), min(body.shape[axis], int(hit[-1]) + 1 + margin)))
+    return spans[0], spans[1], spans[2]
+
+
+def _plane_view(planes: _Planes, plane: Plane) -> PlaneView:
+    """Cut one plane out of the volumes."""
+    axis = PLANES.index(plane)
+    spacing = tuple(reversed(planes.case.grid.spacing_mm))  # z, y, x
+    isocentre = planes.isocentre_voxel()
+    count = planes.hu.shape[axis]
+    middle = min(max(round(isocentre[axis]), 0), count - 1)
+    step = math.ceil(count / MAX_AXIAL_SLICES)
+    chosen = list(range(middle % step, count, step)) if plane == "axial" else [middle]
+    rows, columns = (other for other in range(3) if other != axis)
+    height, width = planes.hu.shape[rows], planes.hu.shape[columns]
+    across = (isocentre[columns] + 0.5) * spacing[columns]
+    down = (isocentre[rows] + 0.5) * spacing[rows]
+    if plane != "axial":
+        down = height * spacing[rows] - down  # head at the top
+    return PlaneView(
+        plane=plane,
+        letters=LETTERS[plane],
+        size=(round(UNITS_PER_MM * width * spacing[columns]), round(UNITS_PER_MM * height * spacing[rows])),
+        isocentre=(round(UNITS_PER_MM * across), round(UNITS_PER_MM * down)),
+        slices=tuple(_slice_view(planes, axis, i, isocentre[axis]) for i in chosen),
+        central=chosen.index(middle),
+    )
+
+
+def _slice_view(planes: _Planes, axis: int, index: int, isocentre: float) -> SliceView:
+    """One slice with its images and lines."""
+    spacing = tuple(reversed(planes.case.grid.spacing_mm))
+    rows, columns = (other for other in range(3) if other != axis)
+    pixel_mm = (spacing[columns], spacing[rows])
+    dose = _cut(planes.dose_gy, axis, index)
+    isodoses = {
+        i: contour_path(dose, line.dose_gy, pixel_mm)
+        for i, line in enumerate(isodose_lines(planes.case))
+        if dose.max() > line.dose_gy
+    }
+    cuts = {name: _cut(mask, axis, index) for name, mask in planes.masks.items()}
+    return SliceView(
+        position_mm=(index - isocentre) * spacing[axis],
+        at=round(UNITS_PER_MM * (planes.hu.shape[0] - index - 0.5) * spacing[0]),
+        ct=image_address(_grey(_zoom(_cut(planes.hu, axis, index), pixel_mm))),
+        wash=image_address(_wash(_zoom(dose, pixel_mm), max(planes.case.prescription_gy.values())), quality=60),
+        isodoses=isodoses,
+        contours={name: contour_path(cut, 0.5, pixel_mm) for name, cut in cuts.items() if cut.any()},
+    )
+
+
+def _cut(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+    """A slice with the patient's front or head at the top."""
+    image: NDArray[Any] = volume.take(index, axis=axis)
+    return image if axis == 0 else image[::-1]
+
+
+def _zoom(image: NDArray[np.float32], pixel_mm: tuple[float, float]) -> NDArray[np.float32]:
+    """Resample to square pixels, at most `MAX_PIXELS` along the longer side."""
+    extent_mm = image.shape[1] * pixel_mm[0], image.shape[0] * pixel_mm[1]
+    size_mm = max(max(extent_mm) / MAX_PIXELS, min(pixel_mm) / 3)
+    size = (max(1, round(extent_mm[0] / size_mm)), max(1, round(extent_mm[1] / size_mm)))
+    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
+    return np.asarray(picture.resize(size, Image.Resampling.BILINEAR), dtype=np.float32)
+
+
+def _grey(hu: NDArray[np.float32]) -> NDArray[np.uint8]:
+    low, high = WINDOW_HU
+    grey: NDArray[np.uint8] = np.rint(255 * ((hu - low) / (high - low)).clip(0, 1)).astype(np.uint8)
+    return grey
+
+
+def _wash(dose_gy: NDArray[np.float32], prescription_gy: float) -> NDArray[np.uint8]:
+    """Dose as colour, transparent where it is low."""
+    relative = dose_gy / prescription_gy
+    colours = DOSE_COLOURS(relative / WASH_TOP)
+    start, full = WASH_START
+    colours[..., 3] = WASH_OPACITY * ((relative - start) / (full - start)).clip(0, 1)
+    wash: NDArray[np.uint8] = np.rint(255 * colours).astype(np.uint8)
+    return wash

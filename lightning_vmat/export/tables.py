@@ -1,0 +1,165 @@
+"""Rows of the report's tables, ready to print."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from lightning_vmat.export.content import ReportContent
+from lightning_vmat.objectives.goal import GoalResult
+from lightning_vmat.plan.arc import Arc
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.machine import Machine
+
+
+@dataclass(frozen=True)
+class GoalRow:
+    """A goal as text; `bar` is value over limit, cut at 1.5."""
+
+    structure: str
+    measure: str
+    value: str
+    limit: str
+    met: bool
+    bar: float
+
+
+@dataclass(frozen=True)
+class CheckRow:
+    """A machine limit and how often it is broken."""
+
+    name: str
+    limit: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Published:
+    """What plans in the literature show for a complexity measure.
+
+    Args:
+        label: name of the measure.
+        unit: its unit.
+        low: lower end of the range.
+        high: upper end; equal to `low` where one plan is published.
+        source: where the range comes from.
+    """
+
+    label: str
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True)
+class ComplexityRow:
+    """A measure, its published range, and where both stand on a scale from 0 to 1."""
+
+    published: Published
+    value: float
+    text: str
+    place: float
+    band: tuple[float, float] | None
+
+
+TG119 = "TG-119 prostate, two arcs, 2 Gy"
+PUBLISHED = {
+    "mcs_v": Published("Modulation complexity score (MCSv)", ""),
+    "edge_metric_per_mm": Published(
+        "Edge metric", "/mm", 0.096, 0.168, "649 passing VMAT plans, mean and one SD; action level 0.18 (Younge 2016)"
+    ),
+    "leaf_travel_mm": Published("Leaf travel, per active leaf and arc", "mm", 260.0, 660.0, TG119),
+    "aperture_area_cm2": Published("Aperture area", "cm²", 12.0, 36.0, TG119),
+    "mu": Published("Monitor units per fraction", "MU"),
+    "mu_per_gy": Published("Monitor units per Gy", "MU/Gy", 301.5, 301.5, TG119 + ": 603 MU"),
+}
+
+_CHECKS = {
+    "leaf_speed": ("Leaf speed", "≤ {0.leaf_speed_mm_per_s:g} mm/s"),
+    "leaf_gap": ("Leaf gap", "≥ {0.min_leaf_gap_mm:g} mm"),
+    "leaf_span": ("Leaf span of a bank", "≤ {0.max_leaf_span_mm:g} mm"),
+    "leaf_position": ("Leaf position", "within ±{0.max_leaf_position_mm:g} mm"),
+    "interdigitation": ("Interdigitation", "as the machine allows"),
+    "mu_per_deg": ("Monitor units per degree", "{0.min_mu_per_deg:g} to {0.max_mu_per_deg:g} MU/deg"),
+    "not_finite": ("Finite numbers", "all"),
+}
+
+
+def goal_row(goal: GoalResult) -> GoalRow:
+    """Goal in the words of a protocol: `V54 Gy <= 15 %`, `D99 % >= 54.0 Gy`."""
+    return GoalRow(
+        structure=goal.structure,
+        measure=measure_text(goal.measure),
+        value=_amount(goal.measure, goal.value),
+        limit=("≥ " if goal.at_least else "≤ ") + _amount(goal.measure, goal.limit),
+        met=goal.met,
+        bar=min(1.5, max(0.0, goal.value / goal.limit if goal.limit > 0 else 1.5)),
+    )
+
+
+def _amount(measure: str, value: float) -> str:
+    """A volume in percent or a dose in Gy."""
+    return f"{100 * value:.1f} %" if measure.startswith("V") else f"{value:.2f} Gy"
+
+
+def measure_text(measure: str) -> str:
+    """`V54gy` as `V54 Gy`, `D99` as `D99 %`, `D0.01cc` as `D0.01 cc`, `max` as `Maximum`."""
+    match = re.fullmatch(r"([VD][\d.]+)(gy|cc)?", measure, re.IGNORECASE)
+    if match is None:
+        return {"max": "Maximum", "mean": "Mean"}.get(measure, measure)
+    return f"{match[1]} {({'gy': 'Gy', 'cc': 'cc'}).get((match[2] or '').lower(), '%')}"
+
+
+def check_rows(content: ReportContent) -> list[CheckRow]:
+    """The machine check, limit by limit."""
+    rows = []
+    for key, count in content.violations.items():
+        name, limit = _CHECKS.get(key, (key.replace("_", " "), ""))
+        rows.append(CheckRow(name, limit.format(content.case.machine), count))
+    return rows
+
+
+def complexity_rows(content: ReportContent) -> list[ComplexityRow]:
+    """Complexity measures against what is published."""
+    return [_complexity_row(key, value) for key, value in content.complexity.items()]
+
+
+def _complexity_row(key: str, value: float) -> ComplexityRow:
+    published = PUBLISHED.get(key, Published(key.replace("_", " "), ""))
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 3 if abs(value) < 1 else 2
+    low, high = published.low, published.high
+    top = 1.25 * max(value, high or 0.0, 1e-9)
+    band = (low / top, high / top) if low is not None and high is not None else None
+    return ComplexityRow(published, value, f"{value:.{digits}f}", max(0.0, value / top), band)
+
+
+def arc_text(arc: Arc) -> str:
+    """One arc in a line."""
+    sense = "CW" if arc.direction == "clockwise" else "CCW"
+    couch = f", couch {arc.couch_deg:g}°" if arc.couch_deg else ""
+    return (
+        f"{arc.gantry_start_deg:g}° → {arc.gantry_stop_deg:g}° {sense}, {abs(arc.span_deg):g}° in "
+        f"{arc.control_points} control points, collimator {arc.collimator_deg:g}°{couch}"
+    )
+
+
+def machine_text(machine: Machine) -> str:
+    """The machine's name in words."""
+    return machine.name.replace("_", " ")
+
+
+def header_facts(content: ReportContent) -> dict[str, str]:
+    """What identifies the plan, in the order of a plan header; nothing that identifies a person but `case_id`."""
+    case: Case = content.case
+    doses = ", ".join(f"{name} {case.prescription_gy[name]:g} Gy" for name in case.target_names)
+    per_fraction = max(case.prescription_gy.values()) / case.fractions
+    return {
+        "Prescription": doses,
+        "Fractions": f"{case.fractions} of {per_fraction:.2f} Gy",
+        "Protocol": case.protocol,
+        "Source": case.source,
+        "Planner": content.planner,
+        "Machine": machine_text(case.machine),
+        "Made": content.created.strftime("%Y-%m-%d %H:%M"),
+    }

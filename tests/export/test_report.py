@@ -1,0 +1,141 @@
+"""The report is one whole file that needs no network, says what was measured, and trusts no name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+from planned_case import make_case, make_content
+
+from lightning_vmat.export.content import ReportContent
+from lightning_vmat.export.report import render_report, write_report
+
+HOSTILE = "<script>alert('x')</script>&\"$\\frac{1}$"
+VOID = {"meta", "br", "input", "link", "img", "hr", "wbr"}
+
+
+class Page(HTMLParser):
+    """Collects sections, addresses and text; complains about tags that do not match."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.texts: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        self._note(attrs)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._note(attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] not in ("script", "style"):
+            self.texts.append(data)
+
+    def _note(self, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id" and value:
+                self.ids.append(value)
+            if name in ("href", "src", "srcset", "action", "data", "poster"):
+                self.addresses.append(value or "")
+            assert not name.startswith("on")
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+@pytest.fixture(scope="module")
+def html(content: ReportContent) -> str:
+    return render_report(content)
+
+
+def test_parses_with_matching_tags(html: str) -> None:
+    assert Page(html).open == []
+
+
+def test_nothing_is_loaded_from_outside(html: str) -> None:
+    for address in Page(html).addresses:
+        assert address.startswith(("data:image/webp;base64,", "data:image/png;base64,", "#"))
+    assert not re.findall(r"url\((?!#)", html)
+    assert "@import" not in html and "default-src 'none'" in html
+
+
+def test_holds_every_section(html: str) -> None:
+    page = Page(html)
+    for section in ("goals", "dvh", "dose", "structures", "apertures", "delivery", "machine", "complexity", "planning"):
+        assert section in page.ids
+    for phrase in ("Research use only - not for clinical use", "phantom_0007", "PTV 60 Gy", "20 of 3.00 Gy",
+                   "reference", "truebeam", "2026-01-02", "0.1.0", "collimator 10°", "V54 Gy", "≤ 15.0 %", "17.1 %",
+                   "✗ missed", "✓ met", "22.5 mm/s", "0.096 to 0.168", "57.0 Gy (95 %)", "82 dose evaluations"):  # fmt: skip
+        assert phrase in page.text, phrase
+
+
+def test_central_slice_and_one_aperture_show_without_script(html: str) -> None:
+    for view, count in (("plane-axial", 40), ("cine", 12)):
+        part = html[html.index(f'id="{view}"') :]
+        part = part[: part.index('class="caption"' if view == "plane-axial" else "</figure>")]
+        slices = re.findall(r"<svg [^>]*>", part)
+        assert len(slices) == count
+        assert sum(" hidden" not in tag for tag in slices) == 1
+
+
+def test_hostile_names_stay_text() -> None:
+    case = replace(make_case(10.0, 4, {"Rectum": HOSTILE, "PTV": "PTV <b>"}), case_id=HOSTILE, source=HOSTILE)
+    page = Page(render_report(make_content(case)))
+    assert page.tags.count("script") == 1 and page.open == []
+    assert HOSTILE in page.text and "b" not in [tag for tag in page.tags if tag == "PTV"]
+
+
+def test_fluence_alone_is_called_not_deliverable() -> None:
+    page = Page(render_report(make_content(make_case(10.0, 4), deliverable=False)))
+    assert "not deliverable" in page.text and "Fluence maps" in page.text
+    assert "machine" not in page.ids
+
+
+def test_small_enough_and_repeatable(content: ReportContent, html: str) -> None:
+    assert len(html.encode()) < 8_000_000
+    assert render_report(content) == html
+
+
+def test_written_whole_or_not_at_all(
+    content: ReportContent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, html: str
+) -> None:
+    target = tmp_path / "report.html"
+    write_report(target, content)
+    assert target.read_text(encoding="utf-8") == html
+
+    def full_disk(self: Path, *args: object, **kwargs: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    write: Callable[..., int] = full_disk
+    monkeypatch.setattr(Path, "write_text", write)
+    with pytest.raises(OSError, match="No space"):
+        write_report(target, content)
+    monkeypatch.undo()
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+    assert target.read_text(encoding="utf-8") == html
+
+
+def test_dose_must_be_finite_and_on_the_grid(content: ReportContent) -> None:
+    with pytest.raises(ValueError, match=r"phantom_0007.*NaN"):
+        replace(content, dose_gy=torch.full(content.case.grid.shape, float("nan")))
+    with pytest.raises(ValueError, match=r"phantom_0007.*shape"):
+        replace(content, dose_gy=torch.zeros(3, 3, 3))
