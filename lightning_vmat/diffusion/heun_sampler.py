@@ -15,15 +15,17 @@ class HeunSampler:
     """Solves `dx/dsigma = (x - D(x; sigma)) / sigma` from sigma_max to 0.
 
     Args:
-        noise: gives the noise levels.
         steps: number of steps; `2 steps - 1` calls of the denoiser.
+        sigma_min: lowest noise level before 0.
+        sigma_max: highest noise level, where sampling starts.
+        rho: crowding of the levels toward sigma_min.
 
     Reference: Karras et al. 2022, algorithm 1 with sigma(t) = t, s(t) = 1.
     """
 
-    def __init__(self, noise: KarrasNoise, steps: int = 18) -> None:
-        self.sigma_max = noise.sigma_max
-        self.levels = noise.steps(steps)
+    def __init__(self, steps: int = 18, sigma_min: float = 0.002, sigma_max: float = 20.0, rho: float = 7.0) -> None:
+        self.sigma_max = sigma_max
+        self.levels = KarrasNoise(sigma_min, sigma_max, rho).steps(steps)
 
     @torch.no_grad()
     def __call__(self, denoiser: Denoiser, unit_noise: Maps, condition: Condition) -> Maps:

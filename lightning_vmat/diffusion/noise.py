@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
-@runtime_checkable
-class NoiseDistribution(Protocol):
+class NoiseDistribution(ABC):
     """Draws noise levels for training."""
 
-    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " sample"]: ...
+    @abstractmethod
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " sample"]:
+        """Positive noise levels, drawn on the CPU."""
 
 
-class LogNormalNoise:
+class LogNormalNoise(NoiseDistribution):
     """`ln sigma ~ N(mean, std^2)`: effort goes where denoising is neither trivial nor hopeless.
 
     Reference: Karras et al. 2022, table 1 (P_mean, P_std).
@@ -29,7 +30,7 @@ class LogNormalNoise:
         return (self.mean + self.std * torch.randn(count, generator=generator)).exp()
 
 
-class KarrasNoise:
+class KarrasNoise(NoiseDistribution):
     """Noise levels uniform in the sampler's own time: `sigma(u)` for u uniform in [low, high], 0 the cleanest.
 
     Args:

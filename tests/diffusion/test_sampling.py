@@ -11,6 +11,7 @@ from lightning_vmat.diffusion.noise import KarrasNoise, LogNormalNoise
 from lightning_vmat.diffusion.preconditioning import per_map
 
 MEAN, STD = 0.7, 0.3
+SIGMA_MAX = 20.0
 
 
 def gaussian_denoiser(x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
@@ -21,27 +22,24 @@ def gaussian_denoiser(x: Tensor, sigma: Tensor, condition: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("steps", "tolerance"), [(18, 0.05), (64, 4e-3), (256, 3e-4)])
 def test_sampler_follows_the_analytic_flow_of_a_gaussian(steps: int, tolerance: float) -> None:
-    noise = KarrasNoise(0.002, 20.0)
     z = torch.randn(3, 4, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    x = HeunSampler(noise, steps)(gaussian_denoiser, z, z)
-    start = noise.sigma_max * z
-    exact = MEAN + STD / (STD**2 + noise.sigma_max**2) ** 0.5 * (start - MEAN)
+    x = HeunSampler(steps)(gaussian_denoiser, z, z)
+    start = SIGMA_MAX * z
+    exact = MEAN + STD / (STD**2 + SIGMA_MAX**2) ** 0.5 * (start - MEAN)
     assert (x - exact).abs().max().item() < tolerance
 
 
 def test_sampler_is_second_order() -> None:
     z = torch.randn(1, 1000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    noise = KarrasNoise(0.002, 20.0)
-    exact = HeunSampler(noise, 1024)(gaussian_denoiser, z, z)
-    coarse, fine = ((HeunSampler(noise, n)(gaussian_denoiser, z, z) - exact).abs().max() for n in (32, 64))
+    exact = HeunSampler(1024)(gaussian_denoiser, z, z)
+    coarse, fine = ((HeunSampler(n)(gaussian_denoiser, z, z) - exact).abs().max() for n in (32, 64))
     assert coarse / fine > 3.2
 
 
 def test_one_step_is_the_denoiser_at_sigma_max() -> None:
-    noise = KarrasNoise(0.002, 20.0)
     z = torch.randn(2, 7)
-    expected = gaussian_denoiser(20.0 * z, torch.full((2,), 20.0), z)
-    torch.testing.assert_close(HeunSampler(noise, 1)(gaussian_denoiser, z, z), expected)
+    expected = gaussian_denoiser(SIGMA_MAX * z, torch.full((2,), SIGMA_MAX), z)
+    torch.testing.assert_close(HeunSampler(1)(gaussian_denoiser, z, z), expected)
 
 
 def test_levels_descend_from_sigma_max_to_zero() -> None:
@@ -70,4 +68,4 @@ def test_levels_that_do_not_ascend_are_refused(arguments: dict[str, float]) -> N
 
 def test_sampler_without_steps_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        HeunSampler(KarrasNoise(), 0)
+        HeunSampler(0)

@@ -1,0 +1,152 @@
+"""What all recipes share: generate fluence maps for a batch of cases, project them to dose, measure."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MeanMetric
+
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.metrics.dose_metrics import DoseMetrics
+from lightning_vmat.metrics.dvh import Dvh
+from lightning_vmat.objectives.goals import evaluate_goals
+from lightning_vmat.objectives.plan_objective import PlanObjective
+
+Fluence = Float[Tensor, "batch control_point leaf_pair beamlet"]
+PerCase = Float[Tensor, " batch"]
+
+
+class PlanRecipe(LightningModule, ABC):
+    """A recipe turns the condition of cases into fluence maps, and is judged on them.
+
+    Logged for validation and test, as means over cases: `fluence_error` (squared error over the squared reference
+    plan's fluence), `diversity` of two plans of one case, and where the batch brings its problems `objective`,
+    `reference_objective` (that of the reference plan's fluence) and the target dose and goals of `DoseMetrics`.
+    """
+
+    QUALITIES = ("fluence_error", "diversity", "objective", "reference_objective")
+
+    def __init__(self) -> None:
+        super().__init__()
+        for stage in ("val", "test"):
+            self.add_module(f"{stage}_means", nn.ModuleDict({name: MeanMetric() for name in self.QUALITIES}))
+            self.add_module(f"{stage}_dose", DoseMetrics())
+
+    @abstractmethod
+    def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        """Fluence maps for each case, non-negative, in units of the case's `scale_mu`.
+
+        Args:
+            batch: cases; only their ids and condition are needed.
+            seed: another seed gives another sample, where the recipe has any choice.
+        """
+
+    def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
+        self.evaluate(batch, "val")
+
+    def test_step(self, batch: PlanBatch, batch_index: int) -> None:
+        self.evaluate(batch, "test")
+
+    def predict_step(self, batch: PlanBatch, batch_index: int) -> Fluence:
+        return self.generate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_dose("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_dose("test")
+
+    def evaluate(self, batch: PlanBatch, stage: str) -> None:
+        """Measure generated maps: means of their qualities, and of the dose where the batch brings its problems."""
+        x = self.generate(batch)
+        qualities = {"diversity": diversity(x, self.generate(batch, seed=1))}
+        if batch.fluence is not None:
+            qualities["fluence_error"] = fluence_error(x, batch.fluence)
+        if batch.problems:
+            qualities["objective"] = self._judge_dose(batch, x, stage)
+            if batch.fluence is not None:
+                qualities["reference_objective"] = objective(batch, batch.fluence)
+        for name, values in qualities.items():
+            mean = self.get_submodule(f"{stage}_means.{name}")
+            mean.update(values)  # type: ignore[operator]
+            self.log(f"{stage}/{name}", mean, prog_bar=name == "objective", batch_size=len(x))  # type: ignore[arg-type]
+
+    def _judge_dose(self, batch: PlanBatch, x: Fluence, stage: str) -> PerCase:
+        """Objective of each case; target dose and goals go to the stage's dose metrics."""
+        values = []
+        for problem, maps in zip(batch.problems, x, strict=True):
+            dose_gy = problem.dose(maps)
+            values.append(problem.objective(dose_gy))
+            if isinstance(problem.objective, PlanObjective):
+                plan = problem.objective
+                dvhs = {name: Dvh(dose_gy[v.index], v.volume_cc) for name, v in plan.structures.items()}
+                goals = evaluate_goals(dvhs, plan.protocol, plan.prescription_gy)
+                met = sum(goal.met for goal in goals) / max(len(goals), 1)
+                self.get_submodule(f"{stage}_dose").update(dvhs, plan.prescription_gy, met)  # type: ignore[operator]
+        return torch.stack(values)
+
+    def _log_dose(self, stage: str) -> None:
+        metrics = self.get_submodule(f"{stage}_dose")
+        if isinstance(metrics, DoseMetrics):
+            measured = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
+            metrics.reset()
+            self.log_dict({name: value for name, value in measured.items() if not value.isnan()})
+
+
+def reference_fluence(batch: PlanBatch) -> Fluence:
+    """The maps to learn from.
+
+    Raises:
+        ValueError: cases without a reference plan.
+    """
+    if batch.fluence is None:
+        raise ValueError(f"cases {', '.join(batch.case_ids)}: no reference plan (plan.safetensors) to learn from")
+    return batch.fluence
+
+
+def case_noise(batch: PlanBatch, seed: int) -> Fluence:
+    """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
+    shape = batch.condition.shape[2:]
+    noise = []
+    for case_id in batch.case_ids:
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{case_id} {seed}".encode()))
+        noise.append(torch.randn(shape, generator=generator))
+    return torch.stack(noise).to(batch.condition)
+
+
+def fluence_error(x: Fluence, reference: Fluence) -> PerCase:
+    """Squared error of all maps of a case over the squared reference."""
+    squared: Tensor = reference.square().flatten(1).sum(dim=1)
+    return (x - reference).square().flatten(1).sum(dim=1) / squared
+
+
+def diversity(first: Fluence, second: Fluence) -> PerCase:
+    """Mean absolute difference of two plans of a case over their mean fluence: 0 alike, 2 disjoint."""
+    difference = (first - second).abs().flatten(1).mean(dim=1)
+    return difference / ((first + second).flatten(1).mean(dim=1) / 2).clamp(min=1e-6)
+
+
+def objective(batch: PlanBatch, x: Fluence) -> PerCase:
+    """Plan objective of each case's fluence, on its sampled voxels."""
+    return torch.stack([problem.value(maps) for problem, maps in zip(batch.problems, x, strict=True)])
+
+
+def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: float) -> OptimizerLRSchedulerConfig:
+    """Learning rate that rises linearly, then falls along a cosine to zero at `total_steps` (constant if endless)."""
+
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / (warmup_steps + 1))
+        progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1.0)
+        return rise * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
+
+    scheduler = LambdaLR(optimizer, factor)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

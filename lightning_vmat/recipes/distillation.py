@@ -1,0 +1,151 @@
+"""The generator: the teacher's distribution in one step, by distribution matching."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.diffusion.denoising_loss import DenoisingLoss
+from lightning_vmat.diffusion.distribution_matching import DistributionMatchingLoss
+from lightning_vmat.diffusion.noise import KarrasNoise
+from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise
+from lightning_vmat.recipes.loading import load_recipe
+from lightning_vmat.recipes.teacher import Teacher
+
+
+class Distillation(PlanRecipe):
+    """Generator, fake score and frozen teacher; the fake score takes several updates for each of the generator's.
+
+    All three start as the teacher. The teacher is read from its run when training starts and never stored again.
+
+    Args:
+        network: raw network like the teacher's.
+        sigma_data: the teacher's.
+        sigma_max: the noise level at which the generator is called; the teacher's sampler starts there.
+        teacher: the teacher's run directory or checkpoint; only read by `fit`.
+        generator_optimizer: makes the generator's optimizer.
+        fake_optimizer: makes the fake score's optimizer.
+        sigma_min: lowest noise level of matching and of the fake score's training.
+        fake_updates: updates of the fake score for each of the generator.
+        pairs: teacher samples of each case that the generator also regresses on; 0 for none.
+        pairs_weight: weight of that regression.
+        gradient_clip_norm: largest norm of each gradient.
+
+    Reference: Yin et al. 2024 (DMD: matching gradient, regression pairs); Yin et al. 2024 (DMD2: two time scales).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        sigma_data: float,
+        sigma_max: float,
+        teacher: str,
+        generator_optimizer: OptimizerCallable,
+        fake_optimizer: OptimizerCallable,
+        sigma_min: float = 0.002,
+        fake_updates: int = 5,
+        pairs: int = 4,
+        pairs_weight: float = 0.25,
+        gradient_clip_norm: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if fake_updates < 1:
+            raise ValueError(f"fake_updates is {fake_updates}, expected at least 1")
+        self.automatic_optimization = False
+        self.generator = EDMPreconditioning(network, sigma_data)
+        self.fake = EDMPreconditioning(deepcopy(network), sigma_data)
+        self.matching = DistributionMatchingLoss(KarrasNoise(sigma_min, sigma_max, low=0.02, high=0.98))
+        self.denoising = DenoisingLoss(KarrasNoise(sigma_min, sigma_max), sigma_data)
+        self.sigma_max = sigma_max
+        self.teacher_run = teacher
+        self.make_optimizers = generator_optimizer, fake_optimizer
+        self.fake_updates = fake_updates
+        self.pairs, self.pairs_weight = pairs, pairs_weight
+        self.gradient_clip_norm = gradient_clip_norm
+        self._teacher: list[Teacher] = []  # in a list, so that it is no submodule and in no checkpoint
+        self._pairs: dict[tuple[str, int], Float[Tensor, "control_point leaf_pair beamlet"]] = {}
+
+    def setup(self, stage: str) -> None:
+        """Read the teacher and start as its copies; a checkpoint to resume from is read after this."""
+        if stage != "fit" or self._teacher:
+            return
+        teacher = load_recipe(self.teacher_run)
+        if not isinstance(teacher, Teacher):
+            raise ValueError(f"teacher {self.teacher_run}: holds a {type(teacher).__name__}, expected a Teacher")
+        mine = self.generator.sigma_data, self.sigma_max
+        its = teacher.denoiser.sigma_data, teacher.sampler.sigma_max
+        if mine != its:
+            raise ValueError(f"teacher {self.teacher_run}: sigma_data, sigma_max are {its}, the generator's {mine}")
+        try:
+            self.generator.load_state_dict(teacher.denoiser.state_dict())
+        except RuntimeError as error:
+            raise ValueError(f"teacher {self.teacher_run}: its network differs from the generator's") from error
+        self.fake.load_state_dict(teacher.denoiser.state_dict())
+        self._teacher = [teacher.requires_grad_(False)]
+
+    def on_fit_start(self) -> None:
+        self._teacher[0].to(self.device)
+
+    def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        return self.one_step(case_noise(batch, seed), batch.condition).clamp(min=0.0)
+
+    def one_step(self, unit_noise: Fluence, condition: Tensor) -> Fluence:
+        """The generator: one call at the highest noise level."""
+        sigma = unit_noise.new_full((len(unit_noise),), self.sigma_max)
+        maps: Tensor = self.generator(self.sigma_max * unit_noise, sigma, condition)
+        return maps
+
+    def training_step(self, batch: PlanBatch, batch_index: int) -> None:
+        generator_optimizer, fake_optimizer = self.optimizers()  # type: ignore[attr-defined]
+        steps_a_cycle = self.fake_updates + 1  # of both optimizers: the trainer counts them together
+        generator_turn = self.global_step % steps_a_cycle == 0
+        with torch.set_grad_enabled(generator_turn):
+            generated = self.one_step(torch.randn_like(batch.condition[:, 0]), batch.condition)
+        if generator_turn:
+            self._step(generator_optimizer, self._generator_loss(generated, batch))
+        fake_loss = self.denoising(self.fake, generated.detach(), batch.condition)
+        self._log("train/fake_loss", fake_loss, batch)
+        self._step(fake_optimizer, fake_loss)
+        self.log("generator_updates", float(-(-self.global_step // steps_a_cycle)))
+
+    def _generator_loss(self, generated: Fluence, batch: PlanBatch) -> Float[Tensor, ""]:
+        loss = self.matching(generated, batch.condition, self._teacher[0].denoiser, self.fake)
+        self._log("train/matching_loss", loss, batch)
+        if self.pairs:
+            regression = self._regression(batch)
+            self._log("train/pairs_loss", regression, batch)
+            loss = loss + self.pairs_weight * regression
+        return loss
+
+    def _regression(self, batch: PlanBatch) -> Float[Tensor, ""]:
+        """Mean absolute error to the teacher's sample from the same noise."""
+        number = int(torch.randint(self.pairs, ()))
+        noise = case_noise(batch, number)
+        new = [i for i, case_id in enumerate(batch.case_ids) if (case_id, number) not in self._pairs]
+        if new:
+            teacher = self._teacher[0]
+            samples = teacher.sampler(teacher.denoiser, noise[new], batch.condition[new])
+            self._pairs.update({(batch.case_ids[i], number): x for i, x in zip(new, samples, strict=True)})
+        target = torch.stack([self._pairs[case_id, number] for case_id in batch.case_ids])
+        return (self.one_step(noise, batch.condition) - target).abs().mean()
+
+    def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        self.clip_gradients(optimizer.optimizer, gradient_clip_val=self.gradient_clip_norm)
+        optimizer.step()
+
+    def _log(self, name: str, loss: Tensor, batch: PlanBatch) -> None:
+        self.log(name, loss.detach(), prog_bar=True, batch_size=len(batch.case_ids))
+
+    def configure_optimizers(self) -> list[Optimizer]:
+        networks = self.generator, self.fake
+        return [make(net.parameters()) for make, net in zip(self.make_optimizers, networks, strict=True)]

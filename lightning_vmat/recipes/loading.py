@@ -1,0 +1,72 @@
+"""A trained recipe from its run directory: rebuilt from the saved configuration, weights read without unpickling."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from lightning_vmat.recipes.base import PlanRecipe
+
+CONFIG_FILE = "config.yaml"
+CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")  # the first that exists
+
+
+def load_recipe(path: str | Path) -> PlanRecipe:
+    """The recipe of a run, in evaluation mode on the CPU.
+
+    Args:
+        path: a run directory (its best checkpoint, else its last), or a checkpoint inside one.
+
+    Raises:
+        ValueError: no checkpoint or configuration there, or they do not fit together.
+    """
+    checkpoint = find_checkpoint(Path(path))
+    config = _find_config(checkpoint)
+    recipe = build_recipe(config)
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+        recipe.load_state_dict(saved["state_dict"])
+    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        why = " ".join(str(error).split())[:200]
+        raise ValueError(f"checkpoint {checkpoint}: does not hold the recipe of {config}: {why}") from error
+    return recipe.eval()
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint that a run directory or a path of a checkpoint stands for.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if path.is_file():
+        return path
+    for name in CHECKPOINTS:
+        if (path / name).is_file():
+            return path / name
+    raise ValueError(f"checkpoint {path}: expected a .ckpt file or a run directory with {' or '.join(CHECKPOINTS)}")
+
+
+def build_recipe(config: Path) -> PlanRecipe:
+    """The recipe, untrained, that the `model` section of a run's configuration describes.
+
+    Raises:
+        ValueError: a file that is no such configuration.
+    """
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(PlanRecipe, "model", required=True)
+    try:
+        model = yaml.safe_load(config.read_text())["model"]
+        return parser.instantiate_classes(parser.parse_object({"model": model})).model  # type: ignore[no-any-return]
+    except (yaml.YAMLError, KeyError, TypeError, ArgumentError) as error:
+        raise ValueError(f"configuration {config}: no recipe: {' '.join(str(error).split())[:300]}") from error
+
+
+def _find_config(checkpoint: Path) -> Path:
+    for folder in (checkpoint.parent, checkpoint.parent.parent):
+        if (folder / CONFIG_FILE).is_file():
+            return folder / CONFIG_FILE
+    raise ValueError(f"checkpoint {checkpoint}: no {CONFIG_FILE} beside it or in the folder above")

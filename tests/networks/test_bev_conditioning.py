@@ -1,0 +1,84 @@
+"""Condition channels against lengths known by hand: a sphere in a water cylinder, a bar on the patient's left."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from lightning_vmat.networks.bev_conditioning import bev_channels, channel_names
+from lightning_vmat.plan.arc import Arc
+from lightning_vmat.plan.beamlets import BeamletGrid
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.volume import VolumeGrid
+
+TARGET_RADIUS_MM, BODY_RADIUS_MM = 30.0, 80.0
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    grid = VolumeGrid((34, 68, 68), (2.5, 2.5, 2.5), (-83.75, -83.75, -41.25))
+    z, y, x = (torch.arange(n) * 2.5 + o for n, o in ((34, -41.25), (68, -83.75), (68, -83.75)))
+    z, y, x = torch.meshgrid(z, y, x, indexing="ij")
+    body = x**2 + y**2 < BODY_RADIUS_MM**2
+    sphere = x**2 + y**2 + z**2 < TARGET_RADIUS_MM**2
+    return Case(
+        case_id="sphere",
+        source="test",
+        grid=grid,
+        hu=torch.where(body, 0.0, -1000.0),
+        structures={
+            "Body": body,
+            "PTV": sphere,
+            "Boost": sphere & (x**2 + y**2 + z**2 < 15.0**2),
+            "Bar": (x - 55).abs().lt(10) & y.abs().lt(20),
+        },
+        prescription_gy={"PTV": 50.0, "Boost": 60.0},
+        fractions=25,
+        isocentre_mm=(0.0, 0.0, 0.0),
+        arcs=(Arc(0.0, 0.0, 8),),
+        beamlets=BeamletGrid((-40.0, -30.0, -20.0, -10.0, 0.0, 10.0, 20.0, 30.0, 40.0), -42.0, 12.0, 7),
+        machine_name="truebeam_millennium120",
+        protocol="prostate_60gy_20fx",
+    )
+
+
+def test_channels_lie_on_the_fluence_grid(case: Case) -> None:
+    channels = bev_channels(case, ["Bar", "PTV"])
+    assert channels.shape == (len(channel_names(["Bar", "PTV"])), *case.fluence_shape)
+    assert bool(channels.isfinite().all())
+
+
+def test_thickness_and_depth_at_the_centre(case: Case) -> None:
+    channels = bev_channels(case, ["PTV"])
+    centre = channels[:, :, 3:5, 3].mean(dim=-1) * 100.0  # rays 5 mm off the axis
+    prescribed = (2 * (TARGET_RADIUS_MM**2 - 25.0) ** 0.5 * 50 + 2 * (15.0**2 - 25.0) ** 0.5 * 10) / 60
+    torch.testing.assert_close(centre[0], torch.full((8,), prescribed), rtol=0.0, atol=2.5)
+    torch.testing.assert_close(centre[1], torch.full((8,), BODY_RADIUS_MM), rtol=0.0, atol=2.5)
+    torch.testing.assert_close(centre[2], torch.full((8,), 2 * (900.0 - 25.0) ** 0.5), rtol=0.0, atol=2.5)
+
+
+def test_target_is_not_seen_outside_its_shadow(case: Case) -> None:
+    channels = bev_channels(case, ["PTV"])
+    assert channels[[0, 2]][:, :, [0, -1]].abs().max().item() == 0.0
+
+
+def test_structure_shows_from_the_front_and_hides_at_the_side(case: Case) -> None:
+    bar = bev_channels(case, ["Bar"])[2].mean(dim=1) * 100.0  # control points at 22.5 + 45 k degrees
+    assert bar.amax(dim=1)[[1, 2, 5, 6]].min() > bar.amax(dim=1)[[0, 3, 4, 7]].min()
+    assert bar.sum(dim=1).min() > 0
+
+
+def test_missing_structure_is_empty(case: Case) -> None:
+    assert bev_channels(case, ["Bladder"])[2].abs().max().item() == 0.0
+
+
+def test_turning_the_arc_turns_the_channels(case: Case) -> None:
+    turned = case.with_settings(arcs=(Arc(90.0, 90.0, 8),))
+    expected = bev_channels(case, ["Bar"]).roll(-2, dims=1)
+    torch.testing.assert_close(bev_channels(turned, ["Bar"]), expected, rtol=0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize("structures", [[], ["Bar", "Bar"]])
+def test_structures_must_be_named_once(case: Case, structures: list[str]) -> None:
+    with pytest.raises(ValueError, match="condition structures"):
+        bev_channels(case, structures)
