@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -19,7 +19,7 @@ class DoseObjective(Protocol):
 
     def gradient(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]: ...
 
-    def to(self, device: torch.device | str) -> Self: ...
+    def to(self, device: torch.device | str) -> DoseObjective: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Problem:
         """
         with torch.no_grad():
             dose_gy = dose_gy.detach()
-            apart = 0.01 * dose_gy.max() + torch.finfo(dose_gy.dtype).eps
+            apart = 0.02 * dose_gy.max() + torch.finfo(dose_gy.dtype).eps
             ahead, behind = self.objective.gradient(torch.stack((dose_gy + apart, dose_gy - apart)))
             weights = ((ahead - behind) / (2 * apart)).clamp(min=0)
             diagonal = self.back_project(weights * self.dose(torch.ones_like(self.open_field)))
