@@ -95,7 +95,7 @@ def _figures(content: ReportContent, styles: dict[str, StructureStyle]) -> dict[
 def _axial_share(planes: Sequence[PlaneView]) -> float:
     """Width of the axial view beside the other two, one above the other, so that both sides end at one height."""
     axial, *others = (plane.size[0] / plane.size[1] for plane in planes)
-    return min(2.4, max(1.0, axial * sum(1 / aspect for aspect in others)))
+    return min(2.6, max(1.0, axial * sum(1 / aspect for aspect in others)))
 
 
 def _volumes_cc(case: Case, styles: dict[str, StructureStyle]) -> dict[str, float]:

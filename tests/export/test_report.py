@@ -84,7 +84,7 @@ def test_holds_every_section(html: str) -> None:
         assert section in page.ids
     for phrase in ("Research use only - not for clinical use", "phantom_0007", "PTV 60 Gy", "20 of 3.00 Gy",
                    "reference", "truebeam", "2026-01-02", "0.1.0", "collimator 10°", "V54 Gy", "≤ 15.0 %", "17.1 %",
-                   "✗ missed", "✓ met", "22.5 mm/s", "0.096 to 0.168", "57.0 Gy (95 %)", "82 dose evaluations"):  # fmt: skip
+                   "✗ missed", "✓ met", "22.5 mm/s", "57.0 Gy (95 %)", "82 dose evaluations"):  # fmt: skip
         assert phrase in page.text, phrase
 
 

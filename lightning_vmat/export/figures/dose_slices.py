@@ -27,7 +27,8 @@ MAX_PIXELS = 288
 WASH_TOP = 1.1  # of the highest prescription
 WASH_START = (0.10, 0.25)  # the wash fades in between these fractions of the prescription
 WASH_OPACITY = 0.5
-_MARGIN_MM = 12.0
+SHOWN_DOSE = 0.05  # of the highest prescription: views are cut to it and to the structures
+_MARGIN_MM = 15.0
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class PlaneView:
 
 @dataclass(frozen=True)
 class _Planes:
-    """Volumes cut to the body's box."""
+    """Volumes cut to the box that is shown."""
 
     case: Case
     box: tuple[slice, slice, slice]
@@ -93,7 +94,7 @@ def dose_planes(
     case: Case, dose_gy: Float[Tensor, "z y x"], styles: Mapping[str, StructureStyle]
 ) -> tuple[PlaneView, ...]:
     """Axial slices through the whole body, and the coronal and sagittal slice through the isocentre."""
-    box = _body_box(case)
+    box = _shown_box(case, dose_gy.to(case.hu.device))
     masks = {name: case.structures[name].cpu().numpy()[box] for name in styles}
     planes = _Planes(case, box, case.hu.cpu().float().numpy()[box], dose_gy.cpu().float().numpy()[box], masks)
     return tuple(_plane_view(planes, plane) for plane in PLANES)
@@ -104,12 +105,16 @@ def wash_gradient() -> str:
     return ", ".join(to_hex(DOSE_COLOURS(i / 16)) for i in range(17))
 
 
-def _body_box(case: Case) -> tuple[slice, slice, slice]:
-    """The body's bounding box and a margin, within the grid."""
+def _shown_box(case: Case, dose_gy: Float[Tensor, "z y x"]) -> tuple[slice, slice, slice]:
+    """All slices of the body; in-plane, where there is dose or a structure, and a margin."""
     body = case.structures[BODY] | case.target
+    wanted = body & (dose_gy > SHOWN_DOSE * max(case.prescription_gy.values()))
+    for name, mask in case.structures.items():
+        wanted = wanted | mask if name != BODY else wanted
     spans = []
     for axis, spacing_mm in enumerate(reversed(case.grid.spacing_mm)):
-        hit = body.any(dim=tuple(other for other in range(3) if other != axis)).nonzero()[:, 0]
+        region = wanted | case.target if axis else body
+        hit = region.any(dim=tuple(other for other in range(3) if other != axis)).nonzero()[:, 0]
         margin = math.ceil(_MARGIN_MM / spacing_mm) if axis else 0
         spans.append(slice(max(0, int(hit[0]) - margin), min(body.shape[axis], int(hit[-1]) + 1 + margin)))
     return spans[0], spans[1], spans[2]

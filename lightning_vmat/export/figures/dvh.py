@@ -119,7 +119,8 @@ def _label_curves(
             to_curves = min((float(np.linalg.norm(other - point, axis=1).min()) for other in others), default=1.0)
             to_names = min((float(np.linalg.norm((point - place) * [0.6, 2.5])) for place in taken), default=1.0)
             inside = min(1.0, 2 * float(point[0]) + 0.05, 6 * (2.0 - float(point[0])))
-            room.append(min(2.0 * to_curves, to_names, 0.8) * inside)
+            covered = 1.0 if to_names < 0.2 else 0.0
+            room.append(min(2.0 * to_curves, to_names, 0.8) * inside - covered)
         best = on_curve[int(np.argmax(room))]
         taken.append(np.array([edges[best], curve[best]]) / span)
         axes.text(edges[best], curve[best], name, color=styles[name].colour, fontsize=8.5, fontweight="bold",
