@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -32,6 +32,7 @@ class State:
 AnyState = TypeVar("AnyState", bound=State)
 
 
+@runtime_checkable
 class Optimizer(Protocol[AnyState]):
     """Minimises a problem by inner steps. An object of this kind holds settings only, no state."""
 

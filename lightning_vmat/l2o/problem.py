@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_vmat.dose.projection import DoseProjection
 
 
+@runtime_checkable
 class DoseObjective(Protocol):
     """A function of the dose and its gradient."""
 

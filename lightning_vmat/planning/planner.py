@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -67,6 +67,7 @@ class PlanResult:
     trace: Trace
 
 
+@runtime_checkable
 class Planner(Protocol):
     """Makes a plan for a case."""
 
