@@ -13,8 +13,11 @@ from jsonargparse import ArgumentError, ArgumentParser
 def build_parser(function: Callable[..., Any], prog: str) -> ArgumentParser:
     """A parser for the function: keyword-only parameters are options, the others without a default are positional."""
     parameters = inspect.signature(function).parameters.values()
-    options = {p.name for p in parameters if p.kind is p.KEYWORD_ONLY or p.default is not p.empty}
-    positionals = {p.name for p in parameters} - options
+    options: set[str | int] = set()
+    positionals: set[str | int] = set()
+    for parameter in parameters:
+        required = parameter.kind is not parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        (positionals if required else options).add(parameter.name)
     description = (inspect.getdoc(function) or "").partition("\n\n")[0]
     parser = ArgumentParser(prog=prog, description=description, exit_on_error=False)
     parser.add_function_arguments(function, as_group=False, as_positional=True, skip=options)

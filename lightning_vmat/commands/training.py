@@ -17,7 +17,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 
-from lightning_vmat.callbacks.checkpoint import RunCheckpoint
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
 from lightning_vmat.commands.arguments import clear_message
 from lightning_vmat.data.datamodule import CohortDataModule
@@ -27,6 +26,7 @@ CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning looks the file up itself
 EXPECTED_WARNINGS = (
     ".*LeafSpec.*",  # lightning 2.6 on torch 2.13
     ".*does not have many workers.*",  # cases are cached in memory: workers would copy them
+    "Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its directory
 )
 
 
@@ -48,12 +48,9 @@ class RecipeCLI(LightningCLI):
             args=args,
         )
 
-    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_lightning_class_args(RunCheckpoint, "checkpoint")
-
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse what was passed in, and never `sys.argv` beside it."""
-        self.config = parser.parse_args(args)
+        self.config = parser.parse_args(args if isinstance(args, list) else None)
         check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

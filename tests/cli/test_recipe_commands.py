@@ -1,0 +1,138 @@
+"""`vmat fit` and `vmat test` on a recipe of one weight: what a run leaves behind, and how bad input ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from lightning_vmat.cli import main
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.data.case_files import write_case
+from lightning_vmat.data.cohort import Cohort
+from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.recipes.base import Fluence, PlanRecipe
+from lightning_vmat.recipes.loading import load_recipe
+
+
+class OneWeight(PlanRecipe):
+    """Fluence in proportion to the first condition channel.
+
+    Args:
+        start: the weight before training.
+        label: anything; None is kept apart from the default.
+    """
+
+    def __init__(self, start: float = 0.5, label: str | None = "default") -> None:
+        super().__init__()
+        if start < 0:
+            raise ValueError(f"start {start}: expected at least 0")
+        self.weight = nn.Parameter(torch.tensor(start))
+        self.label = label
+
+    def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        return (self.weight * batch.condition[:, 0]).clamp(min=0.0)
+
+    def training_step(self, batch: PlanBatch, batch_index: int) -> torch.Tensor:
+        loss = (self.generate(batch) - 1.0).square().mean()
+        self.log("train/loss", loss, batch_size=1)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+CHECKPOINT = "lightning_vmat.callbacks.checkpoint.RunCheckpoint"
+FILM = "lightning_vmat.callbacks.figures.FluenceFilm"
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cohort")
+    names = ["a", "b", "c"]
+    for seed, name in enumerate(names):
+        write_case(make_phantom(seed, "tiny"), root / name)
+    Cohort(root, {"train": names[:1], "validation": names[1:2], "test": names[2:]}).write({})
+    return root
+
+
+@pytest.fixture
+def config(cohort: Path, tmp_path: Path) -> Path:
+    """A whole configuration; its run goes to `run` beside it."""
+    trainer = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, "log_every_n_steps": 1, "logger": True}
+    trainer |= {"enable_progress_bar": False, "default_root_dir": str(tmp_path / "run")}
+    content = {
+        "model": {"class_path": f"{__name__}.OneWeight", "init_args": {"start": 0.25, "label": None}},
+        "data": {"cohort": str(cohort), "structures": ["Rectum"]},
+        "trainer": trainer | {"callbacks": [{"class_path": CHECKPOINT}, {"class_path": FILM}]},
+    }
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command given bad input ends in."""
+    assert main(arguments) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vmat: error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_run_leaves_all_that_is_needed_to_test_rebuild_and_resume(config: Path) -> None:
+    run = config.parent / "run"
+    last = str(run / "checkpoints" / "last.ckpt")
+    assert main(["fit", "--config", str(config), "--trainer.max_epochs", "2"]) == 0
+    saved = (run / "config.yaml").read_text()
+    assert yaml.safe_load(saved)["trainer"]["max_epochs"] == 2
+    assert (run / "metrics" / "version_0" / "metrics.csv").is_file()
+    assert sorted(path.name for path in (run / "figures").iterdir()) == ["fluence_0000.png", "fluence_0001.png"]
+
+    recipe = load_recipe(last)
+    assert isinstance(recipe, OneWeight)
+    assert recipe.label is None  # a null in the file is not the default
+    assert not recipe.training and float(recipe.weight.detach()) != 0.25
+
+    assert main(["test", "--config", str(run / "config.yaml"), "--ckpt_path", last]) == 0
+    assert (run / "config.yaml").read_text() == saved  # testing leaves the run's own configuration
+
+    assert main(["fit", "--config", str(run / "config.yaml"), "--ckpt_path", last, "--trainer.max_epochs", "3"]) == 0
+    assert torch.load(last, weights_only=True)["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--trainer.max_epohcs", "3"], "max_epohcs"),
+        (["--model.init_args.strat", "1"], "strat"),
+        (["--model.init_args.start", "much"], "start"),
+        (["--model.init_args.start", "-1"], "start -1.0: expected at least 0"),
+        (["--model.class_path", "lightning_vmat.recipes.Nothing"], "lightning_vmat.recipes.Nothing"),
+        (["--data.cohort", "/nowhere"], "/nowhere"),
+        (["--ckpt_path", "/nowhere.ckpt"], "/nowhere.ckpt: no such file"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--trainer.accelerator", "abacus"], "abacus"),
+    ],
+)
+def test_bad_input_is_named(options: list[str], named: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = error_of(["fit", "--config", str(config), *options], capsys)
+    assert named in error
+    assert "Union" not in error
+    assert not (config.parent / "run" / "checkpoints").exists()
+
+
+def test_a_typo_in_a_file_names_key_and_file(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.write_text(config.read_text().replace("cohort:", "cohrot:"))
+    error = error_of(["fit", "--config", str(config)], capsys)
+    assert "data.cohrot" in error and str(config) in error
+
+
+def test_a_checkpoint_cut_short_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = config.parent / "cut.ckpt"
+    torch.save({"state_dict": {}}, checkpoint)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    error = error_of(["test", "--config", str(config), "--ckpt_path", str(checkpoint)], capsys)
+    assert "cut.ckpt: not a checkpoint or cut short" in error
