@@ -39,6 +39,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield draft
+        draft.chmod(0o644)
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

@@ -61,8 +61,16 @@ class CohortDataModule(LightningDataModule):
         cohort = read_cohort(self.cohort)
         for part in PARTS[stage]:
             if part not in self.datasets:
-                records = [{"case_dir": folder} for folder in cohort.folders(part)]
-                self.datasets[part] = CacheDataset(records, self.transform, num_workers=None, progress=len(records) > 4)
+                self.datasets[part] = self._load(cohort.folders(part))
+
+    def _load(self, folders: list[Path]) -> CacheDataset:
+        records = [{"case_dir": folder} for folder in folders]
+        try:
+            return CacheDataset(records, self.transform, num_workers=None, progress=len(records) > 4)
+        except RuntimeError as error:  # MONAI's "applying transform ..." around what is wrong with a case
+            if isinstance(error.__cause__, ValueError):
+                raise error.__cause__ from error
+            raise
 
     def train_dataloader(self) -> DataLoader[PlanBatch]:
         return self._loader("train", shuffle=True)

@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -29,6 +29,7 @@ from lightning_vmat.planning.members import reference_planner
 Doses = dict[str, Float[Tensor, "z y x"]]
 
 
+@runtime_checkable
 class Source(Protocol):
     """Where one case comes from."""
 
