@@ -142,7 +142,7 @@ def _leaf_path(
 def _fluence_image(fluence_mu: Float[Tensor, "leaf_pair beamlet"], top_mu: float) -> str:
     """The map of one control point, highest y_b at the top."""
     relative = (fluence_mu / max(top_mu, 1e-9)).flip(0).cpu().numpy()
-    return image_address(np.rint(255 * _BEAM(relative)[..., :3]).astype(np.uint8), quality=95)
+    return image_address(np.rint(255 * _BEAM(relative)[..., :3]).astype(np.uint8), lossless=True)
 
 
 def _target_outlines(case: Case, frame_mm: tuple[float, float, float, float]) -> list[dict[str, str]]:

@@ -41,8 +41,8 @@ def _smooth(points: NDArray[np.float64]) -> str:
     return f"M{start[0]} {start[1]}q" + " ".join(f"{a} {b} {c} {d}" for a, b, c, d in steps) + "z"
 
 
-def image_address(pixels: NDArray[np.uint8], quality: int = 80) -> str:
+def image_address(pixels: NDArray[np.uint8], quality: int = 80, lossless: bool = False) -> str:
     """A grey `[row, column]` or RGBA `[row, column, 4]` image as a WebP data address."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "webp", quality=quality, alpha_quality=quality, method=4)
+    Image.fromarray(pixels).save(buffer, "webp", quality=quality, alpha_quality=quality, lossless=lossless, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
