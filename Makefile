@@ -39,8 +39,8 @@ demo: install ## the whole experiment in miniature -> runs/demo/report.html (abo
 	@echo "== 4/6 learned optimizer"
 	$(BIN)/vmat fit --config configs/demo/learned_optimizer.yaml
 	@echo "== 5/6 the held-out cases"
-	$(BIN)/vmat test --config configs/demo/distillation.yaml --ckpt_path runs/demo/distillation/checkpoints/last.ckpt
-	$(BIN)/vmat test --config configs/demo/learned_optimizer.yaml --ckpt_path runs/demo/learned_optimizer/checkpoints/last.ckpt
+	$(BIN)/vmat test --config runs/demo/distillation/config.yaml --ckpt_path runs/demo/distillation/checkpoints/best.ckpt
+	$(BIN)/vmat test --config runs/demo/learned_optimizer/config.yaml --ckpt_path runs/demo/learned_optimizer/checkpoints/best.ckpt
 	@echo "== 6/6 one held-out patient"
 	$(BIN)/vmat plan runs/demo/cohort/phantom_0023 --planner learned --out runs/demo/plan
 	cp runs/demo/plan/report.html runs/demo/report.html
