@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -28,6 +28,11 @@ class LearnedState(State):
     last_length: float
     last_decrease: float
     memory: Memory | None
+
+    def detach(self) -> LearnedState:
+        """The same state, cut from the steps that led to it."""
+        memory = None if self.memory is None else (self.memory[0].detach(), self.memory[1].detach())
+        return replace(self, x=self.x.detach(), dose_gy=self.dose_gy.detach(), value=self.value.detach(), memory=memory)
 
 
 class LearnedOptimizer(nn.Module):
@@ -116,6 +121,6 @@ class LearnedOptimizer(nn.Module):
         value = problem.objective(dose_gy)
         if length == 0:
             model = model.forget()
-        decrease = math.log((float(value) + 1e-30) / (float(state.value) + 1e-30))
+        decrease = math.log((float(value.detach()) + 1e-30) / (float(state.value.detach()) + 1e-30))
         moved = x.detach() - old_x
         return LearnedState(x, dose_gy, value, state.evaluations + 1, model, momenta, moved, length, decrease, memory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -72,14 +71,27 @@ def _note(values: list[float], seconds: list[float], evaluations: int, value: fl
         seconds.append(now)
 
 
-def meta_loss(values: Sequence[Float[Tensor, ""]], start: Float[Tensor, ""]) -> Float[Tensor, ""]:
-    """Mean log ratio of the objective to the start over an unroll, later steps counting more.
+def unroll(
+    problem: Problem, optimizer: Optimizer[AnyState], state: AnyState, steps: int
+) -> tuple[AnyState, Float[Tensor, ""]]:
+    """Inner steps with gradient to the optimizer's parameters, and their meta-loss.
+
+    The loss is the mean over the steps of `log(value / value at the start of the window)`: every problem, and every
+    stage of it, weighs alike.
 
     Args:
-        values: objective after each inner step, with graph.
-        start: objective at the start, without graph.
+        problem: what to minimise.
+        optimizer: how.
+        state: start of the window, without graph.
+        steps: length of the window, at least 1.
+
+    Returns:
+        The state at the end, with graph, and the meta-loss.
     """
-    weights = torch.arange(1, len(values) + 1, dtype=start.dtype, device=start.device)
-    tiny = 1e-6 * start + torch.finfo(start.dtype).tiny
-    ratios = torch.stack([((value + tiny) / (start + tiny)).log() for value in values])
-    return (weights * ratios).sum() / weights.sum()
+    start = state.value.detach()
+    tiny = 1e-6 * start.abs() + torch.finfo(start.dtype).tiny
+    ratios = []
+    for _ in range(steps):
+        state = optimizer.update(problem, state)
+        ratios.append(((state.value + tiny) / (start + tiny)).log())
+    return state, torch.stack(ratios).mean()

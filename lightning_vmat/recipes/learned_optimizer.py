@@ -1,0 +1,173 @@
+"""Meta-training of the learned optimizer over the planning problems of a cohort."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from lightning.pytorch.cli import OptimizerCallable
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.l2o.learned import LearnedOptimizer, LearnedState
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.l2o.unroll import run, unroll
+from lightning_vmat.objectives.plan_objective import PlanObjective
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, warmup_cosine
+from lightning_vmat.recipes.comparison import JUDGED, LEARNED, Comparison, as_text
+from lightning_vmat.recipes.loading import load_recipe
+
+TABLE_FILE = "comparison.json"
+
+
+class LearnedOptimization(PlanRecipe):
+    """Learns to lower the objective of any case, from any start, under any objective weights.
+
+    Each case keeps an unroll of its own: a window of inner steps is trained on at a time, and after `horizon` dose
+    evaluations it begins anew with other objective weights and another start.
+
+    Args:
+        network: the learned optimizer.
+        optimizer: makes the optimizer of its parameters.
+        generator: run directory or checkpoint of the recipe whose maps are the start; None starts at the open field.
+        evaluations: dose evaluations spent on a plan.
+        window: inner steps that are differentiated together.
+        horizon: dose evaluations of an unroll in training.
+        weight_spread: objective weights are multiplied by `exp(u)`, u uniform in [-spread, spread].
+        warmup_steps: optimizer steps of rising learning rate.
+
+    Raises:
+        ValueError: fewer than one evaluation, or a window that does not fit the horizon.
+
+    Reference: Andrychowicz et al. 2016 (truncated unroll).
+    """
+
+    def __init__(
+        self,
+        network: LearnedOptimizer,
+        optimizer: OptimizerCallable,
+        generator: str | None = None,
+        evaluations: int = 10,
+        window: int = 5,
+        horizon: int = 21,
+        weight_spread: float = 1.0,
+        warmup_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        if evaluations < 1 or not 1 <= window < horizon:
+            raise ValueError(
+                f"evaluations {evaluations}, window {window}, horizon {horizon}: expected evaluations of at least 1 "
+                "and 1 <= window < horizon"
+            )
+        self.network = network
+        self.make_optimizer = optimizer
+        self.generator_run = generator
+        self.evaluations, self.window, self.horizon = evaluations, window, horizon
+        self.weight_spread = weight_spread
+        self.warmup_steps = warmup_steps
+        self._generator: list[PlanRecipe] = []  # in a list, so that it is no submodule and in no checkpoint
+        self._unrolls: dict[str, tuple[Problem, LearnedState]] = {}
+        self._comparison = Comparison()
+
+    def start(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        """Where the optimizers start: the generator's maps, or the open field of each case."""
+        if self.generator_run is None:
+            return torch.stack([problem.open_field for problem in problems_of(batch)])
+        if not self._generator:
+            self._generator = [load_recipe(self.generator_run).requires_grad_(False)]
+        with torch.no_grad():
+            return self._generator[0].to(self.device).generate(batch, seed)
+
+    def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        starts = zip(problems_of(batch), self.start(batch, seed), strict=True)
+        return torch.stack([run(problem, self.network, x0, self.evaluations).x for problem, x0 in starts])
+
+    def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
+        losses = []
+        begun = self._begin(batch)
+        for case_id, (problem, state) in begun.items():
+            state, loss = unroll(problem, self.network, state, min(self.window, self.horizon - state.evaluations))
+            self._unrolls[case_id] = problem, state.detach()
+            losses.append(loss)
+        loss = torch.stack(losses).mean()
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
+        return loss
+
+    def _begin(self, batch: PlanBatch) -> dict[str, tuple[Problem, LearnedState]]:
+        """The unroll of each case, begun anew where there is none or it has run its course."""
+        over = [
+            case_id not in self._unrolls or self._unrolls[case_id][1].evaluations >= self.horizon
+            for case_id in batch.case_ids
+        ]
+        if any(over):
+            starts = varied_start(self.start(batch, seed=int(torch.randint(2**31, ()))))
+            for case_id, problem, x0, new in zip(batch.case_ids, problems_of(batch), starts, over, strict=True):
+                if new:
+                    problem = with_other_weights(problem, self.weight_spread)
+                    self._unrolls[case_id] = problem, self.network.init(problem, x0)
+        return {case_id: self._unrolls[case_id] for case_id in batch.case_ids}
+
+    def on_after_backward(self) -> None:
+        """A gradient that is not finite is dropped, not followed."""
+        for parameter in self.network.parameters():
+            if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
+                parameter.grad.zero_()
+
+    def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
+        ratios = []
+        for problem, x0 in zip(problems_of(batch), self.start(batch), strict=True):
+            values = run(problem, self.network, x0, self.evaluations).values
+            ratios.append((values[-1] / values[0]).log())
+        self.log("val/log_ratio", torch.stack(ratios).mean(), prog_bar=True, batch_size=len(batch), sync_dist=True)
+
+    def on_test_start(self) -> None:
+        self._comparison = Comparison()
+
+    def test_step(self, batch: PlanBatch, batch_index: int) -> None:
+        self.evaluate(batch, "test")
+        for problem, x0 in zip(problems_of(batch), self.start(batch), strict=True):
+            self._comparison.add(problem, self.network, x0)
+
+    def on_test_epoch_end(self) -> None:
+        super().on_test_epoch_end()
+        table = self._comparison.table()
+        self.log_dict({f"test/{name.split()[0]}_{JUDGED}": row[str(JUDGED)] for name, row in table.items()})
+        self.print(as_text(table))
+        path = Path(self.trainer.default_root_dir) / TABLE_FILE
+        path.parent.mkdir(parents=True, exist_ok=True)
+        start = "open field" if self.generator_run is None else self.generator_run
+        path.write_text(json.dumps({"start": start, "cases": len(self._comparison.traces[LEARNED]), "median": table}))
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        optimizer = self.make_optimizer(self.network.parameters())
+        return warmup_cosine(optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
+
+
+def problems_of(batch: PlanBatch) -> tuple[Problem, ...]:
+    """The planning problems of a batch.
+
+    Raises:
+        ValueError: the data module was not asked for them.
+    """
+    if not batch.problems:
+        raise ValueError(f"cases {', '.join(batch.case_ids)}: no planning problems, expected data.with_problems: true")
+    return batch.problems
+
+
+def with_other_weights(problem: Problem, spread: float) -> Problem:
+    """The problem with each objective's weight multiplied by `exp(u)`, u uniform in [-spread, spread]."""
+    if not isinstance(problem.objective, PlanObjective):
+        return problem
+    members = problem.objective.members
+    factors = (spread * (2 * torch.rand(len(members)) - 1)).exp().tolist()
+    varied = tuple(replace(member, weight=member.weight * f) for member, f in zip(members, factors, strict=True))
+    return replace(problem, objective=replace(problem.objective, members=varied))
+
+
+def varied_start(x: Fluence) -> Fluence:
+    """Half of the starts as they are, the others with each beamlet multiplied by a factor from 0.5 to 1.5."""
+    noisy = (torch.rand(len(x), 1, 1, 1) < 0.5).to(x)
+    return x * (1 + noisy * (torch.rand_like(x) - 0.5))

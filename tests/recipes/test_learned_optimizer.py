@@ -1,0 +1,90 @@
+"""The learned optimizer's recipe, through the real command line on tiny phantoms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from synthetic import synthetic_batch
+
+from lightning_vmat.cli import main
+from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.l2o.learned import LearnedOptimizer
+from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.recipes.learned_optimizer import LearnedOptimization, varied_start, with_other_weights
+from lightning_vmat.recipes.loading import load_recipe
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def recipe() -> LearnedOptimization:
+    return LearnedOptimization(LearnedOptimizer(hidden=4), lambda p: torch.optim.Adam(p, lr=1e-3), evaluations=3)
+
+
+@pytest.fixture(scope="module")
+def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cohort, a fit and a test."""
+    folder = tmp_path_factory.mktemp("l2o")
+    cohort = str(folder / "cohort")
+    assert main(["prepare", "phantom", "--out", cohort, "--count", "6", "--size", "tiny", "--jobs", "1"]) == 0
+    arguments = ["--config", str(CONFIGS / "demo" / "learned_optimizer.yaml"), "--data.cohort", cohort]
+    arguments += ["--data.voxels", "500", "--model.init_args.generator", "null"]
+    arguments += ["--trainer.default_root_dir", str(folder), "--trainer.enable_progress_bar", "false"]
+    arguments += ["--trainer.max_epochs", "4", "--model.init_args.network.init_args.hidden", "4"]
+    assert main(["fit", *arguments]) == 0
+    assert main(["test", *arguments, "--ckpt_path", str(folder / "checkpoints" / "last.ckpt")]) == 0
+    return folder
+
+
+def test_table_compares_all_from_the_same_start(run_directory: Path) -> None:
+    result = json.loads((run_directory / "comparison.json").read_text())
+    table = result["median"]
+    assert result["start"] == "open field"
+    assert len(table) == 4 and len([name for name in table if name.startswith("adam")]) == 1
+    assert len({row["0"] for row in table.values()}) == 1
+    adam = next(row for name, row in table.items() if name.startswith("adam"))
+    assert table["learned"]["10"] < adam["10"]
+    assert table["learned"]["20"] <= table["learned"]["10"] <= table["learned"]["5"] <= table["learned"]["0"]
+
+
+def test_run_can_be_read_back_and_plans(run_directory: Path) -> None:
+    loaded = load_recipe(run_directory)
+    assert isinstance(loaded, LearnedOptimization)
+    problem = build_problem(make_phantom(40, "tiny"), voxels=500)
+    batch = replace(
+        synthetic_batch(1), problems=(problem,), condition=torch.zeros(1, 8, *problem.open_field.shape), fluence=None
+    )
+    x = loaded.generate(batch)
+    assert x.min() >= 0
+    assert problem.value(x[0]) < 0.7 * problem.value(problem.open_field)
+
+
+def test_problems_are_asked_for_by_name() -> None:
+    with pytest.raises(ValueError, match="with_problems"):
+        recipe().generate(synthetic_batch(1))
+
+
+@pytest.mark.parametrize("settings", [{"evaluations": 0}, {"window": 0}, {"window": 21, "horizon": 21}])
+def test_senseless_settings_are_refused(settings: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        LearnedOptimization(LearnedOptimizer(hidden=4), torch.optim.Adam, **settings)  # type: ignore[arg-type]
+
+
+def test_other_weights_change_the_objective_and_leave_the_problem_alone() -> None:
+    problem = build_problem(make_phantom(41, "tiny"), voxels=500)
+    before = problem.value(problem.open_field)
+    torch.manual_seed(0)
+    other = with_other_weights(problem, 1.0)
+    assert other.value(problem.open_field) != before
+    assert problem.value(problem.open_field) == before
+    torch.testing.assert_close(with_other_weights(problem, 0.0).value(problem.open_field), before)
+
+
+def test_varied_starts_are_non_negative_and_keep_the_field_closed() -> None:
+    x = torch.rand(4, 3, 5, 5) * (torch.rand(4, 3, 5, 5) > 0.5)
+    varied = varied_start(x)
+    assert varied.min() >= 0
+    assert (varied[x == 0] == 0).all()
