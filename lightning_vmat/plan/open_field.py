@@ -29,7 +29,7 @@ def conformal_field(case: Case, margin_mm: float = 5.0) -> Bool[Tensor, "control
     for shift in ((0.0, 0.0), (1.0, 0.0), (-1.0, 0.0), (0.0, 1.0), (0.0, -1.0)):
         x_mm, y_mm = (bev_mm + margin_mm * torch.tensor(shift)).unbind(-1)
         column = ((x_mm - case.beamlets.beamlet_start_mm) / case.beamlets.beamlet_width_mm).floor().long()
-        row = torch.bucketize(y_mm, leaf_edges_mm) - 1
+        row = torch.bucketize(y_mm.contiguous(), leaf_edges_mm) - 1
         seen = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
         field[control_point[seen], row[seen], column[seen]] = True
     if not bool(field.any()):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from lightning_vmat.l2o.line_search import search_step
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan, aperture_fluence
 from lightning_vmat.plan.case import Case
@@ -18,28 +19,31 @@ from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.planner import Trace
 
 
+KEPT_MEAN, KEPT_SQUARE = 0.8, 0.98  # shares of the running moments kept at each step
+FINAL_STEP, TINY = 0.02, 1e-12
+
+
 @dataclass(frozen=True)
 class ApertureOptimization:
     """Projected, normalised gradient descent with momentum; every iterate keeps all machine limits.
 
-    The gradient of each kind of variable (leaf tips, monitor units) is divided by a running root mean square: over all
-    tips of a leaf pair for the leaves, per control point for the monitor units. Steps shrink along a cosine. The best
-    iterate is kept.
+    Monitor units are first scaled to the best multiple, which costs nothing in dose space. A gradient is divided by
+    the geometric mean of two running root mean squares, the variable's own and that of its kind (tips of one bank,
+    monitor units): the first alone would move leaves that do not matter as far as those that do, the second alone
+    hardly moves leaves of control points with few monitor units. Steps shrink along a cosine. The best iterate is kept.
 
     Args:
         iterations: dose evaluations to spend.
         leaf_step_mm: first step of a leaf tip with a typical gradient.
         mu_step: first step of a control point's monitor units, relative to the mean.
-        momentum: share of the last direction kept.
-        final_step: last step relative to the first.
         progress: show a progress bar.
+
+    Reference: Kingma and Ba 2015 (running moments); Hardcastle et al. 2012, Otto 2008 (aperture-based VMAT).
     """
 
     iterations: int = 200
     leaf_step_mm: float = 2.0
     mu_step: float = 0.05
-    momentum: float = 0.9
-    final_step: float = 0.02
     progress: bool = False
 
     def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
@@ -48,43 +52,64 @@ class ApertureOptimization:
         Args:
             case: gives beamlets, machine and control points.
             problem: the objective on delivered dose.
-            plan: where to start; projected to the machine limits first.
+            plan: where to start; scaled and projected to the machine limits first.
             trace: takes the course.
             stage: name of this work in the trace.
 
         Returns:
-            The best plan met, never worse than the projected start, without a violation.
+            The best plan met, never worse than the start after its projection, without a violation.
         """
         begin = time.perf_counter()
         plan = project_to_limits(plan, case.control_points, case.machine)
-        variables = (plan.left_mm, plan.right_mm, plan.mu)
-        first_moment = [torch.zeros_like(v) for v in variables]
+        plan = project_to_limits(_scale_monitor_units(case, problem, plan), case.control_points, case.machine)
+        best, best_value = plan, float(problem.value(plan.fluence_mu(case.beamlets, case.machine) / problem.scale_mu))
+        moments = [_Moments() for _ in range(3)]
         scales = (self.leaf_step_mm, self.leaf_step_mm, self.mu_step * float(plan.mu.mean()))
-        second_moment: list[Tensor] = [torch.zeros(())] * 3
-        best, best_value = plan, torch.tensor(torch.inf)
         for iteration in tqdm(range(self.iterations), desc=stage, disable=not self.progress, leave=False):
-            value, gradients = self._evaluate(case, problem, plan)
-            better = bool(value < best_value)
-            if better:
+            value, gradients = _evaluate(case, problem, plan)
+            if value < best_value:
                 best, best_value = plan, value
-            trace.add(stage, iteration + 1, time.perf_counter() - begin, float(value))
-            share = self.final_step + (1 - self.final_step) * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
-            debias = 1 - self.momentum ** (iteration + 1)
-            moved = []
-            for i, (variable, gradient) in enumerate(
-                zip((plan.left_mm, plan.right_mm, plan.mu), gradients, strict=True)
-            ):
-                first_moment[i] = self.momentum * first_moment[i] + (1 - self.momentum) * gradient
-                power = gradient.square().mean()
-                second_moment[i] = 0.99 * second_moment[i] + 0.01 * power if iteration else power
-                step = first_moment[i] / debias / (second_moment[i].sqrt() + 1e-12)
-                moved.append(variable - share * scales[i] * step.clamp(-3.0, 3.0))
+            trace.add(stage, iteration + 1, time.perf_counter() - begin, value)
+            share = FINAL_STEP + (1 - FINAL_STEP) * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
+            moved = [
+                variable - share * scale * moment.direction(gradient)
+                for variable, gradient, moment, scale in zip(_variables(plan), gradients, moments, scales, strict=True)
+            ]
             plan = project_to_limits(Plan(*moved), case.control_points, case.machine)
         trace.spend(self.iterations)
         return best
 
-    def _evaluate(self, case: Case, problem: Problem, plan: Plan) -> tuple[Float[Tensor, ""], tuple[Tensor, ...]]:
-        variables = tuple(v.detach().requires_grad_() for v in (plan.left_mm, plan.right_mm, plan.mu))
-        fluence = aperture_fluence(*variables, case.beamlets, case.machine)
-        value, gradient, _ = problem.evaluate(fluence.detach() / problem.scale_mu)
-        return value, torch.autograd.grad(fluence, variables, gradient / problem.scale_mu)
+
+class _Moments:
+    """Running mean and mean square of one kind of variable's gradient."""
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.square = 0, torch.zeros(()), torch.zeros(())
+
+    def direction(self, gradient: Float[Tensor, "*variable"]) -> Float[Tensor, "*variable"]:
+        """The gradient, averaged and normalised, each element at most 3 in size."""
+        self.count += 1
+        self.mean = KEPT_MEAN * self.mean + (1 - KEPT_MEAN) * gradient
+        self.square = KEPT_SQUARE * self.square + (1 - KEPT_SQUARE) * gradient.square()
+        mean = self.mean / (1 - KEPT_MEAN**self.count)
+        square = self.square / (1 - KEPT_SQUARE**self.count)
+        return (mean / ((square * square.mean()).sqrt().sqrt() + TINY)).clamp(-3.0, 3.0)
+
+
+def _variables(plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
+    return plan.left_mm, plan.right_mm, plan.mu
+
+
+def _evaluate(case: Case, problem: Problem, plan: Plan) -> tuple[float, tuple[Tensor, ...]]:
+    """Objective of the delivered dose and its gradient by leaf tips and monitor units: one dose evaluation."""
+    variables = tuple(variable.detach().requires_grad_() for variable in _variables(plan))
+    fluence_mu = aperture_fluence(*variables, case.beamlets, case.machine)
+    value, gradient, _ = problem.evaluate(fluence_mu.detach() / problem.scale_mu)
+    return float(value), torch.autograd.grad(fluence_mu, variables, gradient / problem.scale_mu)
+
+
+def _scale_monitor_units(case: Case, problem: Problem, plan: Plan) -> Plan:
+    """The best multiple of the monitor units, searched in dose space."""
+    dose_gy = problem.dose(plan.fluence_mu(case.beamlets, case.machine) / problem.scale_mu)
+    step = search_step(problem.objective, torch.zeros_like(dose_gy), dose_gy, longest=4.0)
+    return replace(plan, mu=plan.mu * max(step, 0.1))

@@ -1,0 +1,53 @@
+"""The planners by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning_vmat.l2o.baselines.lbfgs import LBFGS
+from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.planning.aperture_optimization import ApertureOptimization
+from lightning_vmat.planning.sequenced import SequencedPlanner, Start
+
+
+def ideal_planner(voxels: int = 15000, seed: int = 0, evaluations: int = 100) -> SequencedPlanner:
+    """Fluence optimization alone: a bound that no linac delivers."""
+    return SequencedPlanner(optimizer=LBFGS(), evaluations=evaluations, voxels=voxels, seed=seed)
+
+
+def reference_planner(
+    voxels: int = 15000,
+    seed: int = 0,
+    fluence_evaluations: int = 40,
+    aperture_evaluations: int = 250,
+    progress: bool = False,
+) -> SequencedPlanner:
+    """Fluence optimization, sequencing, and a long aperture optimization: slow and good; makes the training plans."""
+    apertures = ApertureOptimization(iterations=aperture_evaluations, progress=progress)
+    return SequencedPlanner(
+        optimizer=LBFGS(), evaluations=fluence_evaluations, apertures=apertures, voxels=voxels, seed=seed
+    )
+
+
+def learned_planner(
+    start: Start,
+    optimizer: Optimizer[Any] | None,
+    voxels: int = 15000,
+    seed: int = 0,
+    fluence_evaluations: int = 10,
+    aperture_evaluations: int = 30,
+    progress: bool = False,
+) -> SequencedPlanner:
+    """A generator's fluence, a few inner steps of the learned optimizer, sequencing and a short polish.
+
+    Args:
+        start: the generator.
+        optimizer: the learned optimizer; None to sequence the generator's map as it is.
+        voxels: size of the voxel sample.
+        seed: of the voxel sample.
+        fluence_evaluations: dose evaluations of the learned optimizer.
+        aperture_evaluations: dose evaluations of the polish; 0 to only sequence.
+        progress: show progress bars.
+    """
+    apertures = ApertureOptimization(iterations=aperture_evaluations, leaf_step_mm=1.5, progress=progress)
+    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels, seed)

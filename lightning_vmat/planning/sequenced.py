@@ -1,0 +1,72 @@
+"""The planner that every member is: a start, a fluence optimizer, leaf sequencing and a polish of the apertures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.l2o.unroll import run
+from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.aperture_optimization import ApertureOptimization
+from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.sequencing import sequence
+
+Start = Callable[[Case, Problem], Float[Tensor, "control_point leaf_pair beamlet"]]
+"""Gives the fluence, over `problem.scale_mu`, from which planning starts."""
+
+
+def open_start(case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    """The even conformal open field."""
+    return problem.open_field
+
+
+@dataclass(frozen=True)
+class SequencedPlanner:
+    """Start -> fluence optimization -> leaf sequencing -> aperture optimization, each but the first optional.
+
+    Args:
+        start: gives the first fluence.
+        optimizer: refines it; None to keep it as it is.
+        evaluations: dose evaluations for the optimizer.
+        apertures: polishes the sequenced plan on its delivered dose; None to stop at the ideal fluence.
+        voxels: size of the voxel sample on which the plan is optimised.
+        seed: of the voxel sample.
+    """
+
+    start: Start = open_start
+    optimizer: Optimizer[Any] | None = None
+    evaluations: int = 0
+    apertures: ApertureOptimization | None = None
+    voxels: int = 15000
+    seed: int = 0
+
+    def plan(self, case: Case) -> PlanResult:
+        """Plan one case; see `Planner.plan`."""
+        trace = Trace()
+        with trace.stage("problem"):
+            problem = build_problem(case, self.voxels, self.seed)
+        with trace.stage("start"):
+            x = self.start(case, problem)
+        if self.optimizer is not None:
+            with trace.stage("fluence"):
+                course = run(problem, self.optimizer, x, self.evaluations)
+                x = course.x
+            for spent, (seconds, value) in enumerate(zip(course.seconds.tolist(), course.values.tolist(), strict=True)):
+                trace.add("fluence", spent, seconds, value)
+            trace.spend(self.evaluations)
+        fluence_mu = x * problem.scale_mu
+        if self.apertures is None:
+            return PlanResult(fluence_mu, None, trace)
+        with trace.stage("sequencing"):
+            plan = sequence(fluence_mu, case.beamlets)
+        with trace.stage("apertures"):
+            plan = self.apertures.refine(case, problem, plan, trace)
+        return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace)
