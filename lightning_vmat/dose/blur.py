@@ -13,6 +13,7 @@ from lightning_vmat.dose.beam_model import BeamModel
 from lightning_vmat.plan.beamlets import BeamletGrid
 
 INNER_STEP_MM, OUTER_STEP_MM = 1.25, 8.0
+CACHE_NUMBERS = 1_000_000
 EDGE_MM = 15.0  # how far beyond the field the fine nodes reach: primary and penumbra end there, scatter is smooth
 
 
@@ -78,27 +79,40 @@ class Blur:
 
     @classmethod
     def build(cls, model: BeamModel, beamlets: BeamletGrid, y_nodes: Nodes, x_nodes: Nodes) -> Blur:
+        """Profiles at the nodes, narrower by the blur of linear interpolation between them, of variance h^2 / 6."""
         leaf_edges = torch.tensor(beamlets.leaf_edges_mm)
+        sigma = (model.sigma_mm**2 - INNER_STEP_MM**2 / 6).sqrt()
         return cls(
-            box_profiles(y_nodes.positions_mm(), leaf_edges, model.sigma_mm).float(),
-            box_profiles(x_nodes.positions_mm(), beamlets.beamlet_edges_mm, model.sigma_mm).float(),
+            box_profiles(y_nodes.positions_mm(), leaf_edges, sigma).float(),
+            box_profiles(x_nodes.positions_mm(), beamlets.beamlet_edges_mm, sigma).float(),
             model.mixture.float(),
         )
 
     def forward(self, fluence: Float[Tensor, "map leaf_pair beamlet"]) -> Float[Tensor, "map kernel y_node x_node"]:
-        gaussians = self.across @ (fluence[:, None] @ self.along.mT)
-        return self._mix(self.mixture, gaussians)
+        kernels, (_, rows, _), columns = len(self.mixture), self.across.shape, self.along.shape[1]
+        maps = fluence.new_empty(len(fluence), kernels, rows, columns)
+        for some, out in zip(torch.split(fluence, self._chunk), torch.split(maps, self._chunk), strict=True):
+            gaussians = self.across @ (some[:, None] @ self.along.mT)
+            torch.matmul(self.mixture, gaussians.flatten(2), out=out.flatten(2))
+        return maps
 
     def adjoint(self, maps: Float[Tensor, "map kernel y_node x_node"]) -> Float[Tensor, "map leaf_pair beamlet"]:
-        gaussians = self._mix(self.mixture.T, maps)
-        return (self.across.mT @ (gaussians @ self.along)).sum(dim=1)
+        fluence = []
+        for some in torch.split(maps, self._chunk):
+            gaussians = (self.mixture.T @ some.flatten(2)).view(len(some), -1, *maps.shape[2:])
+            fluence.append((self.across.mT @ (gaussians @ self.along)).sum(dim=1))
+        return torch.cat(fluence)
 
     def to(self, device: torch.device | str) -> Blur:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
-    @staticmethod
-    def _mix(matrix: Tensor, maps: Tensor) -> Tensor:
-        return (matrix @ maps.flatten(2)).view(len(maps), len(matrix), *maps.shape[2:])
+    @property
+    def _chunk(self) -> int:
+        """Maps blurred at once: their Gaussians stay in the processor's cache, on a GPU all go together."""
+        if self.across.is_cuda:
+            return 1024
+        one = self.across.shape[0] * self.across.shape[1] * self.along.shape[1]
+        return max(1, CACHE_NUMBERS // one)
 
 
 def box_profiles(

@@ -164,10 +164,9 @@ def _slant(x_mm: Tensor, y_mm: Tensor, sad_mm: float) -> Float[Tensor, "y_b x_b"
 
 
 def _ruler(values_mm: Tensor, spacing_mm: float) -> Tensor:
-    """Evenly spaced positions that reach over all values."""
-    low = float(values_mm.min()) - spacing_mm / 2
-    count = 2 + math.ceil((float(values_mm.max()) - low) / spacing_mm)
-    return low + spacing_mm * torch.arange(count, device=values_mm.device)
+    """Multiples of the spacing that reach over all values."""
+    first, last = math.floor(float(values_mm.min()) / spacing_mm), math.ceil(float(values_mm.max()) / spacing_mm)
+    return spacing_mm * torch.arange(first, last + 1, device=values_mm.device)
 
 
 def _interpolate(volume: Float[Tensor, "channel d h w"], place: Float[Tensor, "*to 3"]) -> Tensor:

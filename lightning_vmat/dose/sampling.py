@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,9 @@ from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.beamlets import project_to_bev
 
 CHUNK = 1_000_000  # (control point, voxel) pairs worked on at once
+KEPT = 16_000_000  # pairs whose view is kept, at 20 bytes a pair
+
+View = tuple[slice, Float[Tensor, "control_point 1 voxel 2"], Float[Tensor, "control_point kernel voxel"]]
 
 
 @dataclass(frozen=True)
@@ -41,42 +46,44 @@ class Sampling:
     x_nodes: Nodes
     fractions: int
 
-    @property
-    def chunk(self) -> int:
-        """Control points worked on at once."""
-        return max(1, CHUNK // max(1, len(self.voxels_mm)))
+    @cached_property
+    def _views(self) -> list[View] | None:
+        """What each part of the control points sees, kept where it is small enough to be used again."""
+        if self.depth_mm.numel() > KEPT:
+            return None
+        return list(self._look())
 
-    def geometry(
-        self, part: slice
-    ) -> tuple[Float[Tensor, "control_point voxel 2"], Float[Tensor, "kernel control_point voxel"]]:
-        """Continuous (x, y) node numbers and kernel weights of the voxels, for some control points."""
-        points = replace(self.control_points, **{name: v[part] for name, v in vars(self.control_points).items()})
-        bev, distance = project_to_bev(self.voxels_mm, points, self.isocentre_mm, self.model.sad_mm)
-        place = torch.stack((self.x_nodes.place(bev[..., 0]), self.y_nodes.place(bev[..., 1])), dim=-1)
-        inverse_square = (self.model.sad_mm / distance) ** 2 * self.fractions
-        return place, self.model.weights(self.depth_mm[part].float()) * inverse_square
+    def views(self) -> Iterable[View]:
+        """(control points, where their maps are sampled, weights), part by part."""
+        return self._look() if self._views is None else self._views
+
+    def _look(self) -> Iterator[View]:
+        size = max(1, CHUNK // len(self.voxels_mm))
+        last = torch.tensor([len(self.x_nodes) - 1, len(self.y_nodes) - 1], device=self.voxels_mm.device)
+        for start in range(0, len(self.depth_mm), size):
+            part = slice(start, start + size)
+            points = replace(self.control_points, **{name: v[part] for name, v in vars(self.control_points).items()})
+            bev, distance = project_to_bev(self.voxels_mm, points, self.isocentre_mm, self.model.sad_mm)
+            place = torch.stack((self.x_nodes.place(bev[..., 0]), self.y_nodes.place(bev[..., 1])), dim=-1)
+            inverse_square = (self.model.sad_mm / distance) ** 2 * self.fractions
+            weight = self.model.weights(self.depth_mm[part].float()) * inverse_square
+            yield part, (place * (2 / last) - 1)[:, None], weight.transpose(0, 1).contiguous()
 
     def forward(self, maps: Float[Tensor, "batch control_point kernel y_node x_node"]) -> Float[Tensor, "batch voxel"]:
+        """Dose at the voxels."""
         dose = maps.new_zeros(len(maps), len(self.voxels_mm))
-        for start in range(0, maps.shape[1], self.chunk):
-            part = slice(start, start + self.chunk)
-            place, weight = self.geometry(part)
-            grid = self._grid(place)
+        for part, grid, weight in self.views():
             for one, some in zip(dose, maps[:, part], strict=True):
-                seen = F.grid_sample(some, grid, align_corners=True)[:, :, 0]
-                one += torch.einsum("ckv,kcv->v", seen, weight)
+                one += (F.grid_sample(some, grid, align_corners=True)[:, :, 0] * weight).sum(dim=(0, 1))
         return dose
 
     def adjoint(self, dose: Float[Tensor, "batch voxel"]) -> Float[Tensor, "batch control_point kernel y_node x_node"]:
-        control_points, kernels = self.depth_mm.shape[0], self.model.mixture.shape[0]
-        maps = dose.new_zeros(len(dose), control_points, kernels, len(self.y_nodes), len(self.x_nodes))
-        for start in range(0, control_points, self.chunk):
-            part = slice(start, start + self.chunk)
-            place, weight = self.geometry(part)
-            grid = self._grid(place)
+        """Transpose of `forward`."""
+        control_points, kernels = len(self.depth_mm), len(self.model.mixture)
+        maps = dose.new_empty(len(dose), control_points, kernels, len(self.y_nodes), len(self.x_nodes))
+        for part, grid, weight in self.views():
             for one, some in zip(dose, maps[:, part], strict=True):
-                spread = (weight * one).transpose(0, 1)[:, :, None].contiguous()
-                some.copy_(_grid_sample_adjoint(spread, some, grid))
+                some.copy_(_grid_sample_adjoint((weight * one)[:, :, None], some, grid))
         return maps
 
     def to(self, device: torch.device | str) -> Sampling:
@@ -86,10 +93,6 @@ class Sampling:
             depth_mm=self.depth_mm.to(device),
             control_points=self.control_points.to(device),
         )
-
-    def _grid(self, place: Tensor) -> Tensor:
-        last = torch.tensor([len(self.x_nodes) - 1, len(self.y_nodes) - 1], device=place.device)
-        return (place * (2 / last) - 1)[:, None]
 
 
 def _grid_sample_adjoint(values: Tensor, like: Tensor, grid: Tensor) -> Tensor:

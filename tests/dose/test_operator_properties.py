@@ -9,12 +9,14 @@ from water_case import water_case
 from lightning_vmat.dose.operator import DoseOperator
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.dose.projection import DoseProjection
+from lightning_vmat.dose.stored_influence import StoredInfluence
 
 
-@pytest.fixture(scope="module")
-def operator() -> DoseOperator:
-    case = water_case(control_points=5, collimator_deg=20.0)
-    return PencilBeamOperator.build(case, case.body_index[::7])
+@pytest.fixture(scope="module", params=["pencil_beam", "stored"])
+def operator(request: pytest.FixtureRequest) -> DoseOperator:
+    case = water_case(control_points=3, collimator_deg=20.0)
+    operator = PencilBeamOperator.build(case, case.body_index[::17])
+    return operator if request.param == "pencil_beam" else StoredInfluence.from_operator(operator)
 
 
 @pytest.mark.parametrize("batch", [(), (2,), (2, 3)])

@@ -1,0 +1,160 @@
+"""The dose operator as a stored sparse matrix, for influence that was computed elsewhere or once and for all."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from scipy.sparse import coo_array, csr_array
+from torch import Tensor
+
+from lightning_vmat.dose.operator import DoseOperator, check_last
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class StoredInfluence:
+    """Dose influence in compressed rows, and its transpose likewise, so that both products are fast.
+
+    Args:
+        fluence_shape: (control_point, leaf_pair, beamlet).
+        matrix: dose at each voxel per MU per fraction in each beamlet, Gy; sparse CSR [voxel, flat beamlet].
+        transpose: the same, transposed.
+    """
+
+    fluence_shape: tuple[int, int, int]
+    matrix: Tensor
+    transpose: Tensor
+
+    @classmethod
+    def from_scipy(cls, matrix: csr_array, fluence_shape: tuple[int, int, int]) -> StoredInfluence:
+        """From a scipy matrix [voxel, flat beamlet].
+
+        Raises:
+            ValueError: a shape that does not fit the fluence, or values that are not finite.
+        """
+        beamlets = int(np.prod(fluence_shape))
+        if matrix.shape[1] != beamlets:
+            raise ValueError(f"influence of shape {matrix.shape}: expected {beamlets} columns, one a beamlet")
+        if not np.isfinite(matrix.data).all():
+            raise ValueError("influence holds NaN or infinity")
+        return cls(fluence_shape, _to_torch(matrix), _to_torch(matrix.T.tocsr()))
+
+    @classmethod
+    def from_operator(
+        cls, operator: DoseOperator, *, relative_threshold: float = 0.0, batch: int = 64
+    ) -> StoredInfluence:
+        """Any operator's matrix, column by column.
+
+        Args:
+            operator: what to store.
+            relative_threshold: elements below this fraction of their beamlet's largest are dropped.
+            batch: columns computed at once.
+        """
+        count = int(np.prod(operator.fluence_shape))
+        rows, columns, values = [], [], []
+        for start in range(0, count, batch):
+            width = min(batch, count - start)
+            unit = torch.zeros(width, count)
+            unit[torch.arange(width), start + torch.arange(width)] = 1.0
+            dose = operator.forward(unit.view(width, *operator.fluence_shape))
+            keep = dose.abs() > relative_threshold * dose.abs().amax(dim=1, keepdim=True)
+            column, row = keep.nonzero(as_tuple=True)
+            rows.append(row.int().numpy())
+            columns.append((column + start).int().numpy())
+            values.append(dose[keep].numpy())
+        place = (np.concatenate(rows), np.concatenate(columns))
+        matrix = coo_array((np.concatenate(values), place), shape=(operator.voxel_count, count))
+        return cls.from_scipy(matrix.tocsr(), operator.fluence_shape)
+
+    @property
+    def voxel_count(self) -> int:
+        return int(self.matrix.shape[0])
+
+    @torch.no_grad()
+    def forward(
+        self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
+    ) -> Float[Tensor, "*batch voxel"]:
+        """Dose of the whole course, Gy."""
+        check_last(fluence_mu, self.fluence_shape, "fluence")
+        return _product(self.matrix, fluence_mu.flatten(-3))
+
+    @torch.no_grad()
+    def adjoint(
+        self, dose_weight: Float[Tensor, "*batch voxel"]
+    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+        """The transpose: what each beamlet's dose weighs."""
+        check_last(dose_weight, (self.voxel_count,), "dose")
+        fluence = _product(self.transpose, dose_weight)
+        return fluence.view(*dose_weight.shape[:-1], *self.fluence_shape)
+
+    def to(self, device: torch.device | str) -> StoredInfluence:
+        return replace(self, matrix=self.matrix.to(device), transpose=self.transpose.to(device))
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file: fp16 values, scaled by their largest, and int32 indices; whole or not at all."""
+        values = self.matrix.values()
+        scale = float(values.abs().max()) if len(values) else 1.0
+        tensors = {
+            "row_start": self.matrix.crow_indices(),
+            "column": self.matrix.col_indices(),
+            "value": (values / scale).half(),
+        }
+        about = {"version": FORMAT_VERSION, "fluence_shape": self.fluence_shape, "scale": scale}
+        path = Path(path)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, partial, {"dose": json.dumps(about)})
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> StoredInfluence:
+        """Read a file that `save` wrote.
+
+        Raises:
+            ValueError: a file that is missing, broken or of another version.
+        """
+        try:
+            with safe_open(path, framework="np") as file:
+                about = json.loads((file.metadata() or {})["dose"])
+                if about["version"] != FORMAT_VERSION:
+                    raise ValueError(f"version {about['version']}, expected {FORMAT_VERSION}")
+                row_start, column, value = (file.get_tensor(name) for name in ("row_start", "column", "value"))
+            control_points, leaf_pairs, beamlets = (int(n) for n in about["fluence_shape"])
+            shape = (len(row_start) - 1, control_points * leaf_pairs * beamlets)
+            matrix = csr_array((value.astype(np.float32) * about["scale"], column, row_start), shape=shape)
+            matrix.check_format()
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"influence file {path}: {' '.join(str(error).split())}") from error
+        return cls.from_scipy(matrix, (control_points, leaf_pairs, beamlets))
+
+
+def _to_torch(matrix: csr_array) -> Tensor:
+    """CSR with int32 indices and fp32 values: the kind with a fast product on the CPU."""
+    matrix = matrix.sorted_indices()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(matrix.indptr.astype(np.int32)),
+            torch.from_numpy(matrix.indices.astype(np.int32)),
+            torch.from_numpy(matrix.data.astype(np.float32)),
+            matrix.shape,
+            check_invariants=True,
+        )
+
+
+def _product(matrix: Tensor, vectors: Float[Tensor, "*batch column"]) -> Float[Tensor, "*batch row"]:
+    columns = vectors.reshape(-1, vectors.shape[-1]).float().T
+    product = (matrix @ columns).T
+    return product.reshape(*vectors.shape[:-1], matrix.shape[0]).to(vectors.dtype)

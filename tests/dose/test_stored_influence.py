@@ -1,0 +1,56 @@
+"""Influence on disk and in memory gives the dose of the operator that it was made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+from water_case import water_case
+
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.dose.stored_influence import StoredInfluence
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[PencilBeamOperator, StoredInfluence]:
+    case = water_case(control_points=2)
+    operator = PencilBeamOperator.build(case, case.body_index[::20])
+    return operator, StoredInfluence.from_operator(operator)
+
+
+def test_same_dose_as_the_operator(pair: tuple[PencilBeamOperator, StoredInfluence]) -> None:
+    operator, stored = pair
+    fluence = torch.rand(3, *operator.fluence_shape)
+    torch.testing.assert_close(stored.forward(fluence), operator.forward(fluence), rtol=1e-4, atol=1e-5)
+
+
+def test_save_and_load(pair: tuple[PencilBeamOperator, StoredInfluence], tmp_path: Path) -> None:
+    _, stored = pair
+    stored.save(tmp_path / "influence.safetensors")
+    loaded = StoredInfluence.load(tmp_path / "influence.safetensors")
+    fluence = torch.rand(stored.fluence_shape)
+    dose = stored.forward(fluence)
+    torch.testing.assert_close(loaded.forward(fluence), dose, rtol=1e-3, atol=1e-3 * float(dose.max()))
+    assert [p.name for p in tmp_path.iterdir()] == ["influence.safetensors"]
+
+
+def test_threshold_keeps_the_largest(pair: tuple[PencilBeamOperator, StoredInfluence]) -> None:
+    operator, stored = pair
+    sparse = StoredInfluence.from_operator(operator, relative_threshold=0.05)
+    assert len(sparse.matrix.values()) < len(stored.matrix.values()) / 5
+
+
+def test_broken_files_and_values_are_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"\x10\x00nonsense")
+    with pytest.raises(ValueError, match=r"broken\.safetensors"):
+        StoredInfluence.load(broken)
+    with pytest.raises(ValueError, match=r"absent\.safetensors"):
+        StoredInfluence.load(tmp_path / "absent.safetensors")
+    with pytest.raises(ValueError, match="NaN"):
+        StoredInfluence.from_scipy(csr_array(np.array([[1.0, np.nan]])), (1, 1, 2))
+    with pytest.raises(ValueError, match="expected 6 columns"):
+        StoredInfluence.from_scipy(csr_array(np.ones((1, 2))), (1, 2, 3))
