@@ -22,9 +22,9 @@ $(STAMP): pyproject.toml .constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python %d.%d: lightning_vmat needs 3.11 or later" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	@echo "== 2/3 torch, the version in .constraints.txt (a line that $(TORCH_INDEX) cannot be reached is harmless)"
-	$(BIN)/python -m pip install --quiet --retries 0 --no-deps --constraint .constraints.txt --extra-index-url $(TORCH_INDEX) torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 0 --no-deps --constraint .constraints.txt --extra-index-url $(TORCH_INDEX) torch
 	@echo "== 3/3 vmat and everything it uses"
-	$(BIN)/python -m pip install --quiet --constraint .constraints.txt --editable '.[dev,checks]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .constraints.txt --editable '.[dev,checks]'
 	@touch $@
 	@echo "== done: $(BIN)/vmat --help"
 

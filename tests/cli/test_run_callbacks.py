@@ -32,7 +32,7 @@ def test_film_spreads_frames_over_the_arc(control_points: int, frames: int) -> N
 
 
 def test_film_of_dark_maps_is_drawn() -> None:
-    fluence_film({"generated": torch.zeros(3, 2, 2)}).canvas.draw()  # type: ignore[attr-defined]
+    fluence_film({"generated": torch.zeros(3, 2, 2)}).canvas.draw()
 
 
 def test_film_needs_maps_and_epochs() -> None:
