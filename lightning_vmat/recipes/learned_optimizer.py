@@ -16,7 +16,7 @@ from lightning_vmat.l2o.learned import LearnedOptimizer, LearnedState
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run, unroll
 from lightning_vmat.objectives.plan_objective import PlanObjective
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, objective, warmup_cosine
 from lightning_vmat.recipes.comparison import JUDGED, LEARNED, Comparison, as_text
 from lightning_vmat.recipes.loading import load_recipe
 
@@ -117,11 +117,9 @@ class LearnedOptimization(PlanRecipe):
                 parameter.grad.zero_()
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
-        ratios = []
-        for problem, x0 in zip(problems_of(batch), self.start(batch), strict=True):
-            values = run(problem, self.network, x0, self.evaluations).values
-            ratios.append((values[-1] / values[0]).log())
-        self.log("val/log_ratio", torch.stack(ratios).mean(), prog_bar=True, batch_size=len(batch), sync_dist=True)
+        reached = self._judge_dose(batch, self.generate(batch), "val")
+        ratios = (reached / objective(batch, self.start(batch))).log()
+        self.log("val/log_ratio", ratios.mean(), prog_bar=True, batch_size=len(batch), sync_dist=True)
 
     def on_test_start(self) -> None:
         self._comparison = Comparison()
@@ -143,7 +141,7 @@ class LearnedOptimization(PlanRecipe):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.make_optimizer(self.network.parameters())
-        return warmup_cosine(optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)
+        return warmup_cosine(optimizer, self.warmup_steps, float(self.trainer.estimated_stepping_batches))
 
 
 def problems_of(batch: PlanBatch) -> tuple[Problem, ...]:
