@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from lightning_vmat.data.atomic import atomic_file
@@ -26,7 +26,7 @@ def write_plan(plan: Plan, path: Path, metadata: Mapping[str, object] | None = N
     tensors = {name: value.detach().cpu().float().contiguous() for name, value in vars(plan).items()}
     header = {"plan_version": str(PLAN_VERSION), "metadata": json.dumps(dict(metadata or {}))}
     with atomic_file(path) as draft:
-        save_file(tensors, draft, metadata=header)
+        draft.write_bytes(save(tensors, metadata=header))
 
 
 def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:

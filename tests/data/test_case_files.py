@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nibabel as nib
@@ -8,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from lightning_vmat.data import case_files
+from lightning_vmat.data.atomic import atomic_folder
 from lightning_vmat.data.case_files import read_case, write_case
 from lightning_vmat.data.nifti import read_volume, write_volume
 from lightning_vmat.data.phantom import make_phantom
@@ -93,13 +96,37 @@ def test_existing_folder_is_not_overwritten(case: Case, folder: Path) -> None:
         write_case(case, folder)
 
 
-def test_failed_write_leaves_nothing(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full_disk(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    """What the file system says then is what it says when it is full, but for the number of the error."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
-    monkeypatch.setattr(case_files, "write_plan", full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        write_case(case, tmp_path / "case", plan=random_plan())
+
+def test_failed_write_leaves_nothing_and_names_the_folder(case: Case, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="case"), no_file_longer_than(20_000):
+        write_case(case, tmp_path / "case")
+    with pytest.raises(OSError, match=r"plan\.safetensors"), no_file_longer_than(100):
+        write_plan(random_plan(), tmp_path / "plan.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_failed_write_keeps_the_file_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "plan.safetensors"
+    write_plan(random_plan(), path, {"number": 1})
+    with pytest.raises(OSError, match="plan"), no_file_longer_than(100):
+        write_plan(random_plan(), path, {"number": 2})
+    assert read_plan(path)[1] == {"number": 1}
+
+
+def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "case") as draft:
+        (draft / "half").write_text("written")
+        raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
 
 
