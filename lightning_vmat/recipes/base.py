@@ -140,7 +140,7 @@ def objective(batch: PlanBatch, x: Fluence) -> PerCase:
     return torch.stack([problem.value(maps) for problem, maps in zip(batch.problems, x, strict=True)])
 
 
-def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: float) -> OptimizerLRSchedulerConfig:
+def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int | float) -> OptimizerLRSchedulerConfig:
     """Learning rate that rises linearly, then falls along a cosine to zero at `total_steps` (constant if endless)."""
 
     def factor(step: int) -> float:

@@ -94,6 +94,7 @@ class Distillation(PlanRecipe):
     def on_fit_start(self) -> None:
         self._teacher[0].to(self.device)
 
+    @torch.no_grad()
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
         return self.one_step(case_noise(batch, seed), batch.condition).clamp(min=0.0)
 

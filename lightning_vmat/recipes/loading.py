@@ -25,7 +25,7 @@ def load_recipe(path: str | Path) -> PlanRecipe:
         ValueError: no checkpoint or configuration there, or they do not fit together.
     """
     checkpoint = find_checkpoint(Path(path))
-    config = _find_config(checkpoint)
+    config = find_config(checkpoint)
     recipe = build_recipe(config)
     try:
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -60,13 +60,18 @@ def build_recipe(config: Path) -> PlanRecipe:
     parser.add_subclass_arguments(PlanRecipe, "model", required=True)
     try:
         model = yaml.safe_load(config.read_text())["model"]
-        return parser.instantiate_classes(parser.parse_object({"model": model})).model  # type: ignore[no-any-return]
+        return parser.instantiate(parser.parse_object({"model": model})).model  # type: ignore[no-any-return]
     except (yaml.YAMLError, KeyError, TypeError, ArgumentError) as error:
         raise ValueError(f"configuration {config}: no recipe: {' '.join(str(error).split())[:300]}") from error
 
 
-def _find_config(checkpoint: Path) -> Path:
-    for folder in (checkpoint.parent, checkpoint.parent.parent):
+def find_config(path: Path) -> Path:
+    """The configuration of a run directory or of a checkpoint inside one.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for folder in (path, path.parent, path.parent.parent):
         if (folder / CONFIG_FILE).is_file():
             return folder / CONFIG_FILE
-    raise ValueError(f"checkpoint {checkpoint}: no {CONFIG_FILE} beside it or in the folder above")
+    raise ValueError(f"checkpoint {path}: no {CONFIG_FILE} beside it or in the folder above")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
@@ -27,6 +28,7 @@ class Regression(PlanRecipe):
         self.make_optimizer = optimizer
         self.warmup_steps = warmup_steps
 
+    @torch.no_grad()
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
         return self(batch.condition).clamp(min=0.0)  # type: ignore[no-any-return]
 

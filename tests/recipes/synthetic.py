@@ -5,11 +5,14 @@ from __future__ import annotations
 import pathlib
 from typing import Any
 
+import lightning
 import torch
+from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.networks.denoiser import FluenceDenoiser
+from lightning_vmat.recipes.base import PlanRecipe
 
 CONTROL_POINTS, SIDE = 12, 8
 SIGMA_DATA = 0.6
@@ -20,7 +23,10 @@ def synthetic_batch(cases: int, seed: int = 0) -> PlanBatch:
     generator = torch.Generator().manual_seed(seed)
     place = torch.arange(SIDE) - (SIDE - 1) / 2
     angle = 2 * torch.pi * torch.arange(CONTROL_POINTS) / CONTROL_POINTS
-    phase, swing = 2 * torch.pi * torch.rand(cases, 1, generator=generator), 2 * torch.rand(cases, 1, generator=generator)
+    phase, swing = (
+        2 * torch.pi * torch.rand(cases, 1, generator=generator),
+        2 * torch.rand(cases, 1, generator=generator),
+    )
     centre = swing * (angle + phase).cos()
     disc = (place[:, None] ** 2 + (place - centre[..., None, None]) ** 2 < 9.0).float()
     mu = 1 + 0.5 * (2 * angle + phase).sin()
@@ -43,8 +49,20 @@ def small_network() -> FluenceDenoiser:
     return FluenceDenoiser(2, channels=(16, 32), heads=2, embedding=32)
 
 
-def adam(parameters: Any) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=2e-3)
+def fit(recipe: PlanRecipe, batch: PlanBatch, steps: int, *callbacks: Callback) -> lightning.Trainer:
+    """Train for so many optimizer steps on one batch, without anything written."""
+    trainer = lightning.Trainer(
+        max_steps=steps,
+        max_epochs=-1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=list(callbacks),
+    )
+    trainer.fit(recipe, loader(batch), loader(batch))
+    return trainer
 
 
 def repeated(batch: PlanBatch, times: int) -> PlanBatch:
