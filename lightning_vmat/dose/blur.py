@@ -13,7 +13,6 @@ from lightning_vmat.dose.beam_model import BeamModel
 from lightning_vmat.plan.beamlets import BeamletGrid
 
 INNER_STEP_MM, OUTER_STEP_MM = 1.25, 8.0
-CACHE_NUMBERS = 1_000_000
 EDGE_MM = 15.0  # how far beyond the field the fine nodes reach: primary and penumbra end there, scatter is smooth
 
 
@@ -89,30 +88,15 @@ class Blur:
         )
 
     def forward(self, fluence: Float[Tensor, "map leaf_pair beamlet"]) -> Float[Tensor, "map kernel y_node x_node"]:
-        kernels, (_, rows, _), columns = len(self.mixture), self.across.shape, self.along.shape[1]
-        maps = fluence.new_empty(len(fluence), kernels, rows, columns)
-        for some, out in zip(torch.split(fluence, self._chunk), torch.split(maps, self._chunk), strict=True):
-            gaussians = self.across @ (some[:, None] @ self.along.mT)
-            torch.matmul(self.mixture, gaussians.flatten(2), out=out.flatten(2))
-        return maps
+        gaussians = self.across @ (fluence[:, None] @ self.along.mT)
+        return (self.mixture @ gaussians.flatten(2)).view(len(fluence), -1, *gaussians.shape[2:])
 
     def adjoint(self, maps: Float[Tensor, "map kernel y_node x_node"]) -> Float[Tensor, "map leaf_pair beamlet"]:
-        fluence = []
-        for some in torch.split(maps, self._chunk):
-            gaussians = (self.mixture.T @ some.flatten(2)).view(len(some), -1, *maps.shape[2:])
-            fluence.append((self.across.mT @ (gaussians @ self.along)).sum(dim=1))
-        return torch.cat(fluence)
+        gaussians = (self.mixture.T @ maps.flatten(2)).view(len(maps), -1, *maps.shape[2:])
+        return (self.across.mT @ (gaussians @ self.along)).sum(dim=1)
 
     def to(self, device: torch.device | str) -> Blur:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
-
-    @property
-    def _chunk(self) -> int:
-        """Maps blurred at once: their Gaussians stay in the processor's cache, on a GPU all go together."""
-        if self.across.is_cuda:
-            return 1024
-        one = self.across.shape[0] * self.across.shape[1] * self.along.shape[1]
-        return max(1, CACHE_NUMBERS // one)
 
 
 def box_profiles(

@@ -78,10 +78,12 @@ class PencilBeamOperator:
     ) -> Float[Tensor, "*batch voxel"]:
         """Dose of the whole course, Gy."""
         check_last(fluence_mu, self.fluence_shape, "fluence")
-        batch = fluence_mu.shape[:-3]
-        maps = self.blur.forward(fluence_mu.float().reshape(-1, *self.fluence_shape[1:]))
-        dose = self.sampling.forward(maps.view(-1, self.fluence_shape[0], *maps.shape[1:]))
-        return dose.reshape(*batch, self.voxel_count).to(fluence_mu.dtype)
+        fluences = fluence_mu.float().reshape(-1, *self.fluence_shape)
+        doses = fluences.new_zeros(len(fluences), self.voxel_count)
+        for view in self.sampling.views():
+            for dose, fluence in zip(doses, fluences, strict=True):
+                dose += view.forward(self.blur.forward(fluence[view.part]))
+        return doses.view(*fluence_mu.shape[:-3], self.voxel_count).to(fluence_mu.dtype)
 
     @torch.no_grad()
     def adjoint(
@@ -89,9 +91,12 @@ class PencilBeamOperator:
     ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
         """The transpose: what each beamlet's dose weighs."""
         check_last(dose_weight, (self.voxel_count,), "dose")
-        maps = self.sampling.adjoint(dose_weight.float().reshape(-1, self.voxel_count))
-        fluence = self.blur.adjoint(maps.flatten(0, 1))
-        return fluence.reshape(*dose_weight.shape[:-1], *self.fluence_shape).to(dose_weight.dtype)
+        weights = dose_weight.float().reshape(-1, self.voxel_count)
+        fluences = weights.new_empty(len(weights), *self.fluence_shape)
+        for view in self.sampling.views():
+            for fluence, weight in zip(fluences, weights, strict=True):
+                fluence[view.part] = self.blur.adjoint(view.adjoint(weight, self.sampling.map_shape))
+        return fluences.view(*dose_weight.shape[:-1], *self.fluence_shape).to(dose_weight.dtype)
 
     def to(self, device: torch.device | str) -> PencilBeamOperator:
         return replace(self, blur=self.blur.to(device), sampling=self.sampling.to(device))

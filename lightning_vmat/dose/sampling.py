@@ -16,10 +16,38 @@ from lightning_vmat.dose.blur import Nodes
 from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.beamlets import project_to_bev
 
-CHUNK = 1_000_000  # (control point, voxel) pairs worked on at once
+PAIRS = 1_000_000  # (control point, voxel) pairs worked on at once
+CACHED_NODES = 100_000  # map nodes worked on at once on a CPU
 KEPT = 16_000_000  # pairs whose view is kept, at 20 bytes a pair
 
-View = tuple[slice, Float[Tensor, "control_point 1 voxel 2"], Float[Tensor, "control_point kernel voxel"]]
+
+@dataclass(frozen=True)
+class View:
+    """What some of the control points see of the voxels.
+
+    Args:
+        part: which control points.
+        grid: place of each voxel in the maps, as `grid_sample` counts it.
+        weight: weight of each kernel's map at each voxel.
+    """
+
+    part: slice
+    grid: Float[Tensor, "control_point 1 voxel 2"]
+    weight: Float[Tensor, "control_point kernel voxel"]
+
+    def forward(self, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
+        """Dose at the voxels."""
+        seen = F.grid_sample(maps, self.grid, align_corners=True)[:, :, 0]
+        return torch.einsum("ckv,ckv->v", seen, self.weight)
+
+    def adjoint(
+        self, dose: Float[Tensor, " voxel"], shape: tuple[int, int]
+    ) -> Float[Tensor, "control_point kernel y_node x_node"]:
+        """Transpose of `forward`, for maps of a shape."""
+        values = (self.weight * dose)[:, :, None]
+        like = values.new_empty(1).expand(*values.shape[:2], *shape)
+        maps: Tensor = torch.ops.aten.grid_sampler_2d_backward(values, like, self.grid, 0, 0, True, [True, False])[0]
+        return maps
 
 
 @dataclass(frozen=True)
@@ -54,37 +82,31 @@ class Sampling:
         return list(self._look())
 
     def views(self) -> Iterable[View]:
-        """(control points, where their maps are sampled, weights), part by part."""
+        """What is seen, part by part of the control points."""
         return self._look() if self._views is None else self._views
 
     def _look(self) -> Iterator[View]:
-        size = max(1, CHUNK // len(self.voxels_mm))
         last = torch.tensor([len(self.x_nodes) - 1, len(self.y_nodes) - 1], device=self.voxels_mm.device)
-        for start in range(0, len(self.depth_mm), size):
-            part = slice(start, start + size)
+        for start in range(0, len(self.depth_mm), self.part_size):
+            part = slice(start, start + self.part_size)
             points = replace(self.control_points, **{name: v[part] for name, v in vars(self.control_points).items()})
             bev, distance = project_to_bev(self.voxels_mm, points, self.isocentre_mm, self.model.sad_mm)
             place = torch.stack((self.x_nodes.place(bev[..., 0]), self.y_nodes.place(bev[..., 1])), dim=-1)
             inverse_square = (self.model.sad_mm / distance) ** 2 * self.fractions
             weight = self.model.weights(self.depth_mm[part].float()) * inverse_square
-            yield part, (place * (2 / last) - 1)[:, None], weight.transpose(0, 1).contiguous()
+            yield View(part, (place * (2 / last) - 1)[:, None], weight.transpose(0, 1).contiguous())
 
-    def forward(self, maps: Float[Tensor, "batch control_point kernel y_node x_node"]) -> Float[Tensor, "batch voxel"]:
-        """Dose at the voxels."""
-        dose = maps.new_zeros(len(maps), len(self.voxels_mm))
-        for part, grid, weight in self.views():
-            for one, some in zip(dose, maps[:, part], strict=True):
-                one += (F.grid_sample(some, grid, align_corners=True)[:, :, 0] * weight).sum(dim=(0, 1))
-        return dose
+    @property
+    def map_shape(self) -> tuple[int, int]:
+        """(y_node, x_node)."""
+        return len(self.y_nodes), len(self.x_nodes)
 
-    def adjoint(self, dose: Float[Tensor, "batch voxel"]) -> Float[Tensor, "batch control_point kernel y_node x_node"]:
-        """Transpose of `forward`."""
-        control_points, kernels = len(self.depth_mm), len(self.model.mixture)
-        maps = dose.new_empty(len(dose), control_points, kernels, len(self.y_nodes), len(self.x_nodes))
-        for part, grid, weight in self.views():
-            for one, some in zip(dose, maps[:, part], strict=True):
-                some.copy_(_grid_sample_adjoint((weight * one)[:, :, None], some, grid))
-        return maps
+    @property
+    def part_size(self) -> int:
+        """Control points worked on together: on a CPU, so few that their maps stay in its cache."""
+        by_voxels = PAIRS // len(self.voxels_mm)
+        by_nodes = CACHED_NODES // (len(self.x_nodes) * len(self.y_nodes))
+        return max(1, by_voxels if self.voxels_mm.is_cuda else min(by_voxels, by_nodes))
 
     def to(self, device: torch.device | str) -> Sampling:
         return replace(
@@ -93,10 +115,3 @@ class Sampling:
             depth_mm=self.depth_mm.to(device),
             control_points=self.control_points.to(device),
         )
-
-
-def _grid_sample_adjoint(values: Tensor, like: Tensor, grid: Tensor) -> Tensor:
-    """Transpose of bilinear `grid_sample` with aligned corners and zero padding."""
-    mask = [True, False]
-    gradient: Tensor = torch.ops.aten.grid_sampler_2d_backward(values, like, grid, 0, 0, True, mask)[0]
-    return gradient

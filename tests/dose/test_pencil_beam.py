@@ -31,7 +31,7 @@ def test_views_that_are_not_kept_give_the_same_dose(monkeypatch: pytest.MonkeyPa
     fluence = torch.rand(2, *case.fluence_shape)
     kept = PencilBeamOperator.build(case, index)
     monkeypatch.setattr(sampling, "KEPT", 0)
-    monkeypatch.setattr(sampling, "CHUNK", 2 * len(index))
+    monkeypatch.setattr(sampling, "PAIRS", 2 * len(index))
     streamed = PencilBeamOperator.build(case, index)
     dose = streamed.forward(fluence)
     torch.testing.assert_close(dose, kept.forward(fluence), rtol=1e-5, atol=1e-6)
