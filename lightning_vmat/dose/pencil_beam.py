@@ -44,13 +44,17 @@ class PencilBeamOperator:
             beam_model: the machine's own if None.
 
         Raises:
-            ValueError: no voxels, or voxels outside the grid.
+            ValueError: no voxels, voxels outside the grid, or a beam model of another source-axis distance.
         """
         if len(voxel_index) == 0 or int(voxel_index.min()) < 0 or int(voxel_index.max()) >= case.grid.voxel_count:
             raise ValueError(
                 f"case {case.case_id}: {len(voxel_index)} dose voxels, expected one or more, all within the grid"
             )
         model = beam_model or load_beam_model(case.machine.beam_model)
+        if model.sad_mm != case.machine.sad_mm:
+            raise ValueError(
+                f"beam model {model.name}: SAD {model.sad_mm} mm, expected the machine's {case.machine.sad_mm}"
+            )
         voxels_mm = case.grid.centres_mm(voxel_index)
         low, high = _reach(voxels_mm, case.control_points, case.isocentre_mm, model.sad_mm)
         leaves, beamlets = case.beamlets.leaf_edges_mm, case.beamlets
