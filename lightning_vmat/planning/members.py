@@ -10,7 +10,9 @@ from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 
 
-def ideal_planner(voxels: int = 15000, seed: int = 0, evaluations: int = 100) -> SequencedPlanner:
+def ideal_planner(
+    voxels: int = 15000, seed: int = 0, evaluations: int = 100, progress: bool = False
+) -> SequencedPlanner:
     """Fluence optimization alone: a bound that no linac delivers."""
     return SequencedPlanner(optimizer=LBFGS(), evaluations=evaluations, voxels=voxels, seed=seed)
 

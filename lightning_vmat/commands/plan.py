@@ -1,0 +1,113 @@
+"""`vmat plan`: one patient's plan with its dose, metrics and report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lightning_vmat.planning.planner import Planner
+
+PlannerName = Literal["reference", "ideal", "learned", "generator", "teacher", "regression"]
+METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
+
+
+def plan(
+    case: Path,
+    *,
+    out: Path,
+    planner: PlannerName = "reference",
+    run: Path | None = None,
+    voxels: int = 15000,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Plan one case and write plan.safetensors, dose.nii.gz, metrics.json and report.html.
+
+    Args:
+        case: folder of the case.
+        out: folder for the results; nothing of it is written unless everything is.
+        planner: `reference` optimises slowly and well, `ideal` stops at a fluence that no linac delivers; the others
+            plan with the trained recipe in `run`.
+        run: run directory or checkpoint of a recipe.
+        voxels: size of the voxel sample on which the plan is optimised.
+        seed: of the voxel sample and of a generator's noise.
+        overwrite: replace the results of an earlier run in `out`.
+
+    Raises:
+        ValueError: no such case or run, a planner that needs a run and got none, or results that are there already.
+    """
+    import json
+    from datetime import UTC, datetime
+
+    from lightning_vmat import __version__
+    from lightning_vmat.data.atomic import atomic_folder
+    from lightning_vmat.data.case_files import DOSE_FILE, PLAN_FILE, read_case
+    from lightning_vmat.data.plan_files import write_dose, write_plan
+    from lightning_vmat.export.content import ReportContent
+    from lightning_vmat.export.report import write_report
+    from lightning_vmat.planning.evaluation import as_json, evaluate_plan
+
+    if voxels < 1:
+        raise ValueError(f"voxels {voxels}: expected at least 1")
+    member = _member(planner, run, voxels, seed)
+    patient = read_case(case)
+    with atomic_folder(out, replace=overwrite) as draft:
+        result = member.plan(patient)
+        with result.trace.stage("evaluation"):
+            evaluation = evaluate_plan(patient, result)
+        measured = as_json(patient, planner, result, evaluation)
+        if result.plan is not None:
+            write_plan(result.plan, draft / PLAN_FILE, {"planner": planner, "package_version": __version__})
+        write_dose(evaluation.dose_gy, patient.grid, draft / DOSE_FILE)
+        (draft / METRICS_FILE).write_text(json.dumps(measured, indent=1))
+        content = ReportContent(
+            case=patient,
+            dose_gy=evaluation.dose_gy,
+            result=result,
+            planner=planner,
+            goals=evaluation.goals,
+            structures=evaluation.structures,
+            violations=evaluation.violations,
+            complexity=evaluation.complexity,
+            version=__version__,
+            created=datetime.now(UTC),
+        )
+        write_report(draft / REPORT_FILE, content)
+    print(_summary(measured))
+    print(f"report: {out / REPORT_FILE}")
+
+
+def _member(planner: PlannerName, run: Path | None, voxels: int, seed: int) -> Planner:
+    from lightning_vmat.planning.members import ideal_planner, reference_planner
+
+    if planner in ("reference", "ideal"):
+        if run is not None:
+            raise ValueError(f"run {run}: the {planner} planner takes none")
+        make = reference_planner if planner == "reference" else ideal_planner
+        return make(voxels=voxels, seed=seed, progress=True)
+    if run is None:
+        raise ValueError(f"planner {planner}: expected --run with the run directory of a trained recipe")
+    from lightning_vmat.recipes.planning import recipe_planner
+
+    return recipe_planner(run, voxels=voxels, seed=seed, progress=True)
+
+
+def _summary(measured: dict[str, object]) -> str:
+    """Goals and stage times on a few lines."""
+    goals, seconds = measured["goals"], measured["seconds"]
+    assert isinstance(goals, list) and isinstance(seconds, dict)
+    lines = [
+        f"  {'met ' if goal['met'] else 'MISS'}  {goal['structure']} {goal['measure']} {goal['value']:.3g} "
+        f"({'>=' if goal['at_least'] else '<='} {goal['limit']:.3g})"
+        for goal in goals
+    ]
+    stages = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    return "\n".join(
+        [
+            f"case {measured['case']}: {measured['goals_met']} of {len(goals)} clinical goals met, "
+            f"machine violations: {measured['machine_violations']}",
+            *lines,
+            f"{measured['dose_evaluations']} dose evaluations; {stages}",
+        ]
+    )

@@ -1,0 +1,75 @@
+"""Judging a plan: the dose it delivers in the whole body, clinical goals, machine limits and complexity."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.metrics.complexity import plan_complexity
+from lightning_vmat.metrics.plan_report import structure_dvhs, summarise_structures
+from lightning_vmat.objectives.goal import GoalResult
+from lightning_vmat.objectives.goals import evaluate_goals
+from lightning_vmat.objectives.protocol import load_protocol
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.planning.planner import PlanResult
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a plan.
+
+    Args:
+        dose_gy: dose of the whole course; zero outside the body.
+        structures: dose summary by structure.
+        goals: clinical goals of the case's protocol.
+        violations: machine limits and how often each is broken; empty for an ideal fluence.
+        complexity: complexity metrics; empty for an ideal fluence.
+    """
+
+    dose_gy: Float[Tensor, "z y x"]
+    structures: dict[str, dict[str, float]]
+    goals: list[GoalResult]
+    violations: dict[str, int]
+    complexity: dict[str, float]
+
+
+def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[str, dict[str, float]], list[GoalResult]]:
+    """Dose summary by structure, and clinical goals, of any dose on `case.body_index`."""
+    goals = evaluate_goals(structure_dvhs(case, dose_gy), load_protocol(case.protocol), case.prescription_gy)
+    return summarise_structures(case, dose_gy), goals
+
+
+def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
+    """Project a planner's fluence onto every voxel of the body and measure."""
+    body_dose_gy = PencilBeamOperator.build(case, case.body_index).forward(result.fluence_mu)
+    structures, goals = evaluate_dose(case, body_dose_gy)
+    dose_gy = torch.zeros(case.grid.voxel_count)
+    dose_gy[case.body_index] = body_dose_gy
+    violations, complexity = {}, {}
+    if result.plan is not None:
+        fraction_dose_gy = max(case.prescription_gy.values()) / case.fractions
+        violations = machine_violations(result.plan, case.control_points, case.machine)
+        complexity = plan_complexity(result.plan, case.control_points, case.beamlets, case.machine, fraction_dose_gy)
+    return Evaluation(dose_gy.reshape(case.grid.shape), structures, goals, violations, complexity)
+
+
+def as_json(case: Case, planner: str, result: PlanResult, evaluation: Evaluation) -> dict[str, object]:
+    """Everything that was measured, for `metrics.json`; doses in Gy, volumes as fractions."""
+    return {
+        "case": case.case_id,
+        "planner": planner,
+        "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,
+        "machine_violations_by_limit": evaluation.violations,
+        "structures": evaluation.structures,
+        "goals": [asdict(goal) for goal in evaluation.goals],
+        "goals_met": sum(goal.met for goal in evaluation.goals),
+        "complexity": evaluation.complexity,
+        "objective": result.trace.points[-1].objective if result.trace.points else None,
+        "seconds": {**result.trace.seconds, "total": sum(result.trace.seconds.values())},
+        "dose_evaluations": result.trace.dose_evaluations,
+    }

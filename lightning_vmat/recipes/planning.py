@@ -1,0 +1,69 @@
+"""Trained recipes as planners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.networks.bev_conditioning import bev_channels
+from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.members import learned_planner
+from lightning_vmat.planning.sequenced import SequencedPlanner, Start
+from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
+from lightning_vmat.recipes.loading import find_config, load_recipe
+
+
+def recipe_planner(run: Path, voxels: int = 15000, seed: int = 0, progress: bool = False) -> SequencedPlanner:
+    """The planner that a trained recipe makes: its fluence, the learned optimizer if it has one, and leaf sequencing.
+
+    Args:
+        run: run directory or checkpoint of the recipe.
+        voxels: size of the voxel sample.
+        seed: of the voxel sample and of the generator's noise.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: no such run.
+    """
+    recipe = load_recipe(run)
+    structures = condition_structures(run)
+    optimizer: Optimizer[Any] | None = None
+    evaluations, generate = 0, recipe.generate
+    if isinstance(recipe, LearnedOptimization):
+        optimizer, evaluations, generate = recipe.network, recipe.evaluations, recipe.start
+
+    @torch.no_grad()
+    def start(case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        batch = PlanBatch(
+            case_ids=(case.case_id,),
+            case_dirs=(Path(case.case_id),),
+            condition=bev_channels(case, structures)[None],
+            fluence=None,
+            scale_mu=torch.tensor([problem.scale_mu]),
+            problems=(problem,),
+        )
+        return generate(batch, seed)[0]
+
+    named: Start = start
+    return learned_planner(named, optimizer, voxels, seed, fluence_evaluations=evaluations, progress=progress)
+
+
+def condition_structures(run: Path) -> list[str]:
+    """The structures that condition a run's network, in their order.
+
+    Raises:
+        ValueError: a configuration that does not say.
+    """
+    config = find_config(Path(run))
+    try:
+        return [str(name) for name in yaml.safe_load(config.read_text())["data"]["structures"]]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"configuration {config}: no data.structures: {error}") from error
