@@ -96,7 +96,7 @@ class PlanRecipe(LightningModule, ABC):
 
     def _log_dose(self, stage: str) -> None:
         metrics = self.get_submodule(f"{stage}_dose")
-        if isinstance(metrics, DoseMetrics):
+        if isinstance(metrics, DoseMetrics) and metrics.update_called:
             measured = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
             metrics.reset()
             self.log_dict({name: value for name, value in measured.items() if not value.isnan()})
