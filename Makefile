@@ -7,9 +7,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Where torch may come from beside pip's own index: the CPU build, some 0.2 GB instead of several, unless there is an NVIDIA driver.
-TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),https://pypi.org/simple,https://download.pytorch.org/whl/cpu)
-
 .PHONY: help install demo test test-fast check format hooks clean
 
 help: ## this list
@@ -21,8 +18,8 @@ $(STAMP): pyproject.toml .constraints.txt
 	@echo "== 1/3 a virtual environment in $(VENV)"
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python %d.%d: lightning_vmat needs 3.11 or later" % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	@echo "== 2/3 torch, the version in .constraints.txt (a line that $(TORCH_INDEX) cannot be reached is harmless)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --retries 0 --no-deps --constraint .constraints.txt --extra-index-url $(TORCH_INDEX) torch
+	@echo "== 2/3 torch, the version in .constraints.txt"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint .constraints.txt torch
 	@echo "== 3/3 vmat and everything it uses"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint .constraints.txt --editable '.[dev,checks]'
 	@touch $@

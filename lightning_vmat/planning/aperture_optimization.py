@@ -18,7 +18,6 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.planner import Trace
 
-
 KEPT_MEAN, KEPT_SQUARE = 0.8, 0.98  # shares of the running moments kept at each step
 FINAL_STEP, TINY = 0.02, 1e-12
 
@@ -102,10 +101,10 @@ def _variables(plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
 
 def _evaluate(case: Case, problem: Problem, plan: Plan) -> tuple[float, tuple[Tensor, ...]]:
     """Objective of the delivered dose and its gradient by leaf tips and monitor units: one dose evaluation."""
-    variables = tuple(variable.detach().requires_grad_() for variable in _variables(plan))
-    fluence_mu = aperture_fluence(*variables, case.beamlets, case.machine)
+    left, right, mu = (variable.detach().requires_grad_() for variable in _variables(plan))
+    fluence_mu = aperture_fluence(left, right, mu, case.beamlets, case.machine)
     value, gradient, _ = problem.evaluate(fluence_mu.detach() / problem.scale_mu)
-    return float(value), torch.autograd.grad(fluence_mu, variables, gradient / problem.scale_mu)
+    return float(value), torch.autograd.grad(fluence_mu, (left, right, mu), gradient / problem.scale_mu)
 
 
 def _scale_monitor_units(case: Case, problem: Problem, plan: Plan) -> Plan:

@@ -46,9 +46,8 @@ def test_gradients_of_first_and_second_order(operator: DoseOperator) -> None:
         return projection(fluence)[::50] ** 2
 
     values = torch.rand(6, dtype=torch.double, requires_grad=True)
-    settings = {"eps": 0.05, "atol": 1e-2, "rtol": 1e-2}
-    assert torch.autograd.gradcheck(dose_of, values, **settings)
-    assert torch.autograd.gradgradcheck(dose_of, values, **settings)
+    assert torch.autograd.gradcheck(dose_of, values, eps=0.05, atol=1e-2, rtol=1e-2)
+    assert torch.autograd.gradgradcheck(dose_of, values, eps=0.05, atol=1e-2, rtol=1e-2)
 
 
 def test_wrong_shapes_are_named(operator: DoseOperator) -> None:

@@ -53,10 +53,12 @@ def triple(values: np.ndarray) -> tuple[float, float, float]:
 
 def compare(name: str, gantry_deg: float, beamlets_bev_mm: np.ndarray, theirs: np.ndarray) -> Compared:
     data = np.load(FOLDER / f"{name}.npz")
-    grid = VolumeGrid(theirs.shape, triple(data["dose_spacing_xyz_mm"]), triple(data["dose_origin_xyz_mm"]))
+    nz, ny, nx = theirs.shape
+    grid = VolumeGrid((nz, ny, nx), triple(data["dose_spacing_xyz_mm"]), triple(data["dose_origin_xyz_mm"]))
     body_ct = torch.from_numpy(data["mask_BODY"])
     hu_ct = torch.from_numpy(data["hu"].astype(np.float32)).where(body_ct, torch.tensor(-1000.0))  # without the couch
-    ct = VolumeGrid(tuple(hu_ct.shape), triple(data["ct_spacing_xyz_mm"]), triple(data["ct_origin_xyz_mm"]))
+    nz, ny, nx = hu_ct.shape
+    ct = VolumeGrid((nz, ny, nx), triple(data["ct_spacing_xyz_mm"]), triple(data["ct_origin_xyz_mm"]))
     place = ct.index_coordinates(grid.centres_mm(torch.arange(grid.voxel_count)))
     place = ((2 * place + 1) / torch.tensor(ct.shape[::-1]) - 1).view(1, *grid.shape, 3)
     hu, body = (

@@ -26,7 +26,7 @@ def ellipsoid(grid: VolumeGrid, centre_mm: tuple[float, ...], radius_mm: tuple[f
 def make_case(voxel_mm: float = 5.0, control_points: int = 12, extra: dict[str, str] | None = None) -> Case:
     """A pelvis of ellipsoids; `extra` renames structures."""
     nx, ny, nz = round(400 / voxel_mm), round(280 / voxel_mm), round(200 / voxel_mm)
-    origin = tuple(-(n - 1) / 2 * voxel_mm for n in (nx, ny, nz))
+    origin = (-(nx - 1) / 2 * voxel_mm, -(ny - 1) / 2 * voxel_mm, -(nz - 1) / 2 * voxel_mm)
     grid = VolumeGrid((nz, ny, nx), (voxel_mm, voxel_mm, voxel_mm), origin)
     structures = {
         "Body": ellipsoid(grid, (0, 0, 0), (185, 125, 400)),

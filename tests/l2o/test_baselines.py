@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from toy import ToyObjective, toy_problem
@@ -17,14 +20,14 @@ EVERY = [Adam(), *MONOTONE]
 
 
 @pytest.mark.parametrize("optimizer", EVERY, ids=lambda o: type(o).__name__)
-def test_evaluations_are_counted_as_promised(optimizer: Optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluations_are_counted_as_promised(optimizer: Optimizer[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     problem = toy_problem(0)
     operator = problem.projection.operator
     calls = {"forward": 0, "adjoint": 0}
     for name in calls:
         original = getattr(operator, name)
 
-        def counted(argument: torch.Tensor, name: str = name, original=original) -> torch.Tensor:
+        def counted(argument: torch.Tensor, name: str = name, original: Callable[..., Any] = original) -> torch.Tensor:
             calls[name] += 1
             return original(argument)
 
@@ -36,7 +39,7 @@ def test_evaluations_are_counted_as_promised(optimizer: Optimizer, monkeypatch: 
 
 
 @pytest.mark.parametrize("optimizer", EVERY, ids=lambda o: type(o).__name__)
-def test_fluence_stays_non_negative_and_value_is_that_of_the_fluence(optimizer: Optimizer) -> None:
+def test_fluence_stays_non_negative_and_value_is_that_of_the_fluence(optimizer: Optimizer[Any]) -> None:
     problem = toy_problem(1)
     trace = run(problem, optimizer, problem.open_field - 0.3, evaluations=15)
     assert trace.x.min() >= 0
@@ -45,7 +48,7 @@ def test_fluence_stays_non_negative_and_value_is_that_of_the_fluence(optimizer: 
 
 @pytest.mark.parametrize("optimizer", MONOTONE, ids=lambda o: type(o).__name__)
 @pytest.mark.parametrize("start", ["open", "zero", "random", "huge"])
-def test_no_step_raises_the_objective(optimizer: Optimizer, start: str) -> None:
+def test_no_step_raises_the_objective(optimizer: Optimizer[Any], start: str) -> None:
     problem = toy_problem(2)
     x0 = {
         "open": problem.open_field,
@@ -60,7 +63,7 @@ def test_no_step_raises_the_objective(optimizer: Optimizer, start: str) -> None:
 
 
 @pytest.mark.parametrize("optimizer", MONOTONE, ids=lambda o: type(o).__name__)
-def test_converges_to_the_same_minimum_with_no_feasible_descent_left(optimizer: Optimizer) -> None:
+def test_converges_to_the_same_minimum_with_no_feasible_descent_left(optimizer: Optimizer[Any]) -> None:
     problem = toy_problem(3)
     best = run(problem, LBFGS(), problem.open_field, evaluations=300)
     found = run(problem, optimizer, 0.5 * torch.ones_like(problem.open_field), evaluations=300)
@@ -71,7 +74,7 @@ def test_converges_to_the_same_minimum_with_no_feasible_descent_left(optimizer: 
 
 
 @pytest.mark.parametrize("optimizer", EVERY, ids=lambda o: type(o).__name__)
-def test_stands_still_where_the_objective_is_already_met(optimizer: Optimizer) -> None:
+def test_stands_still_where_the_objective_is_already_met(optimizer: Optimizer[Any]) -> None:
     problem = toy_problem(4)
     nothing = torch.zeros(problem.projection.operator.voxel_count)
     met = ToyObjective(low=nothing, high=nothing + 1e6, under=nothing, over=nothing + 1)

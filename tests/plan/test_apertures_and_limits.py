@@ -30,9 +30,9 @@ def test_coverage_of_a_hand_case() -> None:
 
 def test_coverage_adds_up_to_the_opening() -> None:
     plan = random_plan(0, reach_mm=40.0)
-    inside = [tip.clamp(GRID.beamlet_start_mm, GRID.beamlet_stop_mm) for tip in (plan.left_mm, plan.right_mm)]
-    opening = (inside[1] - inside[0]).clamp(min=0.0)
-    total = coverage(*inside, GRID).sum(dim=-1) * GRID.beamlet_width_mm
+    left, right = (tip.clamp(GRID.beamlet_start_mm, GRID.beamlet_stop_mm) for tip in (plan.left_mm, plan.right_mm))
+    opening = (right - left).clamp(min=0.0)
+    total = coverage(left, right, GRID).sum(dim=-1) * GRID.beamlet_width_mm
     torch.testing.assert_close(total, opening, atol=1e-4, rtol=0)
 
 
