@@ -18,11 +18,13 @@ class ArcConvolution(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.in_map = nn.Conv3d(in_channels, out_channels, (1, 3, 3), padding=(0, 1, 1))
-        self.along_arc = nn.Conv3d(out_channels, out_channels, (3, 1, 1))
+        self.along_arc = nn.Conv2d(out_channels, out_channels, (3, 1))  # over (cp, lp b): faster than in 3-D
 
     def forward(self, x: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch out cp lp b"]:
-        ring = F.pad(self.in_map(x), (0, 0, 0, 0, 1, 1), mode="circular")
-        return self.along_arc(ring)  # type: ignore[no-any-return]
+        h = self.in_map(x)
+        ring = F.pad(h.flatten(3), (0, 0, 1, 1), mode="circular")
+        maps: Tensor = self.along_arc(ring).view(h.shape)
+        return maps
 
 
 class ResidualBlock(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 
 import torch
@@ -104,10 +105,14 @@ class Distillation(PlanRecipe):
         maps: Tensor = self.generator(self.sigma_max * unit_noise, sigma, condition)
         return maps
 
+    @property
+    def generator_updates(self) -> int:
+        """Updates so far; the trainer's `global_step` counts those of both optimizers."""
+        return math.ceil(self.global_step / (self.fake_updates + 1))
+
     def training_step(self, batch: PlanBatch, batch_index: int) -> None:
         generator_optimizer, fake_optimizer = self.optimizers()  # type: ignore[attr-defined]
-        steps_a_cycle = self.fake_updates + 1  # of both optimizers: the trainer counts them together
-        generator_turn = self.global_step % steps_a_cycle == 0
+        generator_turn = self.global_step % (self.fake_updates + 1) == 0
         with torch.set_grad_enabled(generator_turn):
             generated = self.one_step(torch.randn_like(batch.condition[:, 0]), batch.condition)
         if generator_turn:
@@ -115,7 +120,7 @@ class Distillation(PlanRecipe):
         fake_loss = self.denoising(self.fake, generated.detach(), batch.condition)
         self._log("train/fake_loss", fake_loss, batch)
         self._step(fake_optimizer, fake_loss)
-        self.log("generator_updates", float(-(-self.global_step // steps_a_cycle)))
+        self.log("generator_updates", float(self.generator_updates))
 
     def _generator_loss(self, generated: Fluence, batch: PlanBatch) -> Float[Tensor, ""]:
         loss = self.matching(generated, batch.condition, self._teacher[0].denoiser, self.fake)

@@ -42,7 +42,7 @@ def synthetic_batch(cases: int, seed: int = 0) -> PlanBatch:
 
 def loader(batch: PlanBatch) -> DataLoader[Any]:
     """One batch an epoch, always the same."""
-    return DataLoader([batch], batch_size=None)
+    return DataLoader([batch], batch_size=None)  # type: ignore[arg-type]
 
 
 def small_network() -> FluenceDenoiser:
@@ -50,7 +50,7 @@ def small_network() -> FluenceDenoiser:
 
 
 def fit(recipe: PlanRecipe, batch: PlanBatch, steps: int, *callbacks: Callback) -> lightning.Trainer:
-    """Train for so many optimizer steps on one batch, without anything written."""
+    """Train for so many optimizer steps on one batch, then validate; nothing is written."""
     trainer = lightning.Trainer(
         max_steps=steps,
         max_epochs=-1,
@@ -61,7 +61,8 @@ def fit(recipe: PlanRecipe, batch: PlanBatch, steps: int, *callbacks: Callback) 
         enable_model_summary=False,
         callbacks=list(callbacks),
     )
-    trainer.fit(recipe, loader(batch), loader(batch))
+    trainer.fit(recipe, loader(batch))
+    trainer.validate(recipe, loader(batch), verbose=False)
     return trainer
 
 

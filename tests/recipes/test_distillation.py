@@ -56,11 +56,10 @@ def test_matching_gradient_of_the_first_step_is_zero(teacher_run: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("pairs", [0, 2])
-def test_generator_beats_the_teacher_in_one_step(teacher_run: Path, tmp_path: Path, pairs: int) -> None:
+def test_matching_alone_beats_one_step_of_the_teacher(teacher_run: Path) -> None:
     """Error of one step: 0.083 for the teacher, 0.03 for the generator after 40 updates; 0.05 is asked for."""
     lightning.seed_everything(1, verbose=False)
-    recipe = distillation(teacher_run, pairs=pairs)
+    recipe = distillation(teacher_run, pairs=0)
     recipe.setup("fit")
     batch = synthetic_batch(1)
     assert batch.fluence is not None
@@ -68,7 +67,7 @@ def test_generator_beats_the_teacher_in_one_step(teacher_run: Path, tmp_path: Pa
     trainer = fit(recipe, repeated(batch, 8), 240, EMAWeightAveraging(decay=0.9))
     after = fluence_error(recipe.generate(batch), batch.fluence).item()
     assert after < 0.05 < before
-    assert trainer.callback_metrics["generator_updates"].item() == 40
+    assert recipe.generator_updates == 40
     assert trainer.callback_metrics["val/diversity"].item() > 0
     assert not any("teacher" in name for name in recipe.state_dict())
 

@@ -29,7 +29,7 @@ def test_regression_learns_two_cases_by_heart() -> None:
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = warmup_cosine(optimizer, 4, 20)["lr_scheduler"]["scheduler"]
+    schedule = warmup_cosine(optimizer, 4, 20)["lr_scheduler"]["scheduler"]  # type: ignore[index]
     rates = []
     for _ in range(25):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -43,7 +43,7 @@ def test_learning_rate_rises_then_falls_to_zero() -> None:
 
 def test_learning_rate_of_an_endless_run_stays() -> None:
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
-    schedule = warmup_cosine(optimizer, 0, float("inf"))["lr_scheduler"]["scheduler"]
+    schedule = warmup_cosine(optimizer, 0, float("inf"))["lr_scheduler"]["scheduler"]  # type: ignore[index]
     for _ in range(3):
         optimizer.step()
         schedule.step()
