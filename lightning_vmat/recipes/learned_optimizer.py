@@ -132,12 +132,13 @@ class LearnedOptimization(PlanRecipe):
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
         table = self._comparison.table()
-        self.log_dict({f"test/{name.split()[0]}_{JUDGED}": row[str(JUDGED)] for name, row in table.items()})
+        self.log_dict({f"test/{name}_{JUDGED}": row[str(JUDGED)] for name, row in table.items()})
         self.print(as_text(table))
         path = Path(self.trainer.default_root_dir) / TABLE_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         start = "open field" if self.generator_run is None else self.generator_run
-        path.write_text(json.dumps({"start": start, "cases": len(self._comparison.traces[LEARNED]), "median": table}))
+        result = {"start": start, "cases": len(self._comparison.traces[LEARNED]), "median": table}
+        path.write_text(json.dumps(result | {"adam_rates": self._comparison.adam_rates()}, indent=2))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.make_optimizer(self.network.parameters())
