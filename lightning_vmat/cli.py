@@ -10,6 +10,7 @@ COMMANDS = {
     "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
     "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
+    "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
     "fit": ("training:run", "train a recipe from a YAML file"),
     "validate": ("training:run", "validate a recipe on the validation cases"),
     "test": ("training:run", "test a recipe on the held-out cases"),
@@ -76,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         0, or 2 when the input was at fault: one line `vmat: error: ...` went to stderr. With the environment variable
         `VMAT_TRACEBACK=1` the error itself is raised.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin starve others on a shared machine
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(usage(), end="")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
     from lightning_vmat.planning.planner import Planner
@@ -42,21 +42,25 @@ def plan(
 
     from lightning_vmat import __version__
     from lightning_vmat.data.atomic import atomic_folder
-    from lightning_vmat.data.case_files import DOSE_FILE, PLAN_FILE, read_case
-    from lightning_vmat.data.plan_files import write_dose, write_plan
+    from lightning_vmat.data.case_files import CLINICAL_DOSE_FILE, DOSE_FILE, PLAN_FILE, read_case
+    from lightning_vmat.data.plan_files import read_dose, write_dose, write_plan
     from lightning_vmat.export.content import ReportContent
     from lightning_vmat.export.report import write_report
-    from lightning_vmat.planning.evaluation import as_json, evaluate_plan
+    from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
 
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
-    member = _member(planner, run, voxels, seed)
+    member = find_planner(planner, run, voxels, seed, progress=True)
     patient = read_case(case)
+    clinical_file = case / CLINICAL_DOSE_FILE
+    clinical_dose_gy = read_dose(clinical_file, patient.grid) if clinical_file.is_file() else None
     with atomic_folder(out, replace=overwrite) as draft:
         result = member.plan(patient)
         with result.trace.stage("evaluation"):
             evaluation = evaluate_plan(patient, result)
         measured = as_json(patient, planner, result, evaluation)
+        if clinical_dose_gy is not None:
+            measured["clinical"] = dose_as_json(patient, clinical_dose_gy.flatten()[patient.body_index])
         if result.plan is not None:
             write_plan(result.plan, draft / PLAN_FILE, {"planner": planner, "package_version": __version__})
         write_dose(evaluation.dose_gy, patient.grid, draft / DOSE_FILE)
@@ -78,19 +82,26 @@ def plan(
     print(f"report: {out / REPORT_FILE}")
 
 
-def _member(planner: PlannerName, run: Path | None, voxels: int, seed: int) -> Planner:
+def find_planner(name: str, run: Path | None, voxels: int, seed: int, progress: bool) -> Planner:
+    """A planner by name.
+
+    Raises:
+        ValueError: an unknown name, a planner that needs a run and got none, or the other way round.
+    """
     from lightning_vmat.planning.members import ideal_planner, reference_planner
 
-    if planner in ("reference", "ideal"):
+    if name not in get_args(PlannerName):
+        raise ValueError(f"planner {name!r}: expected one of {', '.join(get_args(PlannerName))}")
+    if name in ("reference", "ideal"):
         if run is not None:
-            raise ValueError(f"run {run}: the {planner} planner takes none")
-        make = reference_planner if planner == "reference" else ideal_planner
-        return make(voxels=voxels, seed=seed, progress=True)
+            raise ValueError(f"run {run}: the {name} planner takes none")
+        make = reference_planner if name == "reference" else ideal_planner
+        return make(voxels=voxels, seed=seed, progress=progress)
     if run is None:
-        raise ValueError(f"planner {planner}: expected --run with the run directory of a trained recipe")
+        raise ValueError(f"planner {name}: needs the run directory of a trained recipe, got none")
     from lightning_vmat.recipes.planning import recipe_planner
 
-    return recipe_planner(run, voxels=voxels, seed=seed, progress=True)
+    return recipe_planner(run, voxels=voxels, seed=seed, progress=progress)
 
 
 def _summary(measured: dict[str, object]) -> str:

@@ -23,7 +23,7 @@ from lightning_vmat.plan.case import Case
 
 CASE_VERSION = 1
 CASE_FILE, CT_FILE, STRUCTURES = "case.yaml", "ct.nii.gz", "structures"
-PLAN_FILE, DOSE_FILE = "plan.safetensors", "dose.nii.gz"
+PLAN_FILE, DOSE_FILE, CLINICAL_DOSE_FILE = "plan.safetensors", "dose.nii.gz", "clinical_dose.nii.gz"
 STRUCTURE_NAME = r"[\w-][\w -]*"
 KEYS = {"case_id", "source", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets", "machine", "protocol"}
 

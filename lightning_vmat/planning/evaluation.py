@@ -13,9 +13,11 @@ from lightning_vmat.metrics.complexity import plan_complexity
 from lightning_vmat.metrics.plan_report import structure_dvhs, summarise_structures
 from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.objectives.goals import evaluate_goals
+from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.plan.voxels import all_voxels
 from lightning_vmat.planning.planner import PlanResult
 
 
@@ -25,6 +27,7 @@ class Evaluation:
 
     Args:
         dose_gy: dose of the whole course; zero outside the body.
+        objective: the protocol's objective over every voxel of the body, not over a sample.
         structures: dose summary by structure.
         goals: clinical goals of the case's protocol.
         violations: machine limits and how often each is broken; empty for an ideal fluence.
@@ -32,6 +35,7 @@ class Evaluation:
     """
 
     dose_gy: Float[Tensor, "z y x"]
+    objective: float
     structures: dict[str, dict[str, float]]
     goals: list[GoalResult]
     violations: dict[str, int]
@@ -48,6 +52,7 @@ def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
     """Project a planner's fluence onto every voxel of the body and measure."""
     body_dose_gy = PencilBeamOperator.build(case, case.body_index).forward(result.fluence_mu)
     structures, goals = evaluate_dose(case, body_dose_gy)
+    objective = PlanObjective.from_case(case, all_voxels(case), load_protocol(case.protocol))
     dose_gy = torch.zeros(case.grid.voxel_count)
     dose_gy[case.body_index] = body_dose_gy
     violations, complexity = {}, {}
@@ -55,7 +60,14 @@ def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
         fraction_dose_gy = max(case.prescription_gy.values()) / case.fractions
         violations = machine_violations(result.plan, case.control_points, case.machine)
         complexity = plan_complexity(result.plan, case.control_points, case.beamlets, case.machine, fraction_dose_gy)
-    return Evaluation(dose_gy.reshape(case.grid.shape), structures, goals, violations, complexity)
+    return Evaluation(
+        dose_gy=dose_gy.reshape(case.grid.shape),
+        objective=float(objective(body_dose_gy)),
+        structures=structures,
+        goals=goals,
+        violations=violations,
+        complexity=complexity,
+    )
 
 
 def as_json(case: Case, planner: str, result: PlanResult, evaluation: Evaluation) -> dict[str, object]:
@@ -65,11 +77,22 @@ def as_json(case: Case, planner: str, result: PlanResult, evaluation: Evaluation
         "planner": planner,
         "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,
         "machine_violations_by_limit": evaluation.violations,
-        "structures": evaluation.structures,
-        "goals": [asdict(goal) for goal in evaluation.goals],
-        "goals_met": sum(goal.met for goal in evaluation.goals),
+        **_dose_figures(evaluation.structures, evaluation.goals),
         "complexity": evaluation.complexity,
-        "objective": result.trace.points[-1].objective if result.trace.points else None,
+        "objective": evaluation.objective,
         "seconds": {**result.trace.seconds, "total": sum(result.trace.seconds.values())},
         "dose_evaluations": result.trace.dose_evaluations,
+    }
+
+
+def dose_as_json(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, object]:
+    """The part of `as_json` that any dose on `case.body_index` has, e.g. the clinical plan's."""
+    return _dose_figures(*evaluate_dose(case, dose_gy))
+
+
+def _dose_figures(structures: dict[str, dict[str, float]], goals: list[GoalResult]) -> dict[str, object]:
+    return {
+        "structures": structures,
+        "goals": [asdict(goal) for goal in goals],
+        "goals_met": sum(goal.met for goal in goals),
     }

@@ -13,7 +13,7 @@ from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.open_field import conformal_field
-from lightning_vmat.plan.voxels import VoxelSample, sample_voxels
+from lightning_vmat.plan.voxels import sample_voxels
 
 
 def build_problem(
@@ -49,9 +49,3 @@ def build_problem(
         scale_mu=case.prescription_gy[foremost] / open_dose_gy,
         open_field=open_field,
     )
-
-
-def full_dose_projection(case: Case) -> tuple[VoxelSample, DoseProjection]:
-    """The projection onto every voxel of the body, on which a plan is judged."""
-    sample = VoxelSample(case.body_index, torch.ones(len(case.body_index)))
-    return sample, DoseProjection(PencilBeamOperator.build(case, sample.index))
