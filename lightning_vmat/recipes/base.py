@@ -31,6 +31,7 @@ class PlanRecipe(LightningModule, ABC):
     Logged for validation and test, as means over cases: `fluence_error` (squared error over the squared reference
     plan's fluence), `diversity` of two plans of one case, and where the batch brings its problems `objective`,
     `reference_objective` (that of the reference plan's fluence) and the target dose and goals of `DoseMetrics`.
+    Read `goals_met` beside the target dose: most goals are upper limits, which no dose at all meets too.
     """
 
     QUALITIES = ("fluence_error", "diversity", "objective", "reference_objective")

@@ -57,17 +57,17 @@ def test_matching_gradient_of_the_first_step_is_zero(teacher_run: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_matching_alone_beats_one_step_of_the_teacher(teacher_run: Path) -> None:
-    """Error of one step: 0.083 for the teacher, 0.03 for the generator after 40 updates; 0.05 is asked for."""
+    """Error of one step over three seeds: teacher 0.063 to 0.083, generator 0.022 to 0.033; 0.05 is asked for."""
     lightning.seed_everything(1, verbose=False)
     recipe = distillation(teacher_run, pairs=0)
     recipe.setup("fit")
     batch = synthetic_batch(1)
     assert batch.fluence is not None
     before = fluence_error(recipe.generate(batch), batch.fluence).item()
-    trainer = fit(recipe, repeated(batch, 8), 240, EMAWeightAveraging(decay=0.9))
+    trainer = fit(recipe, repeated(batch, 4), 180, EMAWeightAveraging(decay=0.9))
     after = fluence_error(recipe.generate(batch), batch.fluence).item()
     assert after < 0.05 < before
-    assert recipe.generator_updates == 40
+    assert recipe.generator_updates == 30
     assert trainer.callback_metrics["val/diversity"].item() > 0
     assert not any("teacher" in name for name in recipe.state_dict())
 

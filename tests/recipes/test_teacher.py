@@ -22,7 +22,7 @@ def untrained() -> Teacher:
 
 
 def test_teacher_learns_one_case_by_heart(teacher_run: Path) -> None:
-    """Mean normalised squared error of a sample: 0.03 or so after 150 steps, 1.5 before; 0.06 is asked for."""
+    """Normalised squared error of a sample: 0.014 to 0.027 over three seeds, 1.05 untrained; 0.06 is asked for."""
     batch = synthetic_batch(1)
     assert batch.fluence is not None
     teacher = load_recipe(teacher_run)
