@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-Direction = Literal["clockwise", "counterclockwise"]
+DIRECTIONS = ("clockwise", "counterclockwise")
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,14 @@ class Arc:
     gantry_start_deg: float = 180.0
     gantry_stop_deg: float = 180.0
     control_points: int = 90
-    direction: Direction = "clockwise"
+    direction: str = "clockwise"
     collimator_deg: float = 0.0
     couch_deg: float = 0.0
 
     def __post_init__(self) -> None:
         if self.control_points < 1:
             raise ValueError(f"arc with {self.control_points} control points: expected at least 1")
-        if self.direction not in ("clockwise", "counterclockwise"):
+        if self.direction not in DIRECTIONS:
             raise ValueError(f"arc direction {self.direction!r}: expected clockwise or counterclockwise")
 
     @property

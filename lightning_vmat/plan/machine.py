@@ -72,6 +72,13 @@ def load_machine(name_or_path: str | Path) -> Machine:
         values = yaml.safe_load(shipped.read_text() if shipped.is_file() else path.read_text())
         blocks = [float(width) for count, width in values.pop("leaf_blocks") for _ in range(count)]
         edges = tuple(edge - sum(blocks) / 2 for edge in accumulate(blocks, initial=0.0))
-        return Machine(leaf_edges_mm=edges, **values)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"machine {name_or_path}: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"machine {name_or_path}: no leaf_blocks ({' '.join(str(error).split())})") from error
+    values["leaf_edges_mm"] = edges
+    types = {field.name: field.type for field in fields(Machine)}
+    for key in sorted(types.keys() ^ values.keys()):
+        raise ValueError(f"machine {name_or_path}: key {key} is {'missing' if key in types else 'unknown'}")
+    for key, value in values.items():
+        if types[key] == "float" and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ValueError(f"machine {name_or_path}: {key} is {value!r}, expected a number")
+    return Machine(**values)

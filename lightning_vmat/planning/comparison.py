@@ -23,8 +23,9 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
         evaluation: of its delivered dose (of its fluence's for an ideal planner).
 
     Returns:
-        `objective` (over the whole body), `goals_met` (fraction), `hi`, `d98` (of the prescription, after scaling D50 to it) and `paddick` of
-        the foremost target, `machine_violations`, `mu`, `edge_metric_per_mm`, `dose_evaluations`, `seconds`.
+        `objective` (over the whole body), `goals_met` (fraction), `hi`, `d98` (of the prescription, after scaling D50
+        to it) and `paddick` of the foremost target, `machine_violations`, `mu`, `edge_metric_per_mm`,
+        `dose_evaluations`, `seconds`.
     """
     target = evaluation.structures[case.target_names[0]]
     planning_s = sum(value for stage, value in result.trace.seconds.items() if stage != "evaluation")

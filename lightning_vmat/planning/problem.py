@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.dose.projection import DoseProjection
 from lightning_vmat.l2o.problem import Problem

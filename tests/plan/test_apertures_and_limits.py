@@ -1,6 +1,7 @@
 """Apertures deliver what they should, and the projection leaves nothing that the machine cannot do."""
 
 from dataclasses import replace
+from importlib import resources
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.machine import Machine, load_machine
 
 MACHINE = load_machine("truebeam_millennium120")
-GRID = BeamletGrid(tuple(range(-60, 61, 5)), -60.0, 5.0, 24)
+GRID = BeamletGrid(tuple(map(float, range(-60, 61, 5))), -60.0, 5.0, 24)
 ARCS = ControlPoints.from_arcs([Arc(180, 180, 45), Arc(180, 180, 45, direction="counterclockwise")])
 
 
@@ -117,7 +118,15 @@ def test_machine_file_errors_name_the_file(tmp_path) -> None:  # type: ignore[no
     with pytest.raises(ValueError, match="no_such_machine"):
         load_machine("no_such_machine")
     path = tmp_path / "broken.yaml"
-    path.write_text("name: broken\nleaf_blocks: [[10, 5.0]]\nspeed: 3\n")
-    with pytest.raises(ValueError, match=r"broken\.yaml.*speed"):
-        load_machine(path)
+    shipped = (resources.files("lightning_vmat.plan") / "machines" / "truebeam_millennium120.yaml").read_text()
+    for text, message in (
+        (shipped + "speed: 3\n", "speed is unknown"),
+        (shipped.replace("sad_mm: 1000.0", ""), "sad_mm is missing"),
+        (shipped.replace("1000.0", "far"), "sad_mm is 'far'"),
+        (shipped.replace("1000.0", "-1.0"), "sad_mm is -1.0"),
+        ("[1, 2]", "leaf_blocks"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            load_machine(path)
     assert isinstance(MACHINE, Machine) and len(MACHINE.leaf_edges_mm) == 61

@@ -70,7 +70,7 @@ def test_bad_arcs_are_refused() -> None:
     with pytest.raises(ValueError, match="0 control points"):
         Arc(control_points=0)
     with pytest.raises(ValueError, match="sideways"):
-        Arc(direction="sideways")  # type: ignore[arg-type]
+        Arc(direction="sideways")
     with pytest.raises(ValueError, match="at least one arc"):
         ControlPoints.from_arcs([])
 

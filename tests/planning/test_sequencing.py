@@ -8,7 +8,7 @@ from lightning_vmat.plan.aperture import Plan, coverage
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.planning.sequencing import sequence
 
-GRID = BeamletGrid(tuple(range(-20, 21, 5)), -30.0, 5.0, 12)
+GRID = BeamletGrid(tuple(map(float, range(-20, 21, 5))), -30.0, 5.0, 12)
 
 
 def squared_error(plan: Plan, fluence: torch.Tensor) -> torch.Tensor:
