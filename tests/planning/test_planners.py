@@ -1,0 +1,136 @@
+"""Planners on a real phantom: what they promise about limits, objectives and the dose they deliver."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+
+from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.beamlets import project_to_bev
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.limits import machine_violations, project_to_limits
+from lightning_vmat.plan.open_field import conformal_field
+from lightning_vmat.plan.voxels import sample_voxels
+from lightning_vmat.planning.aperture_optimization import ApertureOptimization
+from lightning_vmat.planning.comparison import as_table, measure, quartiles
+from lightning_vmat.planning.evaluation import evaluate_plan
+from lightning_vmat.planning.members import ideal_planner, reference_planner
+from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.sequencing import sequence
+
+VOXELS = 1000
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return make_phantom(0, "tiny")
+
+
+@pytest.fixture(scope="module")
+def problem(case: Case) -> Problem:
+    return build_problem(case, VOXELS)
+
+
+@pytest.fixture(scope="module")
+def reference(case: Case) -> PlanResult:
+    return reference_planner(VOXELS, fluence_evaluations=15, aperture_evaluations=60).plan(case)
+
+
+@pytest.fixture(scope="module")
+def ideal(case: Case) -> PlanResult:
+    return ideal_planner(VOXELS, evaluations=60).plan(case)
+
+
+def objective(problem: Problem, fluence_mu: torch.Tensor) -> float:
+    return float(problem.value(fluence_mu / problem.scale_mu))
+
+
+def test_open_field_of_unit_scale_gives_the_prescription(case: Case, problem: Problem) -> None:
+    inside = case.structures["PTV"].flatten()[sample_voxels(case, VOXELS).index]
+    mean_gy = float(problem.dose(problem.open_field)[inside].mean())
+    assert mean_gy == pytest.approx(case.prescription_gy["PTV"], rel=1e-4)
+
+
+def test_conformal_field_holds_the_view_of_every_target_voxel(case: Case) -> None:
+    field = conformal_field(case, margin_mm=0.0)
+    points_mm = case.grid.centres_mm(case.target.flatten().nonzero()[:, 0])
+    bev_mm, _ = project_to_bev(points_mm, case.control_points, case.isocentre_mm, case.machine.sad_mm)
+    column = ((bev_mm[..., 0] - case.beamlets.beamlet_start_mm) / case.beamlets.beamlet_width_mm).floor().long()
+    row = torch.bucketize(bev_mm[..., 1].contiguous(), torch.tensor(case.beamlets.leaf_edges_mm)) - 1
+    control_point = torch.arange(len(field))[:, None].expand_as(row)
+    assert bool(field[control_point, row, column].all())
+    assert int(field.sum()) < int(conformal_field(case, margin_mm=8.0).sum()) < field.numel()
+
+
+def test_reference_plan_violates_nothing_and_is_what_it_delivers(case: Case, reference: PlanResult) -> None:
+    assert reference.plan is not None
+    assert sum(machine_violations(reference.plan, case.control_points, case.machine).values()) == 0
+    delivered = reference.plan.fluence_mu(case.beamlets, case.machine)
+    torch.testing.assert_close(delivered, reference.fluence_mu)
+
+
+def test_each_stage_earns_its_place(case: Case, problem: Problem, reference: PlanResult, ideal: PlanResult) -> None:
+    fluence_points = [point for point in reference.trace.points if point.stage == "fluence"]
+    sequenced = project_to_limits(
+        sequence(ideal.fluence_mu, case.beamlets), case.control_points, case.machine
+    ).fluence_mu(case.beamlets, case.machine)
+    assert fluence_points[-1].objective < 0.5 * fluence_points[0].objective
+    polished = objective(problem, reference.fluence_mu)
+    assert objective(problem, ideal.fluence_mu) < polished < 0.5 * objective(problem, sequenced)
+
+
+def test_aperture_optimization_never_ends_worse_than_it_started(case: Case, problem: Problem) -> None:
+    plan = project_to_limits(
+        sequence(problem.open_field * problem.scale_mu, case.beamlets), case.control_points, case.machine
+    )
+    before = objective(problem, plan.fluence_mu(case.beamlets, case.machine))
+    wild = ApertureOptimization(iterations=8, leaf_step_mm=80.0, mu_step=2.0)
+    after = wild.refine(case, problem, plan, Trace())
+    assert objective(problem, after.fluence_mu(case.beamlets, case.machine)) <= before * (1 + 1e-6)
+    assert sum(machine_violations(after, case.control_points, case.machine).values()) == 0
+
+
+def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> None:
+    points = reference.trace.points
+    assert reference.trace.dose_evaluations == points[-1].dose_evaluations == 15 + 60
+    for earlier, later in pairwise(points):
+        assert later.dose_evaluations >= earlier.dose_evaluations
+        assert later.seconds >= earlier.seconds - 1e-6
+
+
+def test_plans_of_one_seed_are_the_same(case: Case) -> None:
+    planner = reference_planner(VOXELS, fluence_evaluations=3, aperture_evaluations=5)
+    torch.testing.assert_close(planner.plan(case).fluence_mu, planner.plan(case).fluence_mu, rtol=0, atol=0)
+
+
+def test_a_prescription_twice_as_high_asks_for_twice_the_monitor_units(case: Case, problem: Problem) -> None:
+    double = build_problem(case.with_settings(prescription_gy={"PTV": 120.0}), VOXELS)
+    assert double.scale_mu == pytest.approx(2 * problem.scale_mu, rel=1e-5)
+
+
+def test_evaluation_measures_the_delivered_dose(case: Case, reference: PlanResult, ideal: PlanResult) -> None:
+    evaluation = evaluate_plan(case, reference)
+    assert evaluation.dose_gy.shape == case.grid.shape
+    assert not bool(evaluation.dose_gy[~(case.structures["Body"] | case.target)].any())
+    target = evaluation.structures["PTV"]
+    assert 0.85 * 60 < target["d95_gy"] < target["d50_gy"] < target["d2_gy"] < 1.2 * 60
+    assert sum(evaluation.violations.values()) == 0
+    assert reference.plan is not None
+    assert evaluation.complexity["mu"] == pytest.approx(float(reference.plan.mu.sum()))
+    bound = evaluate_plan(case, ideal)
+    assert bound.violations == {} and bound.complexity == {}
+    row = measure(case, reference, evaluation)
+    assert row["objective"] == pytest.approx(evaluation.objective)
+    table = as_table({"reference": quartiles([row, row])})
+    assert table.splitlines()[0].startswith("| planner | objective") and "| reference |" in table
+
+
+def test_grid_that_misses_the_target_is_named(case: Case) -> None:
+    away = replace(case.beamlets, beamlet_start_mm=500.0)
+    with pytest.raises(ValueError, match=rf"{case.case_id}.*does not see the target"):
+        build_problem(case.with_settings(beamlets=away), VOXELS)
