@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 import zipfile
@@ -27,7 +28,9 @@ EXPECTED_WARNINGS = (
     ".*LeafSpec.*",  # lightning 2.6 on torch 2.13
     ".*does not have many workers.*",  # cases are cached in memory: workers would copy them
     "Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its directory
+    ".*You're using the WeightAveraging callback, but loading.*",  # the averaged weights are the checkpoint's own
 )
+NO_NEWS = ("\N{ELECTRIC LIGHT BULB}", "TPU available", "Loading `train_dataloader`")  # lightning's log lines for nobody
 
 
 class RecipeCLI(LightningCLI):
@@ -75,6 +78,11 @@ def check_checkpoint(path: str | None) -> None:
         raise ValueError(f"checkpoint {path}: not a checkpoint or cut short, expected a file that `vmat fit` wrote")
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of Lightning's log tells anything about the run."""
+    return not record.getMessage().startswith(NO_NEWS)
+
+
 def sources(arguments: list[str]) -> list[str]:
     """Where settings came from: the configuration files, and the command line."""
     files = [value for option, value in pairwise(arguments) if option in ("--config", "-c")]
@@ -90,6 +98,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         ValueError: the configuration does not hold what it should.
     """
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_news)
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
