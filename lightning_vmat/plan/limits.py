@@ -51,11 +51,11 @@ def machine_violations(plan: Plan, control_points: ControlPoints, machine: Machi
 def project_to_limits(plan: Plan, control_points: ControlPoints, machine: Machine) -> Plan:
     """The nearby plan that violates nothing.
 
-    Monitor units are clipped. Leaf tips are clipped into a window no wider than the allowed bank span, opened to the
-    least gap, and limited in speed, in this order. The speed limit at the fastest gantry is a Lipschitz bound `d` per
-    step; the average of the largest minorant and the smallest majorant that keep it is the nearest such path in the
-    maximum norm. Both envelopes are monotone and commute with shifts, so gap and span, which hold between leaves
-    at each control point, still hold afterwards.
+    Monitor units are clipped. Leaf pairs are opened to the least gap, each bank is clipped into the middle window of
+    the allowed span, and speed is limited, in this order. The speed limit at the fastest gantry is a Lipschitz bound
+    `d` per step; the average of the largest minorant and the smallest majorant that keep it is the nearest such path
+    in the maximum norm. Windows and envelopes are monotone and commute with shifts, so what holds between leaves of a
+    control point (gap, span) still holds afterwards.
 
     Raises:
         ValueError: a machine without interdigitation.
@@ -65,23 +65,32 @@ def project_to_limits(plan: Plan, control_points: ControlPoints, machine: Machin
     sector = control_points.sector_deg.to(plan.mu)
     mu = plan.mu.clamp(machine.min_mu_per_deg * sector, machine.max_mu_per_deg * sector)
 
-    half_span = machine.max_leaf_span_mm / 2
     gap = machine.min_leaf_gap_mm
-    middle = (plan.left_mm.amin(dim=-1, keepdim=True) + plan.right_mm.amax(dim=-1, keepdim=True)) / 2
-    limit = machine.max_leaf_position_mm - half_span
-    middle = middle.clamp(-limit, limit)
     short = ((gap - (plan.right_mm - plan.left_mm)) / 2).clamp(min=0.0)
-    left = (plan.left_mm - short).clamp(middle - half_span, middle + half_span - gap)
-    right = torch.maximum((plan.right_mm + short).clamp(middle - half_span + gap, middle + half_span), left + gap)
+    left = _within_span(
+        plan.left_mm - short, -machine.max_leaf_position_mm, machine.max_leaf_position_mm - gap, machine
+    )
+    right = _within_span(
+        plan.right_mm + short, gap - machine.max_leaf_position_mm, machine.max_leaf_position_mm, machine
+    )
 
     reach_mm = machine.leaf_speed_mm_per_s * (sector[1:] + sector[:-1]) / 2 / machine.gantry_speed_deg_per_s
-    left, right = left.clone(), right.clone()
     for arc in control_points.arc_index.unique().tolist():
         steps = (control_points.arc_index == arc).nonzero()[:, 0].to(left.device)
         first, last = int(steps[0]), int(steps[-1]) + 1
         for bank in (left, right):
             bank[first:last] = _limit_speed(bank[first:last], reach_mm[first : last - 1])
     return Plan(left, right, mu)
+
+
+def _within_span(
+    bank: Float[Tensor, "control_point leaf_pair"], lowest_mm: float, highest_mm: float, machine: Machine
+) -> Float[Tensor, "control_point leaf_pair"]:
+    """A bank's tips between two positions and within the allowed span, at each control point about its middle."""
+    bank = bank.clamp(lowest_mm, highest_mm)
+    middle = (bank.amin(dim=-1, keepdim=True) + bank.amax(dim=-1, keepdim=True)) / 2
+    half_span = machine.max_leaf_span_mm / 2
+    return bank.clamp(middle - half_span, middle + half_span)
 
 
 def _limit_speed(

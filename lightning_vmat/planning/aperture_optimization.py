@@ -20,6 +20,7 @@ from lightning_vmat.planning.planner import Trace
 
 KEPT_MEAN, KEPT_SQUARE = 0.8, 0.98  # shares of the running moments kept at each step
 FINAL_STEP, TINY = 0.02, 1e-12
+SET_UP = 1  # dose evaluations before the first step: two forward projections
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ApertureOptimization:
     hardly moves leaves of control points with few monitor units. Steps shrink along a cosine. The best iterate is kept.
 
     Args:
-        iterations: dose evaluations to spend.
+        iterations: dose evaluations to spend, beside one for setting up.
         leaf_step_mm: first step of a leaf tip with a typical gradient.
         mu_step: first step of a control point's monitor units, relative to the mean.
         progress: show a progress bar.
@@ -68,14 +69,14 @@ class ApertureOptimization:
             value, gradients = _evaluate(case, problem, plan)
             if value < best_value:
                 best, best_value = plan, value
-            trace.add(stage, iteration + 1, time.perf_counter() - begin, value)
+            trace.add(stage, iteration + 1 + SET_UP, time.perf_counter() - begin, value)
             share = FINAL_STEP + (1 - FINAL_STEP) * (1 + math.cos(math.pi * iteration / self.iterations)) / 2
             moved = [
                 variable - share * scale * moment.direction(gradient)
                 for variable, gradient, moment, scale in zip(_variables(plan), gradients, moments, scales, strict=True)
             ]
             plan = project_to_limits(Plan(*moved), case.control_points, case.machine)
-        trace.spend(self.iterations)
+        trace.spend(self.iterations + SET_UP)
         return best
 
 

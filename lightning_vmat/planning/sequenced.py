@@ -57,9 +57,10 @@ class SequencedPlanner:
         if self.optimizer is not None:
             with trace.stage("fluence"):
                 course = run(problem, self.optimizer, x, self.evaluations)
-                x = course.x
-            for spent, (seconds, value) in enumerate(zip(course.seconds.tolist(), course.values.tolist(), strict=True)):
-                trace.add("fluence", spent, seconds, value)
+                times, values = course.seconds.tolist(), course.values.tolist()
+                for spent, (seconds, value) in enumerate(zip(times, values, strict=True)):
+                    trace.add("fluence", spent, seconds, value)
+            x = course.x
             trace.spend(self.evaluations)
         fluence_mu = x * problem.scale_mu
         if self.apertures is None:

@@ -70,6 +70,15 @@ def test_projection_leaves_a_feasible_plan_alone() -> None:
         torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
 
 
+def test_a_field_wider_than_the_span_of_a_bank_is_left_alone() -> None:
+    left = torch.full((90, 24), -90.0)
+    plan = Plan(left, left + 180.0, torch.full((90,), 8.0))
+    assert sum(machine_violations(plan, ARCS, MACHINE).values()) == 0
+    projected = project_to_limits(plan, ARCS, MACHINE)
+    torch.testing.assert_close(projected.left_mm, plan.left_mm)
+    torch.testing.assert_close(projected.right_mm, plan.right_mm)
+
+
 def test_leaves_may_jump_between_arcs() -> None:
     left = torch.full((90, 24), -10.0)
     left[45:] = -60.0
