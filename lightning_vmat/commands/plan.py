@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from lightning_vmat.planning.planner import Planner
@@ -104,10 +104,9 @@ def find_planner(name: str, run: Path | None, voxels: int, seed: int, progress: 
     return recipe_planner(run, voxels=voxels, seed=seed, progress=progress)
 
 
-def _summary(measured: dict[str, object]) -> str:
+def _summary(measured: dict[str, Any]) -> str:
     """Goals and stage times on a few lines."""
-    goals, seconds = measured["goals"], measured["seconds"]
-    assert isinstance(goals, list) and isinstance(seconds, dict)
+    goals, seconds, skipped = measured["goals"], measured["seconds"], measured["skipped_structures"]
     lines = [
         f"  {'met ' if goal['met'] else 'MISS'}  {goal['structure']} {goal['measure']} {goal['value']:.3g} "
         f"({'>=' if goal['at_least'] else '<='} {goal['limit']:.3g})"
@@ -119,6 +118,7 @@ def _summary(measured: dict[str, object]) -> str:
             f"case {measured['case']}: {measured['goals_met']} of {len(goals)} clinical goals met, "
             f"machine violations: {measured['machine_violations']}",
             *lines,
+            *([f"not in the case, so left out: {', '.join(skipped)}"] if skipped else []),
             f"{measured['dose_evaluations']} dose evaluations; {stages}",
         ]
     )

@@ -78,11 +78,19 @@ def as_json(case: Case, planner: str, result: PlanResult, evaluation: Evaluation
         "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,
         "machine_violations_by_limit": evaluation.violations,
         **_dose_figures(evaluation.structures, evaluation.goals),
+        "skipped_structures": skipped_structures(case),
         "complexity": evaluation.complexity,
         "objective": evaluation.objective,
         "seconds": {**result.trace.seconds, "total": sum(result.trace.seconds.values())},
         "dose_evaluations": result.trace.dose_evaluations,
     }
+
+
+def skipped_structures(case: Case) -> list[str]:
+    """Structures that have an optional objective or goal in the protocol, and that the case lacks."""
+    protocol = load_protocol(case.protocol)
+    named = {line.structure for line in protocol.objectives} | {goal.structure for goal in protocol.goals}
+    return sorted(named - case.structures.keys())
 
 
 def dose_as_json(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, object]:

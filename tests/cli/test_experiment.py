@@ -75,6 +75,7 @@ def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: 
     assert "machine violations: 0" in capsys.readouterr().out
     measured = json.loads((out / "metrics.json").read_text())
     assert set(measured["structures"]["PTV"]) >= STRUCTURE_FIGURES
+    assert measured["skipped_structures"] == [name for name in ("Bowel",) if name not in read_case(folder).structures]
     assert measured["machine_violations"] == 0 and measured["goals"] and measured["seconds"]["total"] > 0
     case = read_case(folder)
     plan, metadata = read_plan(out / "plan.safetensors")
