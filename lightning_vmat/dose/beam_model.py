@@ -107,8 +107,8 @@ def matrad_model(path: Path, ssd_mm: float = 900.0, *, calibrated: bool = True) 
     blurred = blur_table(machine.kernels, machine.radii_mm, machine.penumbra_sigma_mm)
     sigma = np.hypot(SPREADS_MM, machine.penumbra_sigma_mm)
     mixture, weights = fit_gaussians(blurred, sigma), machine.depth_weights(DEPTHS_MM)
-    tables = (torch.from_numpy(a) for a in (sigma, mixture, weights))
-    raw = BeamModel(path.stem, machine.sad_mm, *tables, machine.primary_mm, machine.primary_fluence)
+    off_axis = machine.primary_mm, machine.primary_fluence
+    raw = BeamModel(path.stem, machine.sad_mm, _tensor(sigma), _tensor(mixture), _tensor(weights), *off_axis)
     return calibrate(raw) if calibrated else raw
 
 
@@ -129,10 +129,15 @@ def generic_6mv() -> BeamModel:
     weights, kernels = leading_kernels(kernel, KERNELS)
     weights *= 1 - SHALLOW_EXCESS * np.exp(-((DEPTHS_MM / SHALLOW_MM) ** 2))
     mixture = fit_gaussians(kernels, sigma)
-    tables = (torch.from_numpy(a) for a in (sigma, mixture, weights))
     radii = np.arange(0.0, 301.0, 5.0)
     horn = 1 + HORN * (1 - np.exp(-((radii / HORN_MM) ** 2)))
-    return calibrate(BeamModel("generic_6mv", 1000.0, *tables, tuple(radii.tolist()), tuple(horn.tolist())))
+    off_axis = tuple(radii.tolist()), tuple(horn.tolist())
+    return calibrate(BeamModel("generic_6mv", 1000.0, _tensor(sigma), _tensor(mixture), _tensor(weights), *off_axis))
+
+
+def even_beam(model: BeamModel) -> BeamModel:
+    """The same beam with the fluence of its axis everywhere, as bare kernels are used and compared."""
+    return replace(model, off_axis_mm=(0.0,), off_axis_fluence=(1.0,))
 
 
 def calibrate(model: BeamModel) -> BeamModel:
@@ -140,3 +145,7 @@ def calibrate(model: BeamModel) -> BeamModel:
     depth = torch.from_numpy(DEPTHS_MM[:60])
     peak = float((model.square_field_dose(100.0, depth) * (model.sad_mm / (model.sad_mm + depth)) ** 2).max())
     return replace(model, depth_weights=model.depth_weights * (GRAY_PER_MU / peak))
+
+
+def _tensor(values: Array) -> Tensor:
+    return torch.from_numpy(values)

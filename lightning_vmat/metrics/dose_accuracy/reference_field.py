@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_vmat.dose.beam_model import BeamModel, matrad_model
+from lightning_vmat.dose.beam_model import BeamModel, even_beam, matrad_model
 from lightning_vmat.dose.ray_tracing import hounsfield_units
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
@@ -34,6 +35,7 @@ SURFACE_DENSITY = 0.05
 DENSITY_OF_HU = ((-1024, -999, -90, -45, 0, 100, 350, 3000), (0.001, 0.001, 0.95, 0.99, 1, 1.095, 1.199, 2.505))
 MACHINE_FILE = "photons_Generic.mat"
 PHANTOMS = ("box", "tg119")
+ARRAYS = {"hu", "mask_BODY", "gantry_deg", "open_field_dose_zyx", "beamlet_dose_zyx", "isocenter_xyz_mm"}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class ReferencePhantom:
     """
 
     path: Path
-    arrays: dict[str, NDArray[np.generic]]
+    arrays: dict[str, NDArray[Any]]
 
     @classmethod
     def read(cls, path: Path) -> ReferencePhantom:
@@ -91,23 +93,26 @@ class ReferencePhantom:
         """
         try:
             with np.load(path, allow_pickle=False) as file:
-                phantom = cls(path, dict(file))
-            phantom.arrays["open_field_dose_zyx"], phantom.arrays["beamlet_dose_zyx"], phantom.density  # noqa: B018
+                arrays = dict(file)
         except Exception as error:  # numpy raises a different kind for each way in which a file can be broken
             raise ValueError(f"reference dose {path}: {' '.join(str(error).split())}") from error
-        return phantom
+        for name in ARRAYS - arrays.keys():
+            raise ValueError(f"reference dose {path}: no array {name}")
+        return cls(path, arrays)
 
     def fields(self) -> list[ReferenceField]:
         """Open fields first, then single beamlets."""
         fields = [
-            self._field(gantry, self.arrays[f"field{i}_beamlet_pos_bev_mm"], self.arrays["open_field_dose_zyx"][i])
-            for i, gantry in enumerate(self.arrays["gantry_deg"])
+            self._field(float(gantry), self.arrays[f"field{i}_beamlet_pos_bev_mm"], dose)
+            for i, (gantry, dose) in enumerate(
+                zip(self.arrays["gantry_deg"], self.arrays["open_field_dose_zyx"], strict=True)
+            )
         ]
         beamlets = zip(
             *(self.arrays[name] for name in ("beamlet_gantry_deg", "beamlet_pos_bev_mm", "beamlet_dose_zyx")),
             strict=True,
         )
-        return fields + [self._field(gantry, place[None], dose) for gantry, place, dose in beamlets]
+        return fields + [self._field(float(gantry), place[None], dose) for gantry, place, dose in beamlets]
 
     @cached_property
     def grid(self) -> VolumeGrid:
@@ -135,7 +140,7 @@ class ReferencePhantom:
         z, y, x = place[inside].unbind(-1)
         return float(distance[inside][self.density[z, y, x] > SURFACE_DENSITY][0]) - step_mm / 2
 
-    def _field(self, gantry_deg: float, bev_mm: Array, dose: NDArray[np.generic]) -> ReferenceField:
+    def _field(self, gantry_deg: float, bev_mm: Array, dose: NDArray[Any]) -> ReferenceField:
         width_mm = float(self.arrays["beamlet_width_mm"])
         x, y = bev_mm[:, 0], bev_mm[:, 2]
         columns, rows = (np.round((v - v.min()) / width_mm).astype(int) for v in (x, y))
@@ -144,7 +149,6 @@ class ReferencePhantom:
         edges = y.min() - width_mm / 2 + SHIFT_MM + width_mm * np.arange(rows.max() + 2)
         start_mm = float(x.min()) - width_mm / 2 + SHIFT_MM
         isocentre_x, isocentre_y, isocentre_z = (float(v) for v in self.arrays["isocenter_xyz_mm"])
-        gantry_deg = float(gantry_deg)
         case = Case(
             case_id=self.path.stem,
             source="reference",
@@ -160,11 +164,7 @@ class ReferencePhantom:
             protocol="none",
         )
         ssd_mm = self.ssd_mm(case)
-        model = replace(
-            matrad_model(self.path.with_name(MACHINE_FILE), ssd_mm, calibrated=False),
-            off_axis_mm=(0.0,),
-            off_axis_fluence=(1.0,),
-        )
+        model = even_beam(matrad_model(self.path.with_name(MACHINE_FILE), ssd_mm, calibrated=False))
         volume = torch.from_numpy(np.asarray(dose, np.float32))
         return ReferenceField(self.path.stem, len(bev_mm) == 1, case, fluence, volume, model, ssd_mm)
 
