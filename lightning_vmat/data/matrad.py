@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array, csr_array
 
 from lightning_vmat.data.mat_files import read_mat
-from lightning_vmat.dose.imported_influence import BeamletColumns, ImportedInfluence, check_influence
+from lightning_vmat.dose.imported_influence import BeamletColumns, ImportedInfluence
+from lightning_vmat.dose.influence_check import check_influence
 from lightning_vmat.plan.volume import VolumeGrid
 
 

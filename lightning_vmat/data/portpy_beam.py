@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array, csc_array, csr_array, hstack
 
 from lightning_vmat.data.portpy_files import PortPyFolder
-from lightning_vmat.dose.imported_influence import BeamletColumns, check_influence
+from lightning_vmat.dose.imported_influence import BeamletColumns
+from lightning_vmat.dose.influence_check import check_influence
 
 Array = NDArray[np.floating]
 MARGIN_MM = 3.0  # around the target's outline

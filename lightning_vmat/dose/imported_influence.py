@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array, csr_array, load_npz
+from scipy.sparse import csr_array, load_npz
 
+from lightning_vmat.dose.influence_check import check_influence
 from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.plan.beamlets import BeamletGrid
 
@@ -126,30 +127,6 @@ class ImportedInfluence:
         values = (self.matrix.data * np.float32(gy_scale)).astype(np.float32)
         parts = (values, place[self.matrix.indices], self.matrix.indptr)
         return StoredInfluence.from_scipy(csr_array(parts, shape=(self.matrix.shape[0], int(np.prod(shape)))), shape)
-
-
-def check_influence(
-    matrix: csr_array | csc_array, where: str, *, voxels: int | None = None, columns: int | None = None
-) -> None:
-    """Raise one clear error unless a matrix can be an influence matrix.
-
-    Args:
-        matrix: dose per unit of fluence.
-        where: what the error names.
-        voxels: number of rows expected.
-        columns: number of columns expected.
-
-    Raises:
-        ValueError: NaN, infinite or negative entries, or another shape than expected.
-    """
-    for count, expected, axis in zip(matrix.shape, (voxels, columns), ("rows", "columns"), strict=True):
-        if expected is not None and count != expected:
-            raise ValueError(f"{where}: influence of {count} {axis}, expected {expected}")
-    lowest = float(matrix.data.min(initial=0.0))
-    if not np.isfinite(lowest) or not np.isfinite(matrix.data.max(initial=0.0)):
-        raise ValueError(f"{where}: influence holds NaN or infinity, expected finite dose")
-    if lowest < 0:
-        raise ValueError(f"{where}: influence holds negative dose ({lowest:g}), expected none")
 
 
 def read_scipy_influence(

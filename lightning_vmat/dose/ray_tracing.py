@@ -16,9 +16,9 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.volume import VolumeGrid
 
 Point = tuple[float, float, float]
-# air, adipose, water, muscle, spongiosa, cortical bone
-TISSUE_HU = (-1000.0, -90.0, 0.0, 45.0, 280.0, 1500.0)
-TISSUE_DENSITY = (0.0, 0.95, 1.0, 1.04, 1.15, 1.78)
+# air, lung, adipose, water, muscle, spongiosa, cortical bone
+TISSUE_HU = (-1000.0, -741.0, -90.0, 0.0, 45.0, 280.0, 1500.0)
+TISSUE_DENSITY = (0.0, 0.258, 0.95, 1.0, 1.04, 1.15, 1.78)
 MIN_RAY_SPACING_MM, MIN_STEP_MM = 3.0, 2.5  # finer CT is traced no finer: depth is smooth on this scale
 
 

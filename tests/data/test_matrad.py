@@ -147,8 +147,8 @@ def test_operator(path: Path) -> None:
     [
         ({"beamNum": np.array([1.0, 1, 1, 2, 3])}, "columns of beams 1 to 3, stf holds 2 beams"),
         ({"rayNum": np.array([1.0, 2, 3, 1, 9])}, "a column of ray 9, it has 2"),
-        ({"beamNum": BEAM[:4], "rayNum": RAY[:4]}, "influence of 5 columns, expected 4"),
-        ({"matrix": matlab_matrix()[:-1]}, "influence of 23 rows, expected 24"),
+        ({"beamNum": BEAM[:4], "rayNum": RAY[:4]}, "5 columns, expected 4"),
+        ({"matrix": matlab_matrix()[:-1]}, "23 rows, expected 24"),
         ({"matrix": matlab_matrix() * -1}, "negative dose"),
         ({"matrix": matlab_matrix() * np.nan}, "NaN"),
         ({"doseGrid": 1.0}, "expected dij and stf of matRad"),

@@ -151,8 +151,8 @@ def _other_map(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (_nan, r"Beam_24_MetaData\.json: influence holds NaN"),
-        (_negative, r"Beam_24_MetaData\.json: influence holds negative dose"),
+        (_nan, r"Beam_24_MetaData\.json: holds NaN"),
+        (_negative, r"Beam_24_MetaData\.json: holds negative dose"),
         (_row_outside, "influence at row 0 to 9999, expected 0 to 3019"),
         (_cut_off, r"Beam_24_Data\.h5"),
         (_no_dataset, "no dataset other"),
