@@ -47,9 +47,9 @@ def read_matrad_influence(path: Path) -> MatradInfluence:
         matrix = dij["physicalDose"]
         matrix = csc_array(matrix[0] if isinstance(matrix, list) else matrix)
         grid = _grid(dij["doseGrid"])
-        beam, ray = (
-            np.atleast_1d(np.asarray(dij[name], dtype=float)).astype(int) - 1 for name in ("beamNum", "rayNum")
-        )
+        beam, ray = (np.atleast_1d(np.asarray(dij[name], dtype=float)).astype(int) for name in ("beamNum", "rayNum"))
+        if len(beam) and beam.min() == 1:  # matRad counts from 1, pyRadPlan from 0
+            beam, ray = beam - 1, ray - 1
         columns = _columns(beams, beam, ray)
         angles = [np.asarray([float(b[name]) for b in beams]) for name in ("gantryAngle", "couchAngle")]
         x, y, z = (float(v) for v in np.asarray(beams[0]["isoCenter"], dtype=float).ravel()[:3])

@@ -108,11 +108,21 @@ def write_v73(path: Path, matrix: csc_matrix) -> None:
         raw.write(b"MATLAB 7.3 MAT-file, Platform: GLNXA64".ljust(124) + b"\x00\x02IM")
 
 
-@pytest.fixture(params=["v7", "v7.3"])
+def as_pyradplan(whole: dict[str, Any]) -> dict[str, Any]:
+    """Beams and rays as lists of dicts, numbered from 0: what pyRadPlan hands to `savemat`."""
+    beams = [{name: one[name] for name in whole["stf"].dtype.names} for one in whole["stf"]]
+    for beam in beams:
+        beam["ray"] = [{"rayPos_bev": place} for place in beam["ray"]["rayPos_bev"]]
+    return {"dij": {**whole["dij"], "beamNum": BEAM[:, None] - 1, "rayNum": RAY[:, None] - 1}, "stf": beams}
+
+
+@pytest.fixture(params=["v7", "v7.3", "pyRadPlan"])
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     file = tmp_path / "phantom.mat"
     if request.param == "v7":
         savemat(file, contents(matlab_matrix()))
+    elif request.param == "pyRadPlan":
+        savemat(file, as_pyradplan(contents(matlab_matrix())))
     else:
         write_v73(file, matlab_matrix())
     return file
