@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,8 @@ GENERIC_PENUMBRA_MM = 2.1  # source size and leaf ends, sigma at the isocentre p
 NYHOLM_MAX_DEPTH_MM = 500.0
 SHALLOW_EXCESS, SHALLOW_MM = 0.012, 50.0
 KERNELS = 3
+HORN, HORN_MM = 0.04, 70.0  # a flattened beam's fluence grows by 2 % at 6 cm and by 4 % far off its axis
+CELL_MM = 2.5  # over which the open fluence counts as even
 DEPTHS_MM: Array = np.arange(0.0, 601.0)
 SPREADS_MM: Array = np.array([0.0, 2.0, 4.0, 10.0, 24.0, 60.0, 150.0])  # of the Gaussians, before the penumbra
 GRAY_PER_MU = 0.01  # at the reference point: 10 x 10 cm field, depth of maximum, source-surface distance = SAD
@@ -42,6 +45,8 @@ class BeamModel:
         sigma_mm: width of each Gaussian.
         mixture: weight of each Gaussian in each kernel; a Gaussian integrates to one over the plane.
         depth_weights: weight of each kernel at depths 0, 1, 2, ... mm of water, Gy per MU per fraction.
+        off_axis_mm: radii at the isocentre plane, ascending, at which the open beam's fluence is known.
+        off_axis_fluence: that fluence relative to the central axis, linear between radii and constant beyond.
 
     Reference: Bortfeld, Schlegel, Rhein, Med Phys 20:311 (1993); Gaussians: Ulmer, Harder, Z Med Phys 5:25 (1995).
     """
@@ -51,6 +56,8 @@ class BeamModel:
     sigma_mm: Float[Tensor, " gaussian"]
     mixture: Float[Tensor, "kernel gaussian"]
     depth_weights: Float[Tensor, "kernel depth"]
+    off_axis_mm: tuple[float, ...] = (0.0,)
+    off_axis_fluence: tuple[float, ...] = (1.0,)
 
     def weights(self, depth_mm: Float[Tensor, "..."]) -> Float[Tensor, "kernel ..."]:
         """Weight of each kernel at radiological depths, linear between the table's."""
@@ -59,10 +66,18 @@ class BeamModel:
         lower = place.long().clamp(max=table.shape[1] - 2)
         return torch.lerp(table[:, lower], table[:, lower + 1], place - lower)
 
+    def open_fluence(self, x_mm: Float[Tensor, " x"], y_mm: Float[Tensor, " y"]) -> Float[Tensor, "y x"]:
+        """Fluence of the open beam relative to its axis, at points of the isocentre plane."""
+        radius = torch.hypot(x_mm.double(), y_mm.double()[:, None]).cpu()
+        return torch.from_numpy(np.interp(radius, self.off_axis_mm, self.off_axis_fluence)).to(x_mm.device)
+
     def square_field_dose(self, side_mm: float, depth_mm: Float[Tensor, " depth"]) -> Float[Tensor, " depth"]:
         """Dose of 1 MU on the axis of a square field in water, the isocentre at each depth (as a TPR is measured)."""
-        half = torch.erf(side_mm / 2 / (self.sigma_mm * 2**0.5))
-        return (self.mixture @ half**2) @ self.weights(depth_mm)
+        edges = torch.linspace(0, side_mm / 2, 1 + math.ceil(side_mm / 2 / CELL_MM), dtype=torch.double)
+        share = torch.erf(edges / (self.sigma_mm[:, None] * 2**0.5)).diff(dim=-1)
+        centres = (edges[1:] + edges[:-1]) / 2
+        seen = torch.einsum("gy,gx,yx->g", share, share, self.open_fluence(centres, centres))
+        return (self.mixture @ seen) @ self.weights(depth_mm)
 
 
 def load_beam_model(name_or_path: str | Path) -> BeamModel:
@@ -80,13 +95,21 @@ def load_beam_model(name_or_path: str | Path) -> BeamModel:
 
 
 @cache
-def matrad_model(path: Path, ssd_mm: float = 900.0) -> BeamModel:
-    """The model in a matRad machine file, with the kernels of the source-surface distance nearest to the one given."""
+def matrad_model(path: Path, ssd_mm: float = 900.0, *, calibrated: bool = True) -> BeamModel:
+    """The model in a matRad machine file.
+
+    Args:
+        path: the file.
+        ssd_mm: source-surface distance; the kernels tabulated nearest to it are taken.
+        calibrated: scaled to `GRAY_PER_MU`, instead of in the file's own unit (Gy per unit of fluence).
+    """
     machine = read_matrad_machine(path, ssd_mm)
     blurred = blur_table(machine.kernels, machine.radii_mm, machine.penumbra_sigma_mm)
     sigma = np.hypot(SPREADS_MM, machine.penumbra_sigma_mm)
-    weights = machine.depth_weights(DEPTHS_MM)
-    return _calibrated(path.stem, machine.sad_mm, sigma, fit_gaussians(blurred, sigma), weights)
+    mixture, weights = fit_gaussians(blurred, sigma), machine.depth_weights(DEPTHS_MM)
+    off_axis = machine.primary_mm, machine.primary_fluence
+    raw = BeamModel(path.stem, machine.sad_mm, _tensor(sigma), _tensor(mixture), _tensor(weights), *off_axis)
+    return calibrate(raw) if calibrated else raw
 
 
 @cache
@@ -94,7 +117,9 @@ def generic_6mv() -> BeamModel:
     """A 6 MV linac: Nyholm's kernel where it returns TPR20,10 = 0.667, factorised into three kernels.
 
     Kernels here do not widen with the distance from the source. Dose near the surface is lowered by about 1 %, so that
-    the depth dose at fixed source-surface distance is still that of the original (66 % at 10 cm), as is the TPR.
+    the depth dose at fixed source-surface distance is still that of the original (66 % at 10 cm), as is the TPR. The
+    open beam has modest horns, as a flattened beam has. Scatter from the linac's head is not modelled: output per MU
+    changes with the field by scatter in the patient only.
     """
     primary, scatter = kernel_terms(GENERIC_TPR, np.minimum(DEPTHS_MM, NYHOLM_MAX_DEPTH_MM))
     kernel = np.zeros((len(DEPTHS_MM), len(RADII_MM)))
@@ -103,12 +128,24 @@ def generic_6mv() -> BeamModel:
     sigma = np.hypot(SPREADS_MM, GENERIC_PENUMBRA_MM)
     weights, kernels = leading_kernels(kernel, KERNELS)
     weights *= 1 - SHALLOW_EXCESS * np.exp(-((DEPTHS_MM / SHALLOW_MM) ** 2))
-    return _calibrated("generic_6mv", 1000.0, sigma, fit_gaussians(kernels, sigma), weights)
+    mixture = fit_gaussians(kernels, sigma)
+    radii = np.arange(0.0, 301.0, 5.0)
+    horn = 1 + HORN * (1 - np.exp(-((radii / HORN_MM) ** 2)))
+    off_axis = tuple(radii.tolist()), tuple(horn.tolist())
+    return calibrate(BeamModel("generic_6mv", 1000.0, _tensor(sigma), _tensor(mixture), _tensor(weights), *off_axis))
 
 
-def _calibrated(name: str, sad_mm: float, sigma_mm: Array, mixture: Array, depth_weights: Array) -> BeamModel:
+def even_beam(model: BeamModel) -> BeamModel:
+    """The same beam with the fluence of its axis everywhere, as bare kernels are used and compared."""
+    return replace(model, off_axis_mm=(0.0,), off_axis_fluence=(1.0,))
+
+
+def calibrate(model: BeamModel) -> BeamModel:
     """Scale a model to `GRAY_PER_MU` at the reference point."""
-    raw = BeamModel(name, sad_mm, *(torch.from_numpy(a) for a in (sigma_mm, mixture, depth_weights)))
     depth = torch.from_numpy(DEPTHS_MM[:60])
-    peak = float((raw.square_field_dose(100.0, depth) * (sad_mm / (sad_mm + depth)) ** 2).max())
-    return replace(raw, depth_weights=raw.depth_weights * (GRAY_PER_MU / peak))
+    peak = float((model.square_field_dose(100.0, depth) * (model.sad_mm / (model.sad_mm + depth)) ** 2).max())
+    return replace(model, depth_weights=model.depth_weights * (GRAY_PER_MU / peak))
+
+
+def _tensor(values: Array) -> Tensor:
+    return torch.from_numpy(values)

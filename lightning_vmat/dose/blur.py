@@ -70,11 +70,13 @@ class Blur:
         across: profile of each leaf pair's opening under each Gaussian, at the y nodes.
         along: profile of each beamlet under each Gaussian, at the x nodes.
         mixture: weight of each Gaussian in each kernel.
+        open_fluence: fluence of the open beam at each beamlet's centre, relative to the beam's axis.
     """
 
     across: Float[Tensor, "gaussian y_node leaf_pair"]
     along: Float[Tensor, "gaussian x_node beamlet"]
     mixture: Float[Tensor, "kernel gaussian"]
+    open_fluence: Float[Tensor, "leaf_pair beamlet"]
 
     @classmethod
     def build(cls, model: BeamModel, beamlets: BeamletGrid, y_nodes: Nodes, x_nodes: Nodes) -> Blur:
@@ -85,15 +87,16 @@ class Blur:
             box_profiles(y_nodes.positions_mm(), leaf_edges, sigma).float(),
             box_profiles(x_nodes.positions_mm(), beamlets.beamlet_edges_mm, sigma).float(),
             model.mixture.float(),
+            model.open_fluence(beamlets.beamlet_centres_mm, beamlets.leaf_centres_mm).float(),
         )
 
     def forward(self, fluence: Float[Tensor, "map leaf_pair beamlet"]) -> Float[Tensor, "map kernel y_node x_node"]:
-        gaussians = self.across @ (fluence[:, None] @ self.along.mT)
+        gaussians = self.across @ ((fluence * self.open_fluence)[:, None] @ self.along.mT)
         return (self.mixture @ gaussians.flatten(2)).view(len(fluence), -1, *gaussians.shape[2:])
 
     def adjoint(self, maps: Float[Tensor, "map kernel y_node x_node"]) -> Float[Tensor, "map leaf_pair beamlet"]:
         gaussians = (self.mixture.T @ maps.flatten(2)).view(len(maps), -1, *maps.shape[2:])
-        return (self.across.mT @ (gaussians @ self.along)).sum(dim=1)
+        return (self.across.mT @ (gaussians @ self.along)).sum(dim=1) * self.open_fluence
 
     def to(self, device: torch.device | str) -> Blur:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})

@@ -25,6 +25,8 @@ class MatradMachine:
         attenuation_per_mm: attenuation of primary fluence.
         radii_mm: evenly spaced radii at the isocentre plane, from 0.
         kernels: lateral kernels [kernel, radius] for one source-surface distance.
+        primary_mm: radii of the primary fluence at the isocentre plane.
+        primary_fluence: fluence of the open beam there, relative to its axis.
     """
 
     sad_mm: float
@@ -33,6 +35,8 @@ class MatradMachine:
     attenuation_per_mm: float
     radii_mm: Array
     kernels: Array
+    primary_mm: tuple[float, ...]
+    primary_fluence: tuple[float, ...]
 
     def depth_weights(self, depth_mm: Array) -> Array:
         """`beta / (beta - m) (exp(-m d) - exp(-beta d))` for each kernel [kernel, depth].
@@ -55,6 +59,7 @@ def read_matrad_machine(path: Path, ssd_mm: float = 900.0) -> MatradMachine:
         tables = np.atleast_1d(data.kernel)
         table = tables[int(np.argmin([abs(float(t.SSD) - ssd_mm) for t in tables]))]
         betas = np.atleast_1d(np.asarray(data.betas, dtype=float))
+        primary_mm, primary_fluence = np.asarray(data.primaryFluence, dtype=float).T.tolist()
         read = MatradMachine(
             sad_mm=float(machine.meta.SAD),
             penumbra_sigma_mm=float(data.penumbraFWHMatIso) / FWHM_PER_SIGMA,
@@ -62,12 +67,14 @@ def read_matrad_machine(path: Path, ssd_mm: float = 900.0) -> MatradMachine:
             attenuation_per_mm=float(data.m),
             radii_mm=np.asarray(data.kernelPos, dtype=float),
             kernels=np.stack([np.asarray(getattr(table, f"kernel{i + 1}"), dtype=float) for i in range(len(betas))]),
+            primary_mm=tuple(primary_mm),
+            primary_fluence=tuple(primary_fluence),
         )
     except Exception as error:  # loadmat raises a different kind for each way in which a file can be broken
         raise ValueError(f"machine file {path}: not a matRad photon machine ({error})") from error
     steps = np.diff(read.radii_mm)
     if read.radii_mm[0] != 0 or not np.allclose(steps, steps[0]) or read.kernels.shape[1] != len(read.radii_mm):
         raise ValueError(f"machine file {path}: expected kernels on evenly spaced radii from 0 mm")
-    if not np.isfinite(read.kernels).all():
-        raise ValueError(f"machine file {path}: kernels hold NaN or infinity")
+    if not np.isfinite(read.kernels).all() or not np.isfinite(read.primary_fluence).all():
+        raise ValueError(f"machine file {path}: kernels or primary fluence hold NaN or infinity")
     return read

@@ -16,15 +16,31 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.volume import VolumeGrid
 
 Point = tuple[float, float, float]
+# air, lung, adipose, water, muscle, spongiosa, cortical bone
+TISSUE_HU = (-1000.0, -741.0, -90.0, 0.0, 45.0, 280.0, 1500.0)
+TISSUE_DENSITY = (0.0, 0.258, 0.95, 1.0, 1.04, 1.15, 1.78)
 MIN_RAY_SPACING_MM, MIN_STEP_MM = 3.0, 2.5  # finer CT is traced no finer: depth is smooth on this scale
 
 
 def relative_electron_density(hu: Float[Tensor, "*voxel"]) -> Float[Tensor, "*voxel"]:
-    """Electron density relative to water: 0 for air, 1 for water, a flatter slope for bone.
+    """Electron density relative to water, linear between the tissues of `TISSUE_HU` and beyond the last.
 
-    Reference: Thomas, Br J Radiol 72:781 (1999), joined continuously at water.
+    Reference: tissues and their electron densities: ICRU Report 46 (1992); such curves: Schneider, Pedroni, Lomax,
+    Phys Med Biol 41:111 (1996). Scanners differ by some per cent in bone.
     """
-    return torch.where(hu < 0, 1 + hu / 1000, 1 + hu / 1950).clamp(min=0.0)
+    return _follow(hu, TISSUE_HU, TISSUE_DENSITY).clamp(min=0.0)
+
+
+def hounsfield_units(density: Float[Tensor, "*voxel"]) -> Float[Tensor, "*voxel"]:
+    """The CT number of a relative electron density: the inverse of `relative_electron_density`."""
+    return _follow(density, TISSUE_DENSITY, TISSUE_HU)
+
+
+def _follow(value: Tensor, knots: tuple[float, ...], ordinates: tuple[float, ...]) -> Tensor:
+    """Piecewise linear curve, its last piece prolonged."""
+    x, y = (torch.tensor(v, dtype=value.dtype, device=value.device) for v in (knots, ordinates))
+    piece = (torch.bucketize(value.contiguous(), x) - 1).clamp(0, len(knots) - 2)
+    return y[piece] + (value - x[piece]) * (y.diff() / x.diff())[piece]
 
 
 def trace_rays(

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
+from lightning_vmat.dose.influence_check import check_influence
 from lightning_vmat.dose.operator import DoseOperator, check_last
 
 FORMAT_VERSION = 1
@@ -36,17 +37,15 @@ class StoredInfluence:
     transpose: Tensor
 
     @classmethod
-    def from_scipy(cls, matrix: csr_array, fluence_shape: tuple[int, int, int]) -> StoredInfluence:
-        """From a scipy matrix [voxel, flat beamlet].
+    def from_scipy(
+        cls, matrix: csr_array, fluence_shape: tuple[int, int, int], where: str = "influence"
+    ) -> StoredInfluence:
+        """From a scipy matrix [voxel, flat beamlet]; `where` is what errors name.
 
         Raises:
-            ValueError: a shape that does not fit the fluence, or values that are not finite.
+            ValueError: a shape that does not fit the fluence, or dose that is negative or not finite.
         """
-        beamlets = int(np.prod(fluence_shape))
-        if matrix.shape[1] != beamlets:
-            raise ValueError(f"influence of shape {matrix.shape}: expected {beamlets} columns, one a beamlet")
-        if not np.isfinite(matrix.data).all():
-            raise ValueError("influence holds NaN or infinity")
+        check_influence(matrix, where, columns=int(np.prod(fluence_shape)))
         return cls(fluence_shape, _to_torch(matrix), _to_torch(matrix.T.tocsr()))
 
     @classmethod
@@ -137,7 +136,7 @@ class StoredInfluence:
             matrix.check_format()
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"influence file {path}: {' '.join(str(error).split())}") from error
-        return cls.from_scipy(matrix, (control_points, leaf_pairs, beamlets))
+        return cls.from_scipy(matrix, (control_points, leaf_pairs, beamlets), f"influence file {path}")
 
 
 def _to_torch(matrix: csr_array) -> Tensor:

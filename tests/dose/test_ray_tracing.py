@@ -8,14 +8,39 @@ import pytest
 import torch
 from water_case import water_case
 
-from lightning_vmat.dose.ray_tracing import radiological_depth, relative_electron_density, trace_rays
+from lightning_vmat.dose.ray_tracing import (
+    hounsfield_units,
+    radiological_depth,
+    relative_electron_density,
+    trace_rays,
+)
 from lightning_vmat.plan.arc import Arc
 
 
-def test_density_grows_with_hu() -> None:
-    density = relative_electron_density(torch.tensor([-1100.0, -1000.0, -500.0, 0.0, 1000.0]))
-    torch.testing.assert_close(density[:4], torch.tensor([0.0, 0.0, 0.5, 1.0]))
-    assert 1.4 < float(density[4]) < 1.6
+@pytest.mark.parametrize(
+    ("hu", "density"),
+    [
+        (-1100.0, 0.0),
+        (-1000.0, 0.0),
+        (-741.0, 0.258),
+        (-90.0, 0.95),
+        (0.0, 1.0),
+        (45.0, 1.04),
+        (280.0, 1.15),
+        (1500.0, 1.78),
+    ],
+)
+def test_densities_of_tissues(hu: float, density: float) -> None:
+    """ICRU Report 46: lung, adipose tissue, water, muscle, spongiosa, cortical bone."""
+    assert float(relative_electron_density(torch.tensor([hu]))) == pytest.approx(density, abs=1e-6)
+
+
+def test_density_grows_with_hu_and_back() -> None:
+    hu = torch.linspace(-1000, 3000, 401)
+    density = relative_electron_density(hu)
+    assert bool((density.diff() > 0).all())
+    assert bool((density.diff() < 0.02).all())
+    torch.testing.assert_close(hounsfield_units(density), hu, atol=0.01, rtol=1e-4)
 
 
 @pytest.mark.parametrize("gantry_deg", [0.0, 90.0, 180.0, 270.0])

@@ -24,7 +24,9 @@ def pair() -> tuple[PencilBeamOperator, StoredInfluence]:
 def test_same_dose_as_the_operator(pair: tuple[PencilBeamOperator, StoredInfluence]) -> None:
     operator, stored = pair
     fluence = torch.rand(3, *operator.fluence_shape)
-    torch.testing.assert_close(stored.forward(fluence), operator.forward(fluence), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stored.forward(fluence), operator.forward(fluence), rtol=1e-5, atol=0)
+    weight = torch.rand(2, operator.voxel_count)
+    torch.testing.assert_close(stored.adjoint(weight), operator.adjoint(weight), rtol=2e-5, atol=0)
 
 
 def test_save_and_load(pair: tuple[PencilBeamOperator, StoredInfluence], tmp_path: Path) -> None:
@@ -52,5 +54,17 @@ def test_broken_files_and_values_are_named(tmp_path: Path) -> None:
         StoredInfluence.load(tmp_path / "absent.safetensors")
     with pytest.raises(ValueError, match="NaN"):
         StoredInfluence.from_scipy(csr_array(np.array([[1.0, np.nan]])), (1, 1, 2))
-    with pytest.raises(ValueError, match="expected 6 columns"):
+    with pytest.raises(ValueError, match="negative dose"):
+        StoredInfluence.from_scipy(csr_array(np.array([[1.0, -0.1]])), (1, 1, 2))
+    with pytest.raises(ValueError, match="2 columns, expected 6"):
         StoredInfluence.from_scipy(csr_array(np.ones((1, 2))), (1, 2, 3))
+
+
+def test_any_cut_of_a_file_is_named(pair: tuple[PencilBeamOperator, StoredInfluence], tmp_path: Path) -> None:
+    whole, cut = tmp_path / "whole.safetensors", tmp_path / "cut.safetensors"
+    pair[1].save(whole)
+    content = whole.read_bytes()
+    for share in (0.0, 0.00001, 0.5, 0.999):
+        cut.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(ValueError, match=r"cut\.safetensors"):
+            StoredInfluence.load(cut)

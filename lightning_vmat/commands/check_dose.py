@@ -1,0 +1,58 @@
+"""Every figure of the dose's accuracy, printed and written: `vmat bench dose --check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lightning_vmat.metrics.dose_accuracy.check import Check
+
+
+def check_dose(folder: Path) -> list[Check]:
+    """Every figure with its bounds.
+
+    Args:
+        folder: reference doses: `box.npz`, `tg119.npz` and the machine file `photons_Generic.mat`.
+
+    Raises:
+        ValueError: a file that is missing or broken.
+    """
+    from lightning_vmat.metrics.dose_accuracy.against_reference import reference_checks
+    from lightning_vmat.metrics.dose_accuracy.beam_in_water import generic_checks, machine_file_checks
+    from lightning_vmat.metrics.dose_accuracy.kernel_fit import kernel_fit_checks
+    from lightning_vmat.metrics.dose_accuracy.reference_field import MACHINE_FILE
+
+    machine = folder / MACHINE_FILE
+    return [
+        *generic_checks(),
+        *machine_file_checks(machine),
+        *kernel_fit_checks(machine),
+        *reference_checks(folder),
+    ]
+
+
+def check_dose_command(folder: Path, json: Path | None = None) -> None:
+    """Print every figure with its bounds, and write them.
+
+    Args:
+        folder: reference doses.
+        json: file for the figures, if any.
+
+    Raises:
+        ValueError: a file that is missing or broken; or, after all is printed and written, a figure out of its bounds.
+    """
+    from json import dumps
+
+    from lightning_vmat.data.atomic import atomic_file
+    from lightning_vmat.metrics.dose_accuracy.check import as_table
+
+    checks = check_dose(Path(folder))
+    print(as_table(checks))
+    if json is not None:
+        with atomic_file(json) as draft:
+            draft.write_text(dumps({"folder": str(folder), "checks": [c.as_dict() for c in checks]}, indent=1))
+    failed = [c for c in checks if not c.passed]
+    print(f"{len(checks)} figures, {len(failed)} out of bounds")
+    if failed:
+        raise ValueError(f"{len(failed)} figures out of bounds, the first: {failed[0].subject}, {failed[0].measure}")

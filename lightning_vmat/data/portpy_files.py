@@ -1,0 +1,104 @@
+"""Files of a PortPy patient folder, by the pointers in its JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class PortPyFolder:
+    """A patient folder.
+
+    Args:
+        folder: where it is.
+    """
+
+    folder: Path
+
+    def json(self, name: str) -> Any:
+        """A JSON file.
+
+        Raises:
+            ValueError: a file that is missing or broken.
+        """
+        path = self.folder / name
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{path}: {' '.join(str(error).split())}, expected PortPy's layout") from error
+
+    @contextmanager
+    def dataset(self, about: dict[str, Any], key: str, where: Path) -> Iterator[h5py.Dataset | h5py.Group]:
+        """The HDF5 object that a `..._File` key points to.
+
+        Raises:
+            ValueError: no such key, file or dataset, or a broken file.
+        """
+        pointer = about.get(key)
+        if not isinstance(pointer, str) or ".h5/" not in pointer:
+            raise ValueError(f"{where}: {key} is {pointer!r}, expected FILE.h5/DATASET")
+        name, _, inside = pointer.partition(".h5/")
+        path = self.folder / ("Beams" if name.startswith("Beam_") else "") / Path(f"{name}.h5").name
+        try:
+            with h5py.File(path, "r") as file:
+                if inside not in file:
+                    raise ValueError(f"no dataset {inside}")
+                yield file[inside]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
+
+    def array(self, about: dict[str, Any], key: str, where: Path) -> NDArray[Any]:
+        """The whole array that a key points to."""
+        with self.dataset(about, key, where) as dataset:
+            return np.asarray(dataset[()])
+
+    def triple(self, about: dict[str, Any], key: str, where: Path) -> tuple[float, float, float]:
+        """Three numbers."""
+        try:
+            x, y, z = (float(value) for value in about[key])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{where}: {key} is {about.get(key)!r}, expected three numbers") from error
+        return x, y, z
+
+    def row_count(self) -> int:
+        """Number of rows, as far as the list of their coordinates tells; else 0."""
+        name = "OptimizationVoxels_MetaData.json"
+        voxels = self.json(name)
+        if "voxel_coordinate_XYZ_mm_File" not in voxels:
+            return 0
+        with self.dataset(voxels, "voxel_coordinate_XYZ_mm_File", self.folder / name) as dataset:
+            return int(dataset.shape[0])
+
+    def beams(self, beam_ids: list[int] | None) -> list[dict[str, Any]]:
+        """Metadata of the beams asked for, else of the planner's, else of all in the order of their numbers.
+
+        Raises:
+            ValueError: no beams, or a beam that is not there.
+        """
+        found = {}
+        for path in sorted(
+            self.folder.glob("Beams/*.json"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)]
+        ):
+            about = self.json(f"Beams/{path.name}")
+            found[str(about.get("ID"))] = about
+        if beam_ids is None:
+            planned = (self.folder / "PlannerBeams.json").is_file()
+            wanted = self.json("PlannerBeams.json")["IDs"] if planned else list(found)
+        else:
+            wanted = list(beam_ids)
+        for beam_id in wanted:
+            if str(beam_id) not in found:
+                raise ValueError(f"{self.folder / 'Beams'}: no beam {beam_id}, expected one of {', '.join(found)}")
+        if not wanted:
+            raise ValueError(f"{self.folder / 'Beams'}: no beams, expected PortPy's layout")
+        return [found[str(beam_id)] for beam_id in wanted]
