@@ -9,21 +9,26 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from lightning_vmat.data.atomic import atomic_file
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
-    """Writes beside the destination and renames, so that a full disk or a killed job leaves the last good file."""
+    """Writes beside the destination and renames, so that a full disk or a killed job leaves the last good file.
+
+    Raises:
+        OSError: naming the checkpoint, when it cannot be written.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        partial = Path(path).with_suffix(".partial")
-        try:
-            super().save_checkpoint(checkpoint, partial, storage_options)
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_file(Path(path)) as draft:
+            super().save_checkpoint(checkpoint, draft, storage_options)
 
 
 class RunCheckpoint(ModelCheckpoint):
     """Keeps `checkpoints/last.ckpt`, and `checkpoints/best.ckpt` when a metric is monitored.
+
+    With `num_sanity_val_steps: -1` all validation cases are judged before training too, and the untrained weights
+    are the first candidate: the best checkpoint is then never worse than no training at all.
 
     Args:
         monitor: name of the logged value that says which checkpoint is best; None keeps only the last one.
@@ -46,3 +51,7 @@ class RunCheckpoint(ModelCheckpoint):
         self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         super().setup(trainer, pl_module, stage)
+
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.num_sanity_val_steps == float("inf") and self.monitor in trainer.callback_metrics:
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lightning_vmat.l2o.conv_lstm import ConvLSTMCell, Memory
 from lightning_vmat.l2o.descent import scaled_start
 from lightning_vmat.l2o.features import CONTEXT, DIRECTIONS, MOMENTUM, Features
+from lightning_vmat.l2o.learned_filter import LearnedFilter
 from lightning_vmat.l2o.line_search import longest_step, search_step
 from lightning_vmat.l2o.optimizer import State
 from lightning_vmat.l2o.problem import Problem
@@ -36,13 +37,14 @@ class LearnedState(State):
 
 
 class LearnedOptimizer(nn.Module):
-    """Optimizer whose step is bent per beamlet by a convolutional LSTM over the beam's-eye view.
+    """Optimizer with learned curvature, whose step a convolutional LSTM bends over the beam's-eye view.
 
-    The LSTM sees the majoriser-scaled gradient, its momenta, the last step and the quasi-Newton step, all over one
-    size, so it knows nothing of units, weights or prescriptions, and takes any number of control points and any
-    grid. It answers with a bounded gain of each of them and of a filtered gradient. The step is projected onto
-    non-negative fluence and searched exactly in dose space, so no step raises the objective; a network that has
-    learnt nothing yet gives projected L-BFGS.
+    The quasi-Newton step starts from a learned filter instead of a hand-made one, see `LearnedFilter`. The LSTM
+    sees that step, the majoriser-scaled gradient, its momenta and the last step, all over one size, so it knows
+    nothing of units, weights or prescriptions, and takes any number of control points and any grid. It answers with
+    a bounded gain of each of them and of a filtered gradient. The step is projected onto non-negative fluence and
+    searched exactly in dose space, so no step raises the objective; a network that has learnt nothing yet gives
+    projected L-BFGS.
 
     Args:
         hidden: channels of the LSTM.
@@ -56,6 +58,7 @@ class LearnedOptimizer(nn.Module):
     def __init__(self, hidden: int = 16, filter_size: int = 7, memory: int = 12, reach: float = 2.0) -> None:
         super().__init__()
         self.memory, self.reach = memory, reach
+        self.sharpen = LearnedFilter()
         self.encode = nn.Conv2d(DIRECTIONS + CONTEXT, hidden, 3, padding=1)
         self.lstm = ConvLSTMCell(hidden, hidden)
         self.gains = nn.Conv2d(hidden, DIRECTIONS + 1, 1)
@@ -68,7 +71,7 @@ class LearnedOptimizer(nn.Module):
 
     def init(self, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> LearnedState:
         x, dose_gy, value, majoriser = scaled_start(problem, x)
-        model = QuasiNewton(majoriser, self.reach, self.memory)
+        model = QuasiNewton(majoriser, self.reach, self.memory, self.sharpen)
         momenta = tuple(torch.zeros_like(x) for _ in MOMENTUM)
         return LearnedState(x, dose_gy, value, 1, model, momenta, torch.zeros_like(x), 1.0, 0.0, None)
 
@@ -77,12 +80,12 @@ class LearnedOptimizer(nn.Module):
         model = state.model.observe(x, gradient)
         free = (x > 0) | (gradient < 0)
         steepest = model.gradient_step(gradient) * free
-        momenta = tuple(b * m + (1 - b) * steepest for b, m in zip(MOMENTUM, state.momenta, strict=True))
+        momenta = tuple(b * m + (1 - b) * steepest.detach() for b, m in zip(MOMENTUM, state.momenta, strict=True))
         steps = [model.step(gradient, free), steepest, *momenta, state.last_step]
         progress = (state.last_length, state.last_decrease, float(state.evaluations))
         features = Features.gather(x, free.to(x), steps, model.majoriser, progress)
-        bent, memory = self._bend(features, state.memory)
-        direction = (state.x + bent * free).clamp(min=0) - state.x
+        bend, memory = self._bend(features, state.memory)
+        direction = (state.x + (steps[0] + bend) * free).clamp(min=0) - state.x
         if not float((gradient * direction.detach()).sum()) < 0 or state.last_length == 0:  # the guard
             direction = (state.x + steps[0]).clamp(min=0) - state.x
         if not float((gradient * direction.detach()).sum()) < 0:
@@ -99,7 +102,7 @@ class LearnedOptimizer(nn.Module):
         memory = self.lstm(encoded, memory or self.lstm.start(encoded))
         gains = self.gains(memory[0]).tanh()
         candidates = torch.cat((directions, self.filter(directions[:, 1:2])), dim=1)
-        return features.size * (directions[:, 0] + (gains * candidates).sum(dim=1)), memory
+        return features.size * (gains * candidates).sum(dim=1), memory
 
     def _move(
         self,

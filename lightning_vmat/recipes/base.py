@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MeanMetric
 
 from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.metrics.dose_metrics import DoseMetrics
 from lightning_vmat.metrics.dvh import Dvh
 from lightning_vmat.objectives.goals import evaluate_goals
@@ -137,8 +138,19 @@ def diversity(first: Fluence, second: Fluence) -> PerCase:
 
 
 def objective(batch: PlanBatch, x: Fluence) -> PerCase:
-    """Plan objective of each case's fluence, on its sampled voxels."""
-    return torch.stack([problem.value(maps) for problem, maps in zip(batch.problems, x, strict=True)])
+    """Plan objective of each case's fluence, on its sampled voxels; differentiable."""
+    return torch.stack([problem.value(maps) for problem, maps in zip(problems_of(batch), x, strict=True)])
+
+
+def problems_of(batch: PlanBatch) -> tuple[Problem, ...]:
+    """The planning problems of a batch.
+
+    Raises:
+        ValueError: the data module was not asked for them.
+    """
+    if not batch.problems:
+        raise ValueError(f"cases {', '.join(batch.case_ids)}: no planning problems, expected data.with_problems: true")
+    return batch.problems
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int | float) -> OptimizerLRSchedulerConfig:

@@ -20,13 +20,13 @@ from lightning_vmat.l2o.unroll import Trace, run
 COLUMNS = (0, 5, 10, 20)  # dose evaluations
 JUDGED = 10  # the column that is logged and timed
 ADAM_RATES = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
-LEARNED, ADAM = "learned", "adam"
+LEARNED, ADAM, OPEN_FIELD = "learned", "adam", "lbfgs_from_open_field"
 
 Table = dict[str, dict[str, float]]
 
 
 class Comparison:
-    """Runs every optimizer from the same starts and keeps what they did."""
+    """Runs every optimizer from the same starts, and L-BFGS from the open field too; keeps what they did."""
 
     def __init__(self) -> None:
         self.traces: dict[str, list[Trace]] = {}
@@ -34,7 +34,7 @@ class Comparison:
     def add(
         self, problem: Problem, learned: LearnedOptimizer, x0: Float[Tensor, "control_point leaf_pair beamlet"]
     ) -> None:
-        """Run all of them on one problem."""
+        """Run all of them on one problem; the open field shows what the start is worth."""
         members: dict[str, Optimizer[Any]] = {
             LEARNED: learned,
             "lbfgs": LBFGS(),
@@ -43,6 +43,7 @@ class Comparison:
         members |= {_adam(rate): Adam(rate) for rate in ADAM_RATES}
         for name, optimizer in members.items():
             self.traces.setdefault(name, []).append(run(problem, optimizer, x0, max(COLUMNS)))
+        self.traces.setdefault(OPEN_FIELD, []).append(run(problem, LBFGS(), problem.open_field, max(COLUMNS)))
 
     def table(self) -> Table:
         """Medians over the problems: the objective after each number of evaluations, and seconds for `JUDGED`.

@@ -17,8 +17,8 @@ from lightning_vmat.diffusion.denoising_loss import DenoisingLoss
 from lightning_vmat.diffusion.distribution_matching import DistributionMatchingLoss
 from lightning_vmat.diffusion.noise import KarrasNoise
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise
-from lightning_vmat.recipes.loading import load_recipe
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, objective
+from lightning_vmat.recipes.loading import check_condition, load_recipe
 from lightning_vmat.recipes.teacher import Teacher
 
 
@@ -38,6 +38,7 @@ class Distillation(PlanRecipe):
         fake_updates: updates of the fake score for each of the generator.
         pairs: teacher samples of each case that the generator also regresses on; 0 for none.
         pairs_weight: weight of that regression.
+        dose_weight: weight of the log objective of the generated plans' dose; needs the batch's problems unless 0.
         gradient_clip_norm: largest norm of each gradient.
 
     Reference: Yin et al. 2024 (DMD: matching gradient, regression pairs); Yin et al. 2024 (DMD2: two time scales).
@@ -55,6 +56,7 @@ class Distillation(PlanRecipe):
         fake_updates: int = 5,
         pairs: int = 4,
         pairs_weight: float = 0.25,
+        dose_weight: float = 0.0,
         gradient_clip_norm: float = 1.0,
     ) -> None:
         super().__init__()
@@ -69,7 +71,7 @@ class Distillation(PlanRecipe):
         self.teacher_run = teacher
         self.make_optimizers = generator_optimizer, fake_optimizer
         self.fake_updates = fake_updates
-        self.pairs, self.pairs_weight = pairs, pairs_weight
+        self.pairs, self.pairs_weight, self.dose_weight = pairs, pairs_weight, dose_weight
         self.gradient_clip_norm = gradient_clip_norm
         self._teacher: list[Teacher] = []  # in a list, so that it is no submodule and in no checkpoint
         self._pairs: dict[tuple[str, int], Float[Tensor, "control_point leaf_pair beamlet"]] = {}
@@ -93,6 +95,7 @@ class Distillation(PlanRecipe):
         self._teacher = [teacher.requires_grad_(False)]
 
     def on_fit_start(self) -> None:
+        check_condition(self.teacher_run, self.trainer)
         self._teacher[0].to(self.device)
 
     @torch.no_grad()
@@ -129,6 +132,10 @@ class Distillation(PlanRecipe):
             regression = self._regression(batch)
             self._log("train/pairs_loss", regression, batch)
             loss = loss + self.pairs_weight * regression
+        if self.dose_weight:
+            dose_loss = objective(batch, generated.relu()).log().mean()
+            self._log("train/log_objective", dose_loss, batch)
+            loss = loss + self.dose_weight * dose_loss
         return loss
 
     def _regression(self, batch: PlanBatch) -> Float[Tensor, ""]:

@@ -16,9 +16,9 @@ from lightning_vmat.l2o.learned import LearnedOptimizer, LearnedState
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run, unroll
 from lightning_vmat.objectives.plan_objective import PlanObjective
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, objective, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, objective, problems_of, warmup_cosine
 from lightning_vmat.recipes.comparison import JUDGED, LEARNED, Comparison, as_text
-from lightning_vmat.recipes.loading import load_recipe
+from lightning_vmat.recipes.loading import check_condition, load_recipe
 
 TABLE_FILE = "comparison.json"
 
@@ -71,6 +71,11 @@ class LearnedOptimization(PlanRecipe):
         self._generator: list[PlanRecipe] = []  # in a list, so that it is no submodule and in no checkpoint
         self._unrolls: dict[str, tuple[Problem, LearnedState]] = {}
         self._comparison = Comparison()
+
+    def setup(self, stage: str) -> None:
+        """Make sure that the generator is there and sees what it learnt from."""
+        if self.generator_run is not None:
+            check_condition(self.generator_run, self.trainer)
 
     def start(self, batch: PlanBatch, seed: int = 0) -> Fluence:
         """Where the optimizers start: the generator's maps, or the open field of each case."""
@@ -143,17 +148,6 @@ class LearnedOptimization(PlanRecipe):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         optimizer = self.make_optimizer(self.network.parameters())
         return warmup_cosine(optimizer, self.warmup_steps, float(self.trainer.estimated_stepping_batches))
-
-
-def problems_of(batch: PlanBatch) -> tuple[Problem, ...]:
-    """The planning problems of a batch.
-
-    Raises:
-        ValueError: the data module was not asked for them.
-    """
-    if not batch.problems:
-        raise ValueError(f"cases {', '.join(batch.case_ids)}: no planning problems, expected data.with_problems: true")
-    return batch.problems
 
 
 def with_other_weights(problem: Problem, spread: float) -> Problem:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from lightning import Trainer
 
+from lightning_vmat.data.datamodule import CohortDataModule
+from lightning_vmat.data.transforms import BuildCondition
 from lightning_vmat.recipes.base import PlanRecipe
 
 CONFIG_FILE = "config.yaml"
@@ -75,3 +79,36 @@ def find_config(path: Path) -> Path:
         if (folder / CONFIG_FILE).is_file():
             return folder / CONFIG_FILE
     raise ValueError(f"checkpoint {path}: no {CONFIG_FILE} beside it or in the folder above")
+
+
+def condition_structures(run: Path) -> list[str]:
+    """The structures that condition a run's network, in their order.
+
+    Raises:
+        ValueError: a configuration that does not say.
+    """
+    config = find_config(Path(run))
+    try:
+        return [str(name) for name in yaml.safe_load(config.read_text())["data"]["structures"]]
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        raise ValueError(f"configuration {config}: no data.structures: {error}") from error
+
+
+def check_structures(run: str | Path, structures: Sequence[str]) -> None:
+    """Make sure that a run's network is given the condition channels that it learnt from.
+
+    Raises:
+        ValueError: other structures, or in another order.
+    """
+    its = condition_structures(Path(run))
+    if its != list(structures):
+        raise ValueError(f"data.structures {list(structures)}: expected {its} as in the run {run}")
+
+
+def check_condition(run: str | Path, trainer: Trainer) -> None:
+    """`check_structures` for the cohort that a trainer brings; a trainer without one checks nothing."""
+    data = getattr(trainer, "datamodule", None)
+    if isinstance(data, CohortDataModule):
+        for step in data.transform.transforms:
+            if isinstance(step, BuildCondition):
+                check_structures(run, step.structures)

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from jaxtyping import Float
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.members import learned_planner
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
-from lightning_vmat.recipes.loading import find_config, load_recipe
+from lightning_vmat.recipes.loading import check_structures, condition_structures, load_recipe
 
 
 def recipe_planner(run: Path, voxels: int = 15000, seed: int = 0, progress: bool = False) -> SequencedPlanner:
@@ -31,7 +30,7 @@ def recipe_planner(run: Path, voxels: int = 15000, seed: int = 0, progress: bool
         progress: show progress bars.
 
     Raises:
-        ValueError: no such run.
+        ValueError: no such run, or a generator with other condition channels than the run's.
     """
     recipe = load_recipe(run)
     structures = condition_structures(run)
@@ -39,6 +38,8 @@ def recipe_planner(run: Path, voxels: int = 15000, seed: int = 0, progress: bool
     evaluations, generate = 0, recipe.generate
     if isinstance(recipe, LearnedOptimization):
         optimizer, evaluations, generate = recipe.network, recipe.evaluations, recipe.start
+        if recipe.generator_run is not None:
+            check_structures(recipe.generator_run, structures)
 
     @torch.no_grad()
     def start(case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
@@ -54,16 +55,3 @@ def recipe_planner(run: Path, voxels: int = 15000, seed: int = 0, progress: bool
 
     named: Start = start
     return learned_planner(named, optimizer, voxels, seed, fluence_evaluations=evaluations, progress=progress)
-
-
-def condition_structures(run: Path) -> list[str]:
-    """The structures that condition a run's network, in their order.
-
-    Raises:
-        ValueError: a configuration that does not say.
-    """
-    config = find_config(Path(run))
-    try:
-        return [str(name) for name in yaml.safe_load(config.read_text())["data"]["structures"]]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
-        raise ValueError(f"configuration {config}: no data.structures: {error}") from error

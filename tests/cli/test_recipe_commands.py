@@ -24,19 +24,32 @@ class OneWeight(PlanRecipe):
     Args:
         start: the weight before training.
         label: anything; None is kept apart from the default.
+        breaks: hook that fails.
     """
 
-    def __init__(self, start: float = 0.5, label: str | None = "default") -> None:
+    def __init__(self, start: float = 0.5, label: str | None = "default", breaks: str = "") -> None:
         super().__init__()
         if start < 0:
             raise ValueError(f"start {start}: expected at least 0")
         self.weight = nn.Parameter(torch.tensor(start))
         self.label = label
+        self.breaks = breaks
+
+    def setup(self, stage: str) -> None:
+        self._break("setup")
+
+    def _break(self, hook: str) -> None:
+        if self.breaks == hook:
+            raise ValueError(f"broken in {hook}")
+
+    def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
+        self.log("val/distance", (self.weight - 0.25).abs(), batch_size=1)
 
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
         return (self.weight * batch.condition[:, 0]).clamp(min=0.0)
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> torch.Tensor:
+        self._break("training_step")
         loss = (self.generate(batch) - 1.0).square().mean()
         self.log("train/loss", loss, batch_size=1)
         return loss
@@ -136,3 +149,39 @@ def test_a_checkpoint_cut_short_is_named(config: Path, capsys: pytest.CaptureFix
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     error = error_of(["test", "--config", str(config), "--ckpt_path", str(checkpoint)], capsys)
     assert "cut.ckpt: not a checkpoint or cut short" in error
+
+
+@pytest.mark.parametrize("hook", ["setup", "training_step"])
+@pytest.mark.filterwarnings("ignore:.*is not a multiple.*")
+def test_a_failed_fit_leaves_an_earlier_run_as_it_was(
+    hook: str, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = config.parent / "run"
+    failing = ["fit", "--config", str(config), "--model.init_args.breaks", hook, "--trainer.num_sanity_val_steps", "0"]
+    assert f"broken in {hook}" in error_of(failing, capsys)
+    assert not run.exists()
+    assert main(["fit", "--config", str(config)]) == 0
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    folders = sorted(run.rglob("*"))
+    assert f"broken in {hook}" in error_of(failing, capsys)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert sorted(run.rglob("*")) == folders
+
+
+def test_a_configuration_that_cannot_be_written_is_named(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = config.parent / "run"
+    (run / "config.yaml").mkdir(parents=True)  # in the way
+    assert "config.yaml" in error_of(["fit", "--config", str(config)], capsys)
+    assert not list(run.rglob(".*"))
+
+
+@pytest.mark.parametrize(("steps", "best"), [("-1", 0.25), ("0", None)])
+def test_untrained_weights_are_a_candidate_for_the_best(steps: str, best: float | None, config: Path) -> None:
+    """Training only leads away from 0.25, what the monitored value asks for."""
+    content = yaml.safe_load(config.read_text())
+    content["trainer"]["callbacks"] = [{"class_path": CHECKPOINT, "init_args": {"monitor": "val/distance"}}]
+    config.write_text(yaml.safe_dump(content))
+    assert main(["fit", "--config", str(config), "--trainer.num_sanity_val_steps", steps]) == 0
+    kept = load_recipe(config.parent / "run" / "checkpoints" / "best.ckpt")
+    assert isinstance(kept, OneWeight)
+    assert (float(kept.weight.detach()) == 0.25) == (best == 0.25)

@@ -1,0 +1,56 @@
+"""The learned part of the curvature: what a change of fluence counts for, by how fast it varies."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lightning_vmat.l2o.quasi_newton import SHARPENING
+
+BENDS = (1.0, 4.0)  # periods around the arc at which the features of the arc's frequency bend
+BOUND = 2.0  # the gain stays within exp(+-BOUND) of the hand-made one
+
+
+class LearnedFilter(nn.Module):
+    """A positive gain for each frequency along the arc and over the map, from a network of a few hundred weights.
+
+    Doses of control points and of neighbouring beamlets add up where they change alike and cancel where they do
+    not, so the inverse of the Hessian grows with the frequency. `quasi_newton.sharpened` says so in one number;
+    this filter begins there and learns the rest. The arc is taken as a ring, the map has room around it, and any
+    number of control points and any grid will do. Symmetric and positive definite whatever its weights.
+
+    Args:
+        hidden: units of the hidden layer.
+    """
+
+    def __init__(self, hidden: int = 16) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(len(BENDS) + 3, hidden)
+        self.log_gain = nn.Linear(hidden, 1)
+        nn.init.zeros_(self.log_gain.weight)
+        nn.init.zeros_(self.log_gain.bias)
+
+    def forward(
+        self, maps: Float[Tensor, "control_point leaf_pair beamlet"]
+    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        points, rows, columns = maps.shape
+        size = (points, 2 * rows, 2 * columns)
+        spectrum = torch.fft.rfftn(maps, size, dim=(0, 1, 2)) * self.gain(size).to(maps)
+        filtered: Tensor = torch.fft.irfftn(spectrum, size, dim=(0, 1, 2))[:, :rows, :columns]
+        return filtered
+
+    def gain(self, size: tuple[int, int, int]) -> Float[Tensor, "arc leaf_pair beamlet"]:
+        """The gain at the frequencies of a real transform of this size."""
+        points, rows, columns = size
+        device = self.log_gain.weight.device
+        arc, y, x = torch.meshgrid(
+            torch.fft.fftfreq(points, 1 / points, device=device).abs(),  # periods around the arc
+            2 * torch.fft.fftfreq(rows, device=device).abs(),  # 1 where neighbours alternate
+            2 * torch.fft.rfftfreq(columns, device=device),
+            indexing="ij",
+        )
+        varies = (arc > 0).float()
+        seen = torch.stack([*(arc / (arc + bend) for bend in BENDS), varies, y, x], dim=-1)
+        log_gain: Tensor = self.log_gain(self.hidden(seen).tanh())[..., 0]
+        return (1 + SHARPENING * varies) * (BOUND * log_gain.tanh()).exp()
