@@ -54,15 +54,19 @@ class BeamModel:
 
     def weights(self, depth_mm: Float[Tensor, "..."]) -> Float[Tensor, "kernel ..."]:
         """Weight of each kernel at radiological depths, linear between the table's."""
-        table = self.depth_weights.to(depth_mm)
-        place = depth_mm.clamp(0, table.shape[1] - 1)
-        lower = place.long().clamp(max=table.shape[1] - 2)
-        return torch.lerp(table[:, lower], table[:, lower + 1], place - lower)
+        return at_depth(self.depth_weights.to(depth_mm), depth_mm)
 
     def square_field_dose(self, side_mm: float, depth_mm: Float[Tensor, " depth"]) -> Float[Tensor, " depth"]:
         """Dose of 1 MU on the axis of a square field in water, the isocentre at each depth (as a TPR is measured)."""
         half = torch.erf(side_mm / 2 / (self.sigma_mm * 2**0.5))
         return (self.mixture @ half**2) @ self.weights(depth_mm)
+
+
+def at_depth(table: Float[Tensor, "kernel depth"], depth_mm: Float[Tensor, "..."]) -> Float[Tensor, "kernel ..."]:
+    """Values of a table over depths 0, 1, 2, ... mm at any depths, linear between the table's, constant beyond."""
+    place = depth_mm.clamp(0, table.shape[1] - 1)
+    lower = place.long().clamp(max=table.shape[1] - 2)
+    return torch.lerp(table[:, lower], table[:, lower + 1], place - lower)
 
 
 def load_beam_model(name_or_path: str | Path) -> BeamModel:
