@@ -34,7 +34,10 @@ def name_kind(operator: DoseOperator) -> str:
 )
 def project(fluence_mu: Tensor, tensors: Sequence[Tensor], kind: str, settings: str) -> Tensor:
     """Fluence [*batch, control_point, leaf_pair, beamlet], MU per fraction, to dose [*batch, voxel], Gy."""
-    return _KINDS[kind].restore(tensors, settings).forward(fluence_mu)
+    with torch.autocast(
+        fluence_mu.device.type, enabled=False
+    ):  # dose keeps single precision in a network that does not
+        return _KINDS[kind].restore(tensors, settings).forward(fluence_mu)
 
 
 @torch.library.custom_op(
@@ -42,7 +45,8 @@ def project(fluence_mu: Tensor, tensors: Sequence[Tensor], kind: str, settings: 
 )
 def backproject(dose_weight: Tensor, tensors: Sequence[Tensor], kind: str, settings: str) -> Tensor:
     """The transpose of `project`."""
-    return _KINDS[kind].restore(tensors, settings).adjoint(dose_weight)
+    with torch.autocast(dose_weight.device.type, enabled=False):
+        return _KINDS[kind].restore(tensors, settings).adjoint(dose_weight)
 
 
 @project.register_fake

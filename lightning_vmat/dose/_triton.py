@@ -7,7 +7,7 @@ arithmetic is then that of Triton's interpreter, in which they are tested.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, no_type_check
 
 import torch
 import triton
@@ -29,67 +29,76 @@ NEAREST = 4.0  # no voxel is nearer to the source than SAD / 4
 
 
 @triton.jit
-def _node(position, low, high, before, last, inner_step, outer_step):  # type: ignore[no-untyped-def]
+@no_type_check  # Triton reads the source; a checker's wrapper would hide it
+def _node(position, low, high, before, nodes, inner_step, outer_step):
     """Node at or before a position, and the fraction of the way to the next."""
     inside = tl.minimum(tl.maximum(position, low), high)
     place = before + (inside - low) / inner_step + (position - inside) / outer_step
-    place = tl.minimum(tl.maximum(place, 0.0), last)
-    node = tl.minimum(place.to(tl.int32), last.to(tl.int32) - 1)
+    place = tl.minimum(tl.maximum(place, 0.0), nodes - 1.0)
+    node = tl.minimum(place.to(tl.int32), nodes - 2)
     return node, place - node.to(tl.float32)
 
 
 @triton.jit
-def _look(  # type: ignore[no-untyped-def]
-    offset, depth, axes, point, voxel, inside, voxels, depths, sad_mm,
-    x_low, x_high, x_before, x_last, y_low, y_high, y_before, y_last, inner_step, outer_step,
+@no_type_check
+def _look(
+    offset, depth, axis, voxel, inside, depths, rows, columns, sad_mm,
+    x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
 ):  # fmt: skip
     """Where a control point sees voxels: column, row, depth, each with its fraction; and the inverse square."""
     x = tl.load(offset + voxel * 3, inside, 0.0)
     y = tl.load(offset + voxel * 3 + 1, inside, 0.0)
     z = tl.load(offset + voxel * 3 + 2, inside, 0.0)
-    axis = axes + point * 9
     bev_x = tl.load(axis) * x + tl.load(axis + 1) * y + tl.load(axis + 2) * z
     bev_y = tl.load(axis + 3) * x + tl.load(axis + 4) * y + tl.load(axis + 5) * z
     bev_z = tl.load(axis + 6) * x + tl.load(axis + 7) * y + tl.load(axis + 8) * z
     magnification = sad_mm / (sad_mm - bev_z)
-    column, across = _node(bev_x * magnification, x_low, x_high, x_before, x_last, inner_step, outer_step)
-    row, along = _node(bev_y * magnification, y_low, y_high, y_before, y_last, inner_step, outer_step)
-    deep = tl.load(depth + point.to(tl.int64) * voxels + voxel, inside, 0.0).to(tl.float32)
+    column, across = _node(bev_x * magnification, x_low, x_high, x_before, columns, inner_step, outer_step)
+    row, along = _node(bev_y * magnification, y_low, y_high, y_before, rows, inner_step, outer_step)
+    deep = tl.load(depth + voxel, inside, 0.0).to(tl.float32)
     deep = tl.minimum(tl.maximum(deep, 0.0), depths - 1.0)
     layer = tl.minimum(deep.to(tl.int32), depths - 2)
     return column, across, row, along, layer, deep - layer.to(tl.float32), magnification * magnification
 
 
 @triton.jit
-def sample_kernel(  # type: ignore[no-untyped-def]
+@no_type_check
+def sample_kernel(
     maps, offset, depth, axes, table, doses, points, voxels, points_each, depths, rows, columns, sad_mm,
-    x_low, x_high, x_before, x_last, y_low, y_high, y_before, y_last, inner_step, outer_step,
+    x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
     KERNELS: tl.constexpr, VOXELS: tl.constexpr,
 ):  # fmt: skip
     """Dose at a block of voxels from some of the control points: gather, weigh, sum."""
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
     inside = voxel < voxels
     first = tl.program_id(1) * points_each
+    depth += first.to(tl.int64) * voxels
+    maps += first.to(tl.int64) * KERNELS * rows * columns
+    axis = axes + first * 9
     dose = tl.zeros([VOXELS], tl.float32)
-    for point in range(first, tl.minimum(first + points_each, points)):
+    for _ in range(first, tl.minimum(first + points_each, points)):
         column, across, row, along, layer, between, inverse_square = _look(
-            offset, depth, axes, point, voxel, inside, voxels, depths, sad_mm,
-            x_low, x_high, x_before, x_last, y_low, y_high, y_before, y_last, inner_step, outer_step,
+            offset, depth, axis, voxel, inside, depths, rows, columns, sad_mm,
+            x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
         )  # fmt: skip
         node = row * columns + column
         for kernel in tl.static_range(KERNELS):
-            corner = maps + (point.to(tl.int64) * KERNELS + kernel) * rows * columns + node
+            corner = maps + kernel * rows * columns + node
             here = tl.load(corner, inside, 0.0) * (1 - across) + tl.load(corner + 1, inside, 0.0) * across
             corner += columns
             there = tl.load(corner, inside, 0.0) * (1 - across) + tl.load(corner + 1, inside, 0.0) * across
             entry = table + kernel * depths + layer
             weight = tl.load(entry) * (1 - between) + tl.load(entry + 1) * between
             dose += weight * inverse_square * (here * (1 - along) + there * along)
+        depth += voxels
+        maps += KERNELS * rows * columns
+        axis += 9
     tl.store(doses + tl.program_id(1).to(tl.int64) * voxels + voxel, dose, inside)
 
 
 @triton.jit
-def _add(target, value, inside, scale, FIXED_POINT: tl.constexpr):  # type: ignore[no-untyped-def]
+@no_type_check
+def _add(target, value, inside, scale, FIXED_POINT: tl.constexpr):
     """Add to maps: in floating point, or scaled to integers, whose sum does not depend on the order."""
     if FIXED_POINT:
         tl.atomic_add(target, (value * scale).to(tl.int64), inside, sem="relaxed")
@@ -98,24 +107,28 @@ def _add(target, value, inside, scale, FIXED_POINT: tl.constexpr):  # type: igno
 
 
 @triton.jit
-def spread_kernel(  # type: ignore[no-untyped-def]
+@no_type_check
+def spread_kernel(
     maps, scales, offset, depth, axes, table, doses, voxels, depths, rows, columns, sad_mm,
-    x_low, x_high, x_before, x_last, y_low, y_high, y_before, y_last, inner_step, outer_step,
+    x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
     KERNELS: tl.constexpr, VOXELS: tl.constexpr, FIXED_POINT: tl.constexpr,
 ):  # fmt: skip
     """Transpose of `sample_kernel` for a block of voxels and one control point: weigh, scatter."""
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
     inside = voxel < voxels
     point = tl.program_id(1)
+    depth += point.to(tl.int64) * voxels
+    maps += point.to(tl.int64) * KERNELS * rows * columns
+    axis = axes + point * 9
     column, across, row, along, layer, between, inverse_square = _look(
-        offset, depth, axes, point, voxel, inside, voxels, depths, sad_mm,
-        x_low, x_high, x_before, x_last, y_low, y_high, y_before, y_last, inner_step, outer_step,
+        offset, depth, axis, voxel, inside, depths, rows, columns, sad_mm,
+        x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
     )  # fmt: skip
     dose = tl.load(doses + voxel, inside, 0.0) * inverse_square
     scale = tl.load(scales)
     node = row * columns + column
     for kernel in tl.static_range(KERNELS):
-        corner = maps + (point.to(tl.int64) * KERNELS + kernel) * rows * columns + node
+        corner = maps + kernel * rows * columns + node
         entry = table + kernel * depths + layer
         weight = (tl.load(entry) * (1 - between) + tl.load(entry + 1) * between) * dose
         _add(corner, weight * (1 - along) * (1 - across), inside, scale, FIXED_POINT)
@@ -125,9 +138,8 @@ def spread_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def row_kernel(  # type: ignore[no-untyped-def]
-    row_start, column, value, vectors, products, batch, BATCH: tl.constexpr, ELEMENTS: tl.constexpr
-):
+@no_type_check
+def row_kernel(row_start, column, value, vectors, products, batch, BATCH: tl.constexpr, ELEMENTS: tl.constexpr):
     """One row of a sparse matrix times a few vectors."""
     row = tl.program_id(0)
     item = tl.program_id(1) * BATCH + tl.arange(0, BATCH)
@@ -142,9 +154,7 @@ def row_kernel(  # type: ignore[no-untyped-def]
     tl.store(products + row.to(tl.int64) * batch + item, tl.sum(total, axis=0), item < batch)
 
 
-def sample(
-    sampling: Sampling, maps: Float[Tensor, "control_point kernel y_node x_node"]
-) -> Float[Tensor, " voxel"]:
+def sample(sampling: Sampling, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
     """Dose at the voxels, Gy, from blurred maps; the order of summation is fixed."""
     points, kernels = maps.shape[:2]
     voxels = len(sampling.offset_mm)
@@ -195,7 +205,10 @@ def row_products(matrix: SparseRows, vectors: Float[Tensor, "column batch"]) -> 
 
 
 def _tables(sampling: Sampling) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return sampling.offset_mm, sampling.depth_mm, sampling.axes, sampling.depth_weights
+    tables = (sampling.offset_mm, sampling.depth_mm, sampling.axes, sampling.depth_weights)
+    if not all(table.is_contiguous() for table in tables):
+        raise ValueError("sampling tables that are not contiguous: the kernels expect rows one after the other")
+    return tables
 
 
 def _numbers(sampling: Sampling) -> list[Any]:
@@ -203,7 +216,7 @@ def _numbers(sampling: Sampling) -> list[Any]:
     nodes = (
         number
         for axis in (sampling.x_nodes, sampling.y_nodes)
-        for number in (axis.low_mm, axis.high_mm, float(axis.before), float(len(axis) - 1))
+        for number in (axis.low_mm, axis.high_mm, float(axis.before))
     )
     rows, columns = sampling.map_shape
     depths = sampling.depth_weights.shape[1]

@@ -62,10 +62,10 @@ class PencilBeamOperator:
         y_nodes = Nodes.over((leaves[0], leaves[-1]), (low[1], high[1]))
         centre = torch.tensor(case.isocentre_mm, device=voxels_mm.device)
         sampling = Sampling(
-            offset_mm=voxels_mm - centre,
-            depth_mm=radiological_depth(case, voxel_index).half(),
+            offset_mm=(voxels_mm - centre).contiguous(),
+            depth_mm=radiological_depth(case, voxel_index).half().contiguous(),
             axes=case.control_points.beam_axes().to(voxels_mm.device),
-            depth_weights=(model.depth_weights * case.fractions).float().to(voxels_mm.device),
+            depth_weights=(model.depth_weights * case.fractions).float().contiguous().to(voxels_mm.device),
             sad_mm=model.sad_mm,
             y_nodes=y_nodes,
             x_nodes=x_nodes,

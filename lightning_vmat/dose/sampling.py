@@ -163,7 +163,9 @@ class Sampling:
         bev, distance = view_along(self.axes, self.offset_mm, self.sad_mm)
         x, y = self.x_nodes.place(bev[..., 0]), self.y_nodes.place(bev[..., 1])
         place = torch.stack((x * (2 / (len(self.x_nodes) - 1)) - 1, y * (2 / (len(self.y_nodes) - 1)) - 1), dim=-1)
-        weight = at_depth(self.depth_weights, self.depth_mm.float()) * (self.sad_mm / distance) ** 2
+        weight = (
+            at_depth(self.depth_weights, self.depth_mm.to(self.depth_weights.dtype)) * (self.sad_mm / distance) ** 2
+        )
         return Look(place[:, None], weight.transpose(0, 1).contiguous())
 
     def to(self, device: torch.device | str) -> Sampling:
