@@ -51,7 +51,7 @@ class SparseRows:
             product = _triton.row_products(self, columns.contiguous())
         else:
             product = self._sparse() @ columns
-        return product.T.reshape(*vectors.shape[:-1], self.shape[0])
+        return product.T.reshape(*vectors.shape[:-1], self.shape[0]).contiguous()
 
     def _sparse(self) -> Tensor:
         with warnings.catch_warnings():

@@ -31,7 +31,9 @@ def test_kernels_compile(capability: int, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     pointers = {
         **dict.fromkeys(("maps", "offset", "axes", "table", "doses", "scales", "vectors", "products"), "*fp32"),
-        **{"depth": "*fp16", "row_start": "*i32", "column": "*i32"},
+        "depth": "*fp16",
+        "row_start": "*i32",
+        "column": "*i32",
     }
     whole = ("points", "voxels", "points_each", "depths", "rows", "columns", "batch")
     for kernel, constants, types in (

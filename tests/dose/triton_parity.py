@@ -23,7 +23,7 @@ from lightning_vmat.dose.sampling import KernelView, Sampling, TableView
 from lightning_vmat.dose.sparse_rows import SparseRows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-ROUNDING = 1e-5  # of the largest value: single precision sums over a few control points, or 1000 voxels
+ROUNDING = 5e-5  # of the largest value: places among 100 nodes, in single precision, are known to 1e-5 of a node
 
 
 @pytest.fixture(params=[False, True], ids=["fast", "deterministic"])
@@ -69,7 +69,7 @@ def test_deterministic_transpose(deterministic: bool) -> None:
     sampling = operator(1000, 2).sampling
     view, dose = KernelView(slice(0, 2), sampling), torch.randn(1000, device=DEVICE)
     maps = view.adjoint(dose)
-    assert_near(maps, double_view(sampling).adjoint(dose.double()), 1e-6)
+    assert_near(maps, double_view(sampling).adjoint(dose.double()))
     order = torch.randperm(1000, device=DEVICE)
     moved = replace(
         sampling, offset_mm=sampling.offset_mm[order], depth_mm=sampling.depth_mm[:, order].contiguous(), kept=None
