@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -115,7 +115,7 @@ class PencilBeamOperator:
         blur, sampling = self.blur, self.sampling
         kept = () if sampling.kept is None else (sampling.kept.place, sampling.kept.weight)
         return [
-            *(blur.across, blur.along, blur.mixture),
+            *vars(blur).values(),
             *(sampling.offset_mm, sampling.depth_mm, sampling.axes, sampling.depth_weights),
             *kept,
         ]
@@ -128,8 +128,25 @@ class PencilBeamOperator:
     @classmethod
     def restore(cls, tensors: Sequence[Tensor], settings: str) -> PencilBeamOperator:
         sad_mm, y_nodes, x_nodes = json.loads(settings)
-        kept = Look(*tensors[7:]) if len(tensors) > 7 else None
-        return cls(Blur(*tensors[:3]), Sampling(*tensors[3:7], sad_mm, Nodes(*y_nodes), Nodes(*x_nodes), kept))
+        count = len(fields(Blur))
+        blur, tables, kept = tensors[:count], tensors[count : count + 4], tensors[count + 4 :]
+        look = Look(*kept) if kept else None
+        return cls(Blur(*blur), Sampling(*tables, sad_mm, Nodes(*y_nodes), Nodes(*x_nodes), look))
+
+    @torch.no_grad()
+    def block(self, control_point: int) -> Float[Tensor, "voxel leaf_pair beamlet"]:
+        """The operator's matrix for one control point, Gy per MU per fraction: what `forward` does, written out.
+
+        A bilinear interpolation of a product of profiles is the product of their linear interpolations.
+        """
+        look = self.sampling.look_from(slice(control_point, control_point + 1))
+        profiles = []
+        for axis, profile in ((1, self.blur.across), (0, self.blur.along)):
+            place = (look.place[0, 0, :, axis] + 1) * ((profile.shape[1] - 1) / 2)
+            node = place.long().clamp(max=profile.shape[1] - 2)
+            profiles.append(torch.lerp(profile[:, node], profile[:, node + 1], (place - node)[:, None]))
+        weight = self.blur.mixture.T @ look.weight[0]
+        return torch.einsum("gv,gvl,gvb->vlb", weight, *profiles)
 
 
 def _reach(

@@ -138,8 +138,12 @@ class Sampling:
 
     def look(self) -> Look:
         """What the control points see."""
-        looks = [self._at(part)._look() for part in self._parts(max(1, PAIRS // len(self.offset_mm)))]
+        looks = [self.look_from(part) for part in self._parts(max(1, PAIRS // len(self.offset_mm)))]
         return Look(torch.cat([look.place for look in looks]), torch.cat([look.weight for look in looks]))
+
+    def look_from(self, part: slice) -> Look:
+        """What some of the control points see."""
+        return self._at(part)._look()
 
     def views(self) -> Iterator[View]:
         """What is seen, part by part of the control points."""
@@ -150,7 +154,7 @@ class Sampling:
             return
         by_voxels, by_nodes = PAIRS // len(self.offset_mm), CACHED_NODES // nodes
         for part in self._parts(max(1, by_voxels if self.offset_mm.is_cuda else min(by_voxels, by_nodes))):
-            look = self._at(part)._look() if self.kept is None else self.kept[part]
+            look = self.look_from(part) if self.kept is None else self.kept[part]
             yield TableView(part, look, self.map_shape)
 
     def _parts(self, size: int) -> Iterator[slice]:
