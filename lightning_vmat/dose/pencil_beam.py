@@ -129,9 +129,11 @@ class PencilBeamOperator:
     def restore(cls, tensors: Sequence[Tensor], settings: str) -> PencilBeamOperator:
         sad_mm, y_nodes, x_nodes = json.loads(settings)
         count = len(fields(Blur))
-        blur, tables, kept = tensors[:count], tensors[count : count + 4], tensors[count + 4 :]
+        offset_mm, depth_mm, axes, depth_weights, *kept = tensors[count:]
         look = Look(*kept) if kept else None
-        return cls(Blur(*blur), Sampling(*tables, sad_mm, Nodes(*y_nodes), Nodes(*x_nodes), look))
+        nodes = Nodes(*y_nodes), Nodes(*x_nodes)
+        sampling = Sampling(offset_mm, depth_mm, axes, depth_weights, sad_mm, *nodes, look)
+        return cls(Blur(*tensors[:count]), sampling)
 
     @torch.no_grad()
     def block(self, control_point: int) -> Float[Tensor, "voxel leaf_pair beamlet"]:

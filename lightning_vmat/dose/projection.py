@@ -36,7 +36,8 @@ class DoseProjection(nn.Module):
         self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
     ) -> Float[Tensor, "*batch voxel"]:
         """Dose of the whole course, Gy; computed and returned in single precision where the fluence has less."""
-        return project(fluence_mu, self.tensors, self.kind, self.settings)
+        dose: Tensor = project(fluence_mu, self.tensors, self.kind, self.settings)
+        return dose
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DoseProjection:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -47,7 +48,7 @@ class DoseProjection(nn.Module):
         return self
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
         name_kind(self.operator)  # in a process that has not met this kind
 
     def extra_repr(self) -> str:

@@ -34,8 +34,8 @@ class SparseRows:
     def from_scipy(cls, matrix: csr_array) -> SparseRows:
         """With int32 indices and single precision values."""
         matrix = matrix.sorted_indices()
-        indices = (torch.from_numpy(a.astype(np.int32)) for a in (matrix.indptr, matrix.indices))
-        return cls(*indices, torch.from_numpy(matrix.data.astype(np.float32)), matrix.shape[1])
+        row_start, column = (torch.from_numpy(a.astype(np.int32)) for a in (matrix.indptr, matrix.indices))
+        return cls(row_start, column, torch.from_numpy(matrix.data.astype(np.float32)), matrix.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -60,5 +60,5 @@ class SparseRows:
             return torch.sparse_csr_tensor(*parts, self.shape, check_invariants=False)
 
     def to(self, device: torch.device | str) -> SparseRows:
-        parts = (part.to(device) for part in (self.row_start, self.column, self.value))
-        return SparseRows(*parts, self.columns)
+        row_start, column, value = (part.to(device) for part in (self.row_start, self.column, self.value))
+        return SparseRows(row_start, column, value, self.columns)

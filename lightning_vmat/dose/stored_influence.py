@@ -112,8 +112,10 @@ class StoredInfluence:
     @classmethod
     def restore(cls, tensors: Sequence[Tensor], settings: str) -> StoredInfluence:
         control_points, leaf_pairs, beamlets = json.loads(settings)
-        matrix = SparseRows(*tensors[:3], control_points * leaf_pairs * beamlets)
-        return cls((control_points, leaf_pairs, beamlets), matrix, SparseRows(*tensors[3:], len(tensors[0]) - 1))
+        rows, row_columns, row_values, columns, column_rows, column_values = tensors
+        matrix = SparseRows(rows, row_columns, row_values, control_points * leaf_pairs * beamlets)
+        transpose = SparseRows(columns, column_rows, column_values, len(rows) - 1)
+        return cls((control_points, leaf_pairs, beamlets), matrix, transpose)
 
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: fp16 values, scaled by their largest, and int32 indices; whole or not at all."""
