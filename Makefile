@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(STAMP) ## .venv with vmat in it (about 2 minutes, 1.6 GB)
+install: $(STAMP) ## .venv with vmat in it (about 2 minutes, 2.6 GB)
 
 $(STAMP): pyproject.toml .constraints.txt
 	@echo "== 1/3 a virtual environment in $(VENV)"

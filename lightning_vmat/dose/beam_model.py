@@ -61,10 +61,7 @@ class BeamModel:
 
     def weights(self, depth_mm: Float[Tensor, "..."]) -> Float[Tensor, "kernel ..."]:
         """Weight of each kernel at radiological depths, linear between the table's."""
-        table = self.depth_weights.to(depth_mm)
-        place = depth_mm.clamp(0, table.shape[1] - 1)
-        lower = place.long().clamp(max=table.shape[1] - 2)
-        return torch.lerp(table[:, lower], table[:, lower + 1], place - lower)
+        return at_depth(self.depth_weights.to(depth_mm), depth_mm)
 
     def open_fluence(self, x_mm: Float[Tensor, " x"], y_mm: Float[Tensor, " y"]) -> Float[Tensor, "y x"]:
         """Fluence of the open beam relative to its axis, at points of the isocentre plane."""
@@ -78,6 +75,13 @@ class BeamModel:
         centres = (edges[1:] + edges[:-1]) / 2
         seen = torch.einsum("gy,gx,yx->g", share, share, self.open_fluence(centres, centres))
         return (self.mixture @ seen) @ self.weights(depth_mm)
+
+
+def at_depth(table: Float[Tensor, "kernel depth"], depth_mm: Float[Tensor, "..."]) -> Float[Tensor, "kernel ..."]:
+    """Values of a table over depths 0, 1, 2, ... mm at any depths, linear between the table's, constant beyond."""
+    place = depth_mm.clamp(0, table.shape[1] - 1)
+    lower = place.long().clamp(max=table.shape[1] - 2)
+    return torch.lerp(table[:, lower], table[:, lower + 1], place - lower)
 
 
 def load_beam_model(name_or_path: str | Path) -> BeamModel:

@@ -91,12 +91,19 @@ class Blur:
         )
 
     def forward(self, fluence: Float[Tensor, "map leaf_pair beamlet"]) -> Float[Tensor, "map kernel y_node x_node"]:
-        gaussians = self.across @ ((fluence * self.open_fluence)[:, None] @ self.along.mT)
-        return (self.mixture @ gaussians.flatten(2)).view(len(fluence), -1, *gaussians.shape[2:])
+        maps, (rows, columns) = len(fluence), (self.across.shape[1], self.along.shape[1])
+        fluence = fluence * self.open_fluence
+        spread = fluence.flatten(0, 1) @ self.along.flatten(0, 1).T  # few large products, over all maps, not many small
+        spread = spread.view(maps, -1, len(self.along), columns).permute(2, 1, 0, 3).flatten(2)
+        gaussians = self.across @ spread
+        return (self.mixture @ gaussians.flatten(1)).view(-1, rows, maps, columns).permute(2, 0, 1, 3)
 
     def adjoint(self, maps: Float[Tensor, "map kernel y_node x_node"]) -> Float[Tensor, "map leaf_pair beamlet"]:
-        gaussians = (self.mixture.T @ maps.flatten(2)).view(len(maps), -1, *maps.shape[2:])
-        return (self.across.mT @ (gaussians @ self.along)).sum(dim=1) * self.open_fluence
+        count, kernels, rows, columns = maps.shape
+        gaussians = self.mixture.T @ maps.permute(1, 2, 0, 3).reshape(kernels, -1)
+        spread = self.across.mT @ gaussians.view(-1, rows, count * columns)
+        spread = spread.unflatten(2, (count, columns)).permute(2, 1, 0, 3).flatten(2)
+        return (spread @ self.along.flatten(0, 1)) * self.open_fluence
 
     def to(self, device: torch.device | str) -> Blur:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Float, Int
@@ -10,9 +12,9 @@ from torch import Tensor
 
 from lightning_vmat.dose.beam_model import BeamModel, load_beam_model
 from lightning_vmat.dose.blur import Blur, Nodes
-from lightning_vmat.dose.operator import check_last
+from lightning_vmat.dose.operator import check_last, result_type
 from lightning_vmat.dose.ray_tracing import radiological_depth
-from lightning_vmat.dose.sampling import Sampling
+from lightning_vmat.dose.sampling import Look, Sampling
 from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.case import Case
@@ -23,12 +25,10 @@ class PencilBeamOperator:
     """Dose by blurring each fluence map with the beam's kernels and sampling the result at each voxel.
 
     Args:
-        fluence_shape: (control_point, leaf_pair, beamlet).
         blur: fluence maps to blurred maps.
         sampling: blurred maps to voxels.
     """
 
-    fluence_shape: tuple[int, int, int]
     blur: Blur
     sampling: Sampling
 
@@ -60,21 +60,26 @@ class PencilBeamOperator:
         leaves, beamlets = case.beamlets.leaf_edges_mm, case.beamlets
         x_nodes = Nodes.over((beamlets.beamlet_start_mm, beamlets.beamlet_stop_mm), (low[0], high[0]))
         y_nodes = Nodes.over((leaves[0], leaves[-1]), (low[1], high[1]))
+        centre = torch.tensor(case.isocentre_mm, device=voxels_mm.device)
         sampling = Sampling(
-            voxels_mm=voxels_mm,
-            depth_mm=radiological_depth(case, voxel_index).half(),
-            control_points=case.control_points.to(voxels_mm.device),
-            isocentre_mm=case.isocentre_mm,
-            model=model,
+            offset_mm=(voxels_mm - centre).contiguous(),
+            depth_mm=radiological_depth(case, voxel_index).half().contiguous(),
+            axes=case.control_points.beam_axes().to(voxels_mm.device),
+            depth_weights=(model.depth_weights * case.fractions).float().contiguous().to(voxels_mm.device),
+            sad_mm=model.sad_mm,
             y_nodes=y_nodes,
             x_nodes=x_nodes,
-            fractions=case.fractions,
         )
-        return cls(case.fluence_shape, Blur.build(model, beamlets, y_nodes, x_nodes), sampling)
+        return cls(Blur.build(model, beamlets, y_nodes, x_nodes), sampling.keep())
 
     @property
     def voxel_count(self) -> int:
-        return len(self.sampling.voxels_mm)
+        return len(self.sampling.offset_mm)
+
+    @property
+    def fluence_shape(self) -> tuple[int, int, int]:
+        """(control_point, leaf_pair, beamlet)."""
+        return len(self.sampling.axes), self.blur.across.shape[-1], self.blur.along.shape[-1]
 
     @torch.no_grad()
     def forward(
@@ -87,7 +92,7 @@ class PencilBeamOperator:
         for view in self.sampling.views():
             for dose, fluence in zip(doses, fluences, strict=True):
                 dose += view.forward(self.blur.forward(fluence[view.part]))
-        return doses.view(*fluence_mu.shape[:-3], self.voxel_count).to(fluence_mu.dtype)
+        return doses.view(*fluence_mu.shape[:-3], self.voxel_count).to(result_type(fluence_mu))
 
     @torch.no_grad()
     def adjoint(
@@ -99,11 +104,51 @@ class PencilBeamOperator:
         fluences = weights.new_empty(len(weights), *self.fluence_shape)
         for view in self.sampling.views():
             for fluence, weight in zip(fluences, weights, strict=True):
-                fluence[view.part] = self.blur.adjoint(view.adjoint(weight, self.sampling.map_shape))
-        return fluences.view(*dose_weight.shape[:-1], *self.fluence_shape).to(dose_weight.dtype)
+                fluence[view.part] = self.blur.adjoint(view.adjoint(weight))
+        return fluences.view(*dose_weight.shape[:-1], *self.fluence_shape).to(result_type(dose_weight))
 
     def to(self, device: torch.device | str) -> PencilBeamOperator:
-        return replace(self, blur=self.blur.to(device), sampling=self.sampling.to(device))
+        return PencilBeamOperator(self.blur.to(device), self.sampling.to(device))
+
+    def tensors(self) -> list[Tensor]:
+        """What `restore` needs: blur, sampling, and the kept look if there is one."""
+        blur, sampling = self.blur, self.sampling
+        kept = () if sampling.kept is None else (sampling.kept.place, sampling.kept.weight)
+        return [
+            *vars(blur).values(),
+            *(sampling.offset_mm, sampling.depth_mm, sampling.axes, sampling.depth_weights),
+            *kept,
+        ]
+
+    def settings(self) -> str:
+        """What `restore` needs besides tensors."""
+        sampling = self.sampling
+        return json.dumps([sampling.sad_mm, *(list(vars(n).values()) for n in (sampling.y_nodes, sampling.x_nodes))])
+
+    @classmethod
+    def restore(cls, tensors: Sequence[Tensor], settings: str) -> PencilBeamOperator:
+        sad_mm, y_nodes, x_nodes = json.loads(settings)
+        count = len(fields(Blur))
+        offset_mm, depth_mm, axes, depth_weights, *kept = tensors[count:]
+        look = Look(*kept) if kept else None
+        nodes = Nodes(*y_nodes), Nodes(*x_nodes)
+        sampling = Sampling(offset_mm, depth_mm, axes, depth_weights, sad_mm, *nodes, look)
+        return cls(Blur(*tensors[:count]), sampling)
+
+    @torch.no_grad()
+    def block(self, control_point: int) -> Float[Tensor, "voxel leaf_pair beamlet"]:
+        """The operator's matrix for one control point, Gy per MU per fraction: what `forward` does, written out.
+
+        A bilinear interpolation of a product of profiles is the product of their linear interpolations.
+        """
+        look = self.sampling.look_from(slice(control_point, control_point + 1))
+        profiles = []
+        for axis, profile in ((1, self.blur.across), (0, self.blur.along)):
+            place = (look.place[0, 0, :, axis] + 1) * ((profile.shape[1] - 1) / 2)
+            node = place.long().clamp(max=profile.shape[1] - 2)
+            profiles.append(torch.lerp(profile[:, node], profile[:, node + 1], (place - node)[:, None]))
+        weight = self.blur.mixture.T @ look.weight[0]
+        return torch.einsum("gv,gvl,gvb->vlb", weight, *profiles) * self.blur.open_fluence
 
 
 def _reach(

@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lightning_vmat.dose._op import name_kind, project
 from lightning_vmat.dose.operator import DoseOperator
 
 
 class DoseProjection(nn.Module):
     """Fluence maps to dose through a linear operator; gradients of any order use its exact adjoint.
 
+    The operator is no parameter and no buffer: it is not in the state dict, not sent around by DDP, and keeps its
+    precision when the module around it changes its own. It does follow the module to another device.
+
     Args:
-        operator: the dose operator; not a parameter, not in the state dict.
+        operator: the dose operator.
     """
 
     def __init__(self, operator: DoseOperator) -> None:
         super().__init__()
+        self._take(operator)
+
+    def _take(self, operator: DoseOperator) -> None:
         self.operator = operator
+        self.tensors, self.settings = operator.tensors(), operator.settings()
+        self.kind = name_kind(operator)
 
     def forward(
         self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
     ) -> Float[Tensor, "*batch voxel"]:
-        """Dose of the whole course, Gy."""
-        dose: Tensor = _Project.apply(fluence_mu, self.operator)  # type: ignore[no-untyped-call]
+        """Dose of the whole course, Gy; computed and returned in single precision where the fluence has less."""
+        dose: Tensor = project(fluence_mu, self.tensors, self.kind, self.settings)
         return dose
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DoseProjection:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        here = self.tensors[0].device
+        there = fn(torch.empty(0, device=here)).device
+        if there != here:
+            self._take(self.operator.to(there))
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)  # type: ignore[no-untyped-call]
+        name_kind(self.operator)  # in a process that has not met this kind
 
     def extra_repr(self) -> str:
         return f"{self.operator.fluence_shape} -> {self.operator.voxel_count} voxels"
-
-
-class _Project(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, fluence_mu: Tensor, operator: DoseOperator) -> Tensor:
-        ctx.operator = operator
-        return operator.forward(fluence_mu)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        return _Backproject.apply(grad_outputs[0], ctx.operator), None  # type: ignore[no-untyped-call]
-
-
-class _Backproject(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, dose_weight: Tensor, operator: DoseOperator) -> Tensor:
-        ctx.operator = operator
-        return operator.adjoint(dose_weight)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Any) -> Any:
-        return _Project.apply(grad_outputs[0], ctx.operator), None  # type: ignore[no-untyped-call]

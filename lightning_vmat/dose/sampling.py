@@ -2,52 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.dose.beam_model import BeamModel
+from lightning_vmat.dose.backend import runs_triton
+from lightning_vmat.dose.beam_model import at_depth
 from lightning_vmat.dose.blur import Nodes
-from lightning_vmat.plan.arc import ControlPoints
-from lightning_vmat.plan.beamlets import project_to_bev
+from lightning_vmat.plan.beamlets import view_along
 
-PAIRS = 1_000_000  # (control point, voxel) pairs worked on at once
+PAIRS = 1_000_000  # (control point, voxel) pairs worked on at once where their views are made anew
 CACHED_NODES = 100_000  # map nodes worked on at once on a CPU
-KEPT = 16_000_000  # pairs whose view is kept, at 20 bytes a pair
+GPU_NODES = 50_000_000  # map nodes worked on at once by the kernels: 0.2 GB for each Gaussian and kernel
+KEPT = 16_000_000  # pairs whose view is kept on a CPU, at 20 bytes a pair
+
+
+class View(Protocol):
+    """What some of the control points see of the voxels."""
+
+    @property
+    def part(self) -> slice:
+        """Which control points."""
+
+    def forward(self, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
+        """Dose at the voxels, Gy, from blurred maps."""
+
+    def adjoint(self, dose: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point kernel y_node x_node"]:
+        """Transpose of `forward`."""
 
 
 @dataclass(frozen=True)
-class View:
-    """What some of the control points see of the voxels.
+class Look:
+    """Where voxels lie in the maps of some control points, and how much each map counts there.
+
+    Args:
+        place: position in the maps, as `grid_sample` counts it.
+        weight: weight of each kernel's map at each voxel, Gy.
+    """
+
+    place: Float[Tensor, "control_point 1 voxel 2"]
+    weight: Float[Tensor, "control_point kernel voxel"]
+
+    def __getitem__(self, part: slice) -> Look:
+        return Look(self.place[part], self.weight[part])
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A view through tables of places and weights.
 
     Args:
         part: which control points.
-        grid: place of each voxel in the maps, as `grid_sample` counts it.
-        weight: weight of each kernel's map at each voxel.
+        look: the tables.
+        shape: (y_node, x_node) of the maps.
     """
 
     part: slice
-    grid: Float[Tensor, "control_point 1 voxel 2"]
-    weight: Float[Tensor, "control_point kernel voxel"]
+    look: Look
+    shape: tuple[int, int]
 
     def forward(self, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
-        """Dose at the voxels."""
-        seen = F.grid_sample(maps, self.grid, align_corners=True)[:, :, 0]
-        return torch.einsum("ckv,ckv->v", seen, self.weight)
+        seen = F.grid_sample(maps, self.look.place, align_corners=True)[:, :, 0]
+        return torch.einsum("ckv,ckv->v", seen, self.look.weight)
 
-    def adjoint(
-        self, dose: Float[Tensor, " voxel"], shape: tuple[int, int]
-    ) -> Float[Tensor, "control_point kernel y_node x_node"]:
-        """Transpose of `forward`, for maps of a shape."""
-        values = (self.weight * dose)[:, :, None]
-        like = values.new_empty(1).expand(*values.shape[:2], *shape)
-        maps: Tensor = torch.ops.aten.grid_sampler_2d_backward(values, like, self.grid, 0, 0, True, [True, False])[0]
+    def adjoint(self, dose: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point kernel y_node x_node"]:
+        values = (self.look.weight * dose)[:, :, None]
+        like = values.new_empty(1).expand(*values.shape[:2], *self.shape)
+        maps: Tensor = torch.ops.aten.grid_sampler_2d_backward(
+            values, like, self.look.place, 0, 0, True, [True, False]
+        )[0]
         return maps
+
+
+@dataclass(frozen=True)
+class KernelView:
+    """A view through the Triton kernels, which find places and weights as they go.
+
+    Args:
+        part: which control points.
+        sampling: what they see.
+    """
+
+    part: slice
+    sampling: Sampling
+
+    def forward(self, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
+        from lightning_vmat.dose import _triton
+
+        return _triton.sample(self.sampling, maps)
+
+    def adjoint(self, dose: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point kernel y_node x_node"]:
+        from lightning_vmat.dose import _triton
+
+        return _triton.spread(self.sampling, dose, deterministic=torch.are_deterministic_algorithms_enabled())
 
 
 @dataclass(frozen=True)
@@ -55,63 +107,73 @@ class Sampling:
     """Where each voxel lies in each beam's-eye view, and how deep.
 
     Args:
-        voxels_mm: voxel centres, patient LPS.
+        offset_mm: voxel centres from the isocentre, patient LPS.
         depth_mm: radiological depth, half precision (0.1 mm at 200 mm).
-        control_points: where the beam stands.
-        isocentre_mm: isocentre, patient LPS.
-        model: weights of the kernels over depth.
+        axes: x_b, y_b, z_b of each control point in patient LPS, as rows.
+        depth_weights: weight of each kernel at depths 0, 1, 2, ... mm, Gy of the whole course per MU per fraction.
+        sad_mm: source-axis distance.
         y_nodes: rows of the maps.
         x_nodes: columns of the maps.
-        fractions: dose is that of so many fractions.
+        kept: what all control points see, where it is kept to be used again.
     """
 
-    voxels_mm: Float[Tensor, "voxel 3"]
+    offset_mm: Float[Tensor, "voxel 3"]
     depth_mm: Float[Tensor, "control_point voxel"]
-    control_points: ControlPoints
-    isocentre_mm: tuple[float, float, float]
-    model: BeamModel
+    axes: Float[Tensor, "control_point 3 3"]
+    depth_weights: Float[Tensor, "kernel depth"]
+    sad_mm: float
     y_nodes: Nodes
     x_nodes: Nodes
-    fractions: int
-
-    @cached_property
-    def _views(self) -> list[View] | None:
-        """What each part of the control points sees, kept where it is small enough to be used again."""
-        if self.depth_mm.numel() > KEPT:
-            return None
-        return list(self._look())
-
-    def views(self) -> Iterable[View]:
-        """What is seen, part by part of the control points."""
-        return self._look() if self._views is None else self._views
-
-    def _look(self) -> Iterator[View]:
-        last = torch.tensor([len(self.x_nodes) - 1, len(self.y_nodes) - 1], device=self.voxels_mm.device)
-        for start in range(0, len(self.depth_mm), self.part_size):
-            part = slice(start, start + self.part_size)
-            points = replace(self.control_points, **{name: v[part] for name, v in vars(self.control_points).items()})
-            bev, distance = project_to_bev(self.voxels_mm, points, self.isocentre_mm, self.model.sad_mm)
-            place = torch.stack((self.x_nodes.place(bev[..., 0]), self.y_nodes.place(bev[..., 1])), dim=-1)
-            inverse_square = (self.model.sad_mm / distance) ** 2 * self.fractions
-            weight = self.model.weights(self.depth_mm[part].float()) * inverse_square
-            yield View(part, (place * (2 / last) - 1)[:, None], weight.transpose(0, 1).contiguous())
+    kept: Look | None = None
 
     @property
     def map_shape(self) -> tuple[int, int]:
         """(y_node, x_node)."""
         return len(self.y_nodes), len(self.x_nodes)
 
-    @property
-    def part_size(self) -> int:
-        """Control points worked on together: on a CPU, so few that their maps stay in its cache."""
-        by_voxels = PAIRS // len(self.voxels_mm)
-        by_nodes = CACHED_NODES // (len(self.x_nodes) * len(self.y_nodes))
-        return max(1, by_voxels if self.voxels_mm.is_cuda else min(by_voxels, by_nodes))
+    def keep(self) -> Sampling:
+        """The same, with what is seen kept where the CPU will want it again and it is small enough."""
+        wanted = not runs_triton(self.offset_mm) and not self.offset_mm.is_cuda and self.depth_mm.numel() <= KEPT
+        return replace(self, kept=self.look() if wanted else None)
+
+    def look(self) -> Look:
+        """What the control points see."""
+        looks = [self.look_from(part) for part in self._parts(max(1, PAIRS // len(self.offset_mm)))]
+        return Look(torch.cat([look.place for look in looks]), torch.cat([look.weight for look in looks]))
+
+    def look_from(self, part: slice) -> Look:
+        """What some of the control points see."""
+        return self._at(part)._look()
+
+    def views(self) -> Iterator[View]:
+        """What is seen, part by part of the control points."""
+        nodes = len(self.x_nodes) * len(self.y_nodes)
+        if runs_triton(self.offset_mm):
+            for part in self._parts(max(1, GPU_NODES // nodes)):
+                yield KernelView(part, self._at(part))
+            return
+        by_voxels, by_nodes = PAIRS // len(self.offset_mm), CACHED_NODES // nodes
+        for part in self._parts(max(1, by_voxels if self.offset_mm.is_cuda else min(by_voxels, by_nodes))):
+            look = self.look_from(part) if self.kept is None else self.kept[part]
+            yield TableView(part, look, self.map_shape)
+
+    def _parts(self, size: int) -> Iterator[slice]:
+        return (slice(start, start + size) for start in range(0, len(self.depth_mm), size))
+
+    def _at(self, part: slice) -> Sampling:
+        return replace(self, depth_mm=self.depth_mm[part], axes=self.axes[part], kept=None)
+
+    def _look(self) -> Look:
+        bev, distance = view_along(self.axes, self.offset_mm, self.sad_mm)
+        x, y = self.x_nodes.place(bev[..., 0]), self.y_nodes.place(bev[..., 1])
+        place = torch.stack((x * (2 / (len(self.x_nodes) - 1)) - 1, y * (2 / (len(self.y_nodes) - 1)) - 1), dim=-1)
+        weight = (
+            at_depth(self.depth_weights, self.depth_mm.to(self.depth_weights.dtype)) * (self.sad_mm / distance) ** 2
+        )
+        return Look(place[:, None], weight.transpose(0, 1).contiguous())
 
     def to(self, device: torch.device | str) -> Sampling:
-        return replace(
-            self,
-            voxels_mm=self.voxels_mm.to(device),
-            depth_mm=self.depth_mm.to(device),
-            control_points=self.control_points.to(device),
-        )
+        if torch.device(device) == self.offset_mm.device:
+            return self
+        tensors = ("offset_mm", "depth_mm", "axes", "depth_weights")
+        return replace(self, **{name: getattr(self, name).to(device) for name in tensors}).keep()

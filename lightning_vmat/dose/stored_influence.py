@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from scipy.sparse import coo_array, csr_array
 from torch import Tensor
 
 from lightning_vmat.dose.influence_check import check_influence
-from lightning_vmat.dose.operator import DoseOperator, check_last
+from lightning_vmat.dose.operator import DoseOperator, check_last, result_type
+from lightning_vmat.dose.sparse_rows import SparseRows
 
 FORMAT_VERSION = 1
 
@@ -28,13 +29,13 @@ class StoredInfluence:
 
     Args:
         fluence_shape: (control_point, leaf_pair, beamlet).
-        matrix: dose at each voxel per MU per fraction in each beamlet, Gy; sparse CSR [voxel, flat beamlet].
+        matrix: dose at each voxel per MU per fraction in each beamlet, Gy [voxel, flat beamlet].
         transpose: the same, transposed.
     """
 
     fluence_shape: tuple[int, int, int]
-    matrix: Tensor
-    transpose: Tensor
+    matrix: SparseRows
+    transpose: SparseRows
 
     @classmethod
     def from_scipy(
@@ -46,7 +47,7 @@ class StoredInfluence:
             ValueError: a shape that does not fit the fluence, or dose that is negative or not finite.
         """
         check_influence(matrix, where, columns=int(np.prod(fluence_shape)))
-        return cls(fluence_shape, _to_torch(matrix), _to_torch(matrix.T.tocsr()))
+        return cls(fluence_shape, SparseRows.from_scipy(matrix), SparseRows.from_scipy(matrix.T.tocsr()))
 
     @classmethod
     def from_operator(
@@ -85,7 +86,7 @@ class StoredInfluence:
     ) -> Float[Tensor, "*batch voxel"]:
         """Dose of the whole course, Gy."""
         check_last(fluence_mu, self.fluence_shape, "fluence")
-        return _product(self.matrix, fluence_mu.flatten(-3))
+        return self.matrix.product(fluence_mu.flatten(-3)).to(result_type(fluence_mu))
 
     @torch.no_grad()
     def adjoint(
@@ -93,19 +94,35 @@ class StoredInfluence:
     ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
         """The transpose: what each beamlet's dose weighs."""
         check_last(dose_weight, (self.voxel_count,), "dose")
-        fluence = _product(self.transpose, dose_weight)
+        fluence = self.transpose.product(dose_weight).to(result_type(dose_weight))
         return fluence.view(*dose_weight.shape[:-1], *self.fluence_shape)
 
     def to(self, device: torch.device | str) -> StoredInfluence:
         return replace(self, matrix=self.matrix.to(device), transpose=self.transpose.to(device))
 
+    def tensors(self) -> list[Tensor]:
+        """Rows, columns and values of the matrix, and of its transpose."""
+        return [part for rows in (self.matrix, self.transpose) for part in (rows.row_start, rows.column, rows.value)]
+
+    def settings(self) -> str:
+        """The fluence's shape."""
+        return json.dumps(self.fluence_shape)
+
+    @classmethod
+    def restore(cls, tensors: Sequence[Tensor], settings: str) -> StoredInfluence:
+        control_points, leaf_pairs, beamlets = json.loads(settings)
+        rows, row_columns, row_values, columns, column_rows, column_values = tensors
+        matrix = SparseRows(rows, row_columns, row_values, control_points * leaf_pairs * beamlets)
+        transpose = SparseRows(columns, column_rows, column_values, len(rows) - 1)
+        return cls((control_points, leaf_pairs, beamlets), matrix, transpose)
+
     def save(self, path: str | Path) -> None:
         """Write a safetensors file: fp16 values, scaled by their largest, and int32 indices; whole or not at all."""
-        values = self.matrix.values()
+        values = self.matrix.value
         scale = float(values.abs().max()) if len(values) else 1.0
         tensors = {
-            "row_start": self.matrix.crow_indices(),
-            "column": self.matrix.col_indices(),
+            "row_start": self.matrix.row_start,
+            "column": self.matrix.column,
             "value": (values / scale).half(),
         }
         about = {"version": FORMAT_VERSION, "fluence_shape": self.fluence_shape, "scale": scale}
@@ -137,23 +154,3 @@ class StoredInfluence:
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"influence file {path}: {' '.join(str(error).split())}") from error
         return cls.from_scipy(matrix, (control_points, leaf_pairs, beamlets), f"influence file {path}")
-
-
-def _to_torch(matrix: csr_array) -> Tensor:
-    """CSR with int32 indices and fp32 values: the kind with a fast product on the CPU."""
-    matrix = matrix.sorted_indices()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int32)),
-            torch.from_numpy(matrix.indices.astype(np.int32)),
-            torch.from_numpy(matrix.data.astype(np.float32)),
-            matrix.shape,
-            check_invariants=True,
-        )
-
-
-def _product(matrix: Tensor, vectors: Float[Tensor, "*batch column"]) -> Float[Tensor, "*batch row"]:
-    columns = vectors.reshape(-1, vectors.shape[-1]).float().T
-    product = (matrix @ columns).T
-    return product.reshape(*vectors.shape[:-1], matrix.shape[0]).to(vectors.dtype)

@@ -78,9 +78,15 @@ def project_to_bev(
     Returns:
         (x_b, y_b) scaled to the isocentre plane, mm; and the distance from the source along the beam axis, mm.
     """
-    axes = control_points.beam_axes().to(points_mm)
-    offset = points_mm - torch.tensor(isocentre_mm, device=points_mm.device, dtype=points_mm.dtype)
-    beam = torch.einsum("cij,vj->cvi", axes, offset)
+    offset_mm = points_mm - torch.tensor(isocentre_mm, device=points_mm.device, dtype=points_mm.dtype)
+    return view_along(control_points.beam_axes().to(points_mm), offset_mm, sad_mm)
+
+
+def view_along(
+    axes: Float[Tensor, "control_point 3 3"], offset_mm: Float[Tensor, "voxel 3"], sad_mm: float
+) -> tuple[Float[Tensor, "control_point voxel 2"], Float[Tensor, "control_point voxel"]]:
+    """What `project_to_bev` returns, for points given from the isocentre and beams by their axes."""
+    beam = torch.einsum("cij,vj->cvi", axes, offset_mm)
     distance = sad_mm - beam[..., 2]
     return beam[..., :2] * (sad_mm / distance)[..., None], distance
 

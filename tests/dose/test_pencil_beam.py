@@ -70,3 +70,12 @@ def test_scatter_reaches_far_voxels() -> None:
 def test_voxels_outside_the_case_are_refused(index: torch.Tensor) -> None:
     with pytest.raises(ValueError, match=r"case water: .* dose voxels"):
         PencilBeamOperator.build(water_case(), index)
+
+
+def test_a_block_of_the_matrix_is_what_forward_does() -> None:
+    case = water_case(control_points=3, collimator_deg=20.0)
+    operator = PencilBeamOperator.build(case, case.body_index[::31])
+    fluence = torch.zeros(case.fluence_shape)
+    fluence[1] = torch.rand(case.fluence_shape[1:])
+    dose = torch.einsum("vlb,lb->v", operator.block(1), fluence[1])
+    torch.testing.assert_close(dose, operator.forward(fluence), rtol=1e-4, atol=1e-5 * float(dose.max()))

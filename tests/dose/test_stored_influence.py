@@ -42,7 +42,7 @@ def test_save_and_load(pair: tuple[PencilBeamOperator, StoredInfluence], tmp_pat
 def test_threshold_keeps_the_largest(pair: tuple[PencilBeamOperator, StoredInfluence]) -> None:
     operator, stored = pair
     sparse = StoredInfluence.from_operator(operator, relative_threshold=0.05)
-    assert len(sparse.matrix.values()) < len(stored.matrix.values()) / 5
+    assert len(sparse.matrix.value) < len(stored.matrix.value) / 5
 
 
 def test_broken_files_and_values_are_named(tmp_path: Path) -> None:

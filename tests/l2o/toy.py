@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -29,6 +31,16 @@ class ToyOperator:
 
     def to(self, device: torch.device | str) -> Self:
         return type(self)(self.matrix.to(device), self.fluence_shape)
+
+    def tensors(self) -> list[Tensor]:
+        return [self.matrix]
+
+    def settings(self) -> str:
+        return json.dumps(self.fluence_shape)
+
+    @classmethod
+    def restore(cls, tensors: Sequence[Tensor], settings: str) -> Self:
+        return cls(tensors[0], tuple(json.loads(settings)))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,22 @@
+"""Which code runs a dose operator: the Triton kernels on a CUDA device, plain torch elsewhere."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from importlib.util import find_spec
+
+from torch import Tensor
+
+
+def runs_triton(tensor: Tensor) -> bool:
+    """Whether Triton kernels work on a tensor: one on a CUDA device, or any with `TRITON_INTERPRET=1` (to try them).
+
+    Without Triton, as on Windows, a CUDA device runs plain torch.
+    """
+    return (tensor.is_cuda or os.environ.get("TRITON_INTERPRET") == "1") and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return find_spec("triton") is not None
