@@ -11,7 +11,7 @@ COMMANDS = {
     "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
     "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
-    "bench dose": ("bench:dose", "speed of the dose operators beside sparse matrices and pydosert"),
+    "bench dose": ("bench:dose", "speed of the dose operators; with --check, the accuracy of dose"),
     "fit": ("training:run", "train a recipe from a YAML file"),
     "validate": ("training:run", "validate a recipe on the validation cases"),
     "test": ("training:run", "test a recipe on the held-out cases"),
