@@ -5,11 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.data.atomic import atomic_folder
 from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.data.preparation import Source, reference_plan
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.export.ct_series import write_ct_series
 from lightning_vmat.export.dicom_objects import new_uid
 from lightning_vmat.export.rtdose import Bits, write_rtdose
@@ -37,7 +40,9 @@ def phantom_link(case: Case) -> PatientLink:
     )
 
 
-def write_patient(folder: Path, case: Case, plan: Plan | None = None, dose_gy: Float[Tensor, "z y x"] | None = None) -> None:
+def write_patient(
+    folder: Path, case: Case, plan: Plan | None = None, dose_gy: Float[Tensor, "z y x"] | None = None
+) -> None:
     """Write a folder as a planning system exports a patient, whole or not at all.
 
     Args:
@@ -55,6 +60,27 @@ def write_patient(folder: Path, case: Case, plan: Plan | None = None, dose_gy: F
         write_rtstruct(draft / RTSTRUCT_FILE, case, link, series_uid, slice_uids)
         if plan is not None:
             write_plan_and_dose(draft, case, plan, dose_gy, link)
+
+
+def export_source(source: Source, out: Path, plan: bool) -> str:
+    """Write the case of a source as DICOM, with a reference plan if asked for, unless it is there; its name."""
+    folder = out / source.name
+    if not (folder / RTSTRUCT_FILE).is_file():
+        case = source.load().case
+        if plan:
+            reference, _ = reference_plan(case, source.size)
+            write_patient(folder, case, reference, plan_dose(case, reference))
+        else:
+            write_patient(folder, case)
+    return source.name
+
+
+def plan_dose(case: Case, plan: Plan) -> Float[Tensor, "z y x"]:
+    """Dose that a plan delivers to the body in the whole course."""
+    dose_gy = torch.zeros(case.grid.voxel_count)
+    operator = PencilBeamOperator.build(case, case.body_index)
+    dose_gy[case.body_index] = operator.forward(plan.fluence_mu(case.beamlets, case.machine))
+    return dose_gy.reshape(case.grid.shape)
 
 
 def write_plan_and_dose(

@@ -108,7 +108,9 @@ def _beam(number: int, case: Case, arc: Arc, delivery: ArcDelivery, link: Patien
     beam.NumberOfWedges = beam.NumberOfCompensators = beam.NumberOfBoli = beam.NumberOfBlocks = 0
     beam.FinalCumulativeMetersetWeight = "1"
     beam.NumberOfControlPoints = len(delivery.gantry_deg)
-    beam.ControlPointSequence = Sequence(_control_point(i, arc, delivery, link) for i in range(len(delivery.gantry_deg)))
+    beam.ControlPointSequence = Sequence(
+        _control_point(i, arc, delivery, link) for i in range(len(delivery.gantry_deg))
+    )
     _set_up(beam.ControlPointSequence[0], case, arc, link)
     beam.ControlPointSequence[-1].GantryRotationDirection = "NONE"
     return beam

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
-from pydicom.pixels import apply_modality_lut
+from pydicom.pixels.processing import apply_modality_lut
 
 from lightning_vmat.data.dicom.files import DicomFile, clear_errors, read_dataset
 from lightning_vmat.plan.case import MAX_HU

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +20,13 @@ from lightning_vmat.data.dicom.contours import contours_mask
 from lightning_vmat.data.dicom.ct import AIR_HU, CtSeries, choose_series, read_ct
 from lightning_vmat.data.dicom.files import DicomFile, clear_errors, find_files, only_one, read_dataset
 from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.dicom.planning_grid import Box, block_mean, coarse_grid, coarsening, crop_box
+from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarsening, crop_box
 from lightning_vmat.data.dicom.roi_names import RoiNames
 from lightning_vmat.data.dicom.rtdose import read_rtdose, summation_type
 from lightning_vmat.data.dicom.rtplan import read_rtplan
 from lightning_vmat.data.dicom.rtstruct import Roi, StructureSet, read_structure_set
 from lightning_vmat.data.sizes import get_size
-from lightning_vmat.objectives.protocol import Protocol
+from lightning_vmat.objectives.protocol import Protocol, load_protocol
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import BODY, Case
 from lightning_vmat.plan.machine import load_machine
@@ -92,7 +92,7 @@ def patient_name(folder: Path, show_identifiers: bool = False) -> str:
 
 def read_patient(
     folder: Path,
-    protocol: Protocol,
+    protocol_name: str,
     names: RoiNames,
     *,
     size: str = "base",
@@ -103,7 +103,7 @@ def read_patient(
 
     Args:
         folder: anything below it belongs to one patient.
-        protocol: gives targets and their prescription.
+        protocol_name: the protocol, shipped or a YAML file, that gives targets and their prescription.
         names: which ROI is which structure.
         size: name of a size; it gives voxels, control points and beamlets.
         use_plan: take arcs, isocentre, leaves and monitor units of an RTPLAN.
@@ -112,7 +112,7 @@ def read_patient(
     Raises:
         ValueError: one line that names the file and what is wrong with it.
     """
-    folder = Path(folder)
+    folder, protocol = Path(folder), load_protocol(protocol_name)
     files = find_files(folder)
     structure_file = _structure_file(files, folder)
     structures = read_structure_set(structure_file.path)
@@ -137,7 +137,7 @@ def read_patient(
         arcs=beams.arcs,
         beamlets=beams.beamlets,
         machine_name=MACHINE,
-        protocol=protocol.name,
+        protocol=protocol_name,
     )
     return DicomPatient(case, link, {name: roi.name for name, roi in rois.items()}, beams.plan, _dose(files, grid))
 
