@@ -109,7 +109,12 @@ def test_only_areas_are_read(tmp_path: Path) -> None:
     marker = np.array([[1.0, 2.0, 3.0]])
     path = write_structures(
         tmp_path / "rs.dcm",
-        {"PTV_60": [circle(5, (0, 0, 0)), marker], "Isocentre": [marker], "Empty": [], "Line": [circle(5, (0, 0, 0), 2)]},
+        {
+            "PTV_60": [circle(5, (0, 0, 0)), marker],
+            "Isocentre": [marker],
+            "Empty": [],
+            "Line": [circle(5, (0, 0, 0), 2)],
+        },
     )
     found = read_structure_set(path)
     assert [(roi.name, len(roi.contours)) for roi in found.rois] == [("PTV_60", 1)]
@@ -187,7 +192,11 @@ def test_a_mapping_of_ones_own(tmp_path: Path) -> None:
     content = {"body": ["a"], "targets": {"PTV": ["b"]}, "structures": {"Rectum": ["c"]}, "support": ["d.*"]}
     path.write_text(yaml.safe_dump(content))
     names, rois = load_roi_names(path), [roi(name) for name in ("A", "B", "C", "D-1")]
-    assert {name: one.name for name, one in names.assign(rois, PROSTATE).items()} == {"Body": "A", "PTV": "B", "Rectum": "C"}
+    assert {name: one.name for name, one in names.assign(rois, PROSTATE).items()} == {
+        "Body": "A",
+        "PTV": "B",
+        "Rectum": "C",
+    }
     assert [one.name for one in names.supports(rois)] == ["D-1"]
 
 

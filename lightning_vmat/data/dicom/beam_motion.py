@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from lightning_vmat.data.dicom.files import shown
+
 Numbers = NDArray[np.float64]
 DIRECTIONS = {"CW": "clockwise", "CC": "counterclockwise"}
 JAWS = (("ASYMX", "X"), ("ASYMY", "Y"))
@@ -145,7 +147,7 @@ def _devices(beam: Dataset, points: list[Dataset], where: str) -> tuple[tuple[fl
     kinds = {str(device.RTBeamLimitingDeviceType): device for device in beam.BeamLimitingDeviceSequence}
     mlcs = [kind for kind in kinds if kind.startswith("MLC")]
     if mlcs != ["MLCX"]:
-        raise ValueError(f"{where}: collimators {', '.join(kinds) or 'none'}, expected one MLC, MLCX")
+        raise ValueError(f"{where}: collimators {shown(', '.join(kinds), 40) or 'none'}, expected one MLC, MLCX")
     edges = tuple(float(edge) for edge in kinds["MLCX"].LeafPositionBoundaries)
     if len(edges) < 2 or sorted(set(edges)) != list(edges):
         raise ValueError(f"{where}: leaf boundaries do not ascend")

@@ -49,7 +49,7 @@ def choose_series(files: list[DicomFile], series_uid: str, frame_uid: str, folde
     named = [file for file in slices if file.series_uid == series_uid]
     if named:
         return named
-    near = [file for file in slices if file.frame_of_reference_uid == frame_uid]
+    near = [file for file in slices if frame_uid in ("", file.frame_of_reference_uid)]
     series = {file.series_uid for file in near}
     if not near:
         raise ValueError(f"{folder}: {len(slices)} CT slices, none in the structure set's frame of reference")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,6 @@ HEADER_TAGS = ["SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID",
 MODALITIES = ("CT", "RTSTRUCT", "RTPLAN", "RTDOSE")
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # how a file without the preamble begins
 MAGIC, MAGIC_AT = b"DICM", 128
-LONGEST_MESSAGE = 160
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,26 @@ def clear_errors(path: Path) -> Iterator[None]:
         text = " ".join(str(error).split())
         if isinstance(error, ValueError) and text.startswith(str(path)):
             raise
-        text = text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}..."
-        raise ValueError(f"{path}: not readable as DICOM ({type(error).__name__}: {text})") from error
+        if not isinstance(error, AttributeError):  # whose quotes hold a keyword, no value
+            text = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", text)
+        raise ValueError(f"{path}: not readable as DICOM ({type(error).__name__}: {shown(text, 160)})") from error
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Our own errors about what a file holds come out with its path."""
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith(str(path)):
+            raise
+        raise ValueError(f"{path}: {error}") from error
+
+
+def shown(value: object, most: int = 16) -> str:
+    """The beginning of a value as it may stand in a message: a broken length can make any value hold the patient's."""
+    text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def read_dataset(path: Path, **options: Any) -> Dataset:

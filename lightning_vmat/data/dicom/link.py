@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from lightning_vmat.data.dicom.files import shown
+
 LINK_FILE = "dicom.yaml"
 FLIPPED_ENDS = {"HFS": False, "HFP": False, "FFS": True, "FFP": True}
 PRONE = {"HFS": False, "HFP": True, "FFS": False, "FFP": True}
@@ -62,7 +64,7 @@ class PatientLink:
 
     def __post_init__(self) -> None:
         if self.patient_position not in PRONE:
-            raise ValueError(f"patient position {self.patient_position!r}: expected one of {', '.join(PRONE)}")
+            raise ValueError(f"patient position {shown(self.patient_position)!r}: expected one of {', '.join(PRONE)}")
 
     def without_identifiers(self) -> PatientLink:
         """The same links, but nothing that says who it is."""

@@ -5,20 +5,19 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from torch import Tensor
 
 from lightning_vmat.data.dicom.beams import Beams, default_beams, planned_beams
 from lightning_vmat.data.dicom.contours import contours_mask
 from lightning_vmat.data.dicom.ct import AIR_HU, CtSeries, choose_series, read_ct
-from lightning_vmat.data.dicom.files import DicomFile, clear_errors, find_files, only_one, read_dataset
+from lightning_vmat.data.dicom.files import DicomFile, clear_errors, find_files, naming, only_one, read_dataset, shown
 from lightning_vmat.data.dicom.link import PatientLink
 from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarsening, crop_box
 from lightning_vmat.data.dicom.roi_names import RoiNames
@@ -34,6 +33,19 @@ from lightning_vmat.plan.volume import VolumeGrid
 
 MACHINE = "truebeam_millennium120"
 NAME_LETTERS = r"[^\w-]+"
+KEYWORDS = {
+    "study_uid": "StudyInstanceUID",
+    "patient_position": "PatientPosition",
+    "patient_name": "PatientName",
+    "patient_id": "PatientID",
+    "birth_date": "PatientBirthDate",
+    "sex": "PatientSex",
+    "study_id": "StudyID",
+    "study_date": "StudyDate",
+    "study_time": "StudyTime",
+    "accession_number": "AccessionNumber",
+    "referring_physician": "ReferringPhysicianName",
+}
 
 
 @dataclass(frozen=True)
@@ -118,12 +130,11 @@ def read_patient(
     structures = read_structure_set(structure_file.path)
     frame_uid = structures.frame_of_reference_uid or structure_file.frame_of_reference_uid
     ct = read_ct(choose_series(files, structures.series_uid, frame_uid, folder))
-    if frame_uid and ct.frame_of_reference_uid and frame_uid != ct.frame_of_reference_uid:
-        raise ValueError(f"{structure_file.path}: other frame of reference than its CT, expected the same")
-    with clear_errors(structure_file.path):
+    _check_frame(structure_file.path, frame_uid, ct.frame_of_reference_uid)
+    with naming(structure_file.path):
         rois = names.assign(structures.rois, protocol.prescription_gy)
         grid, hu, masks = _volumes(ct, rois, names.supports(structures.rois), protocol, get_size(size).voxel_mm)
-    link = _link(ct.first, structures, frame_uid or ct.frame_of_reference_uid, structure_file.path)
+    link = _link(ct, structures, frame_uid or ct.frame_of_reference_uid, structure_file.path)
     beams = _beams(files, folder, masks, grid, protocol, link, size, use_plan)
     case = Case(
         case_id=patient_name(folder, show_identifiers),
@@ -139,7 +150,15 @@ def read_patient(
         machine_name=MACHINE,
         protocol=protocol_name,
     )
-    return DicomPatient(case, link, {name: roi.name for name, roi in rois.items()}, beams.plan, _dose(files, grid))
+    return DicomPatient(
+        case, link, {name: roi.name for name, roi in rois.items()}, beams.plan, _dose(files, grid, link)
+    )
+
+
+def _check_frame(path: Path, frame_uid: str, ct_frame_uid: str) -> None:
+    """Coordinates of a file must be the CT's, as far as both say whose they are."""
+    if frame_uid and ct_frame_uid and frame_uid != ct_frame_uid:
+        raise ValueError(f"{path}: other frame of reference than the CT, expected the same")
 
 
 def _structure_file(files: list[DicomFile], folder: Path) -> DicomFile:
@@ -159,7 +178,7 @@ def _volumes(
     for roi in supports:
         kept |= contours_mask(roi.contours, ct.grid)
     if not fine[BODY].any():
-        raise ValueError(f"ROI {rois[BODY].name!r} for {BODY} lies outside the CT")
+        raise ValueError(f"ROI {shown(rois[BODY].name, 64)!r} for {BODY} lies outside the CT")
     box = crop_box(kept, block)
     masks = {}
     for name, roi in rois.items():
@@ -178,21 +197,17 @@ def _check_inside(name: str, roi: Roi, grid: VolumeGrid) -> None:
     points = torch.from_numpy(np.concatenate(roi.contours)).float()
     low, high = grid.index_coordinates(torch.stack((points.amin(dim=0), points.amax(dim=0))))
     if bool((low < -1).any()) or bool((high > torch.tensor(grid.shape).flip(0)).any()):
-        raise ValueError(f"ROI {roi.name!r} for {name} reaches beyond the CT, expected all of the target on it")
-
-
-def _link(first: Dataset, structures: StructureSet, frame_uid: str, path: Path) -> PatientLink:
-    with clear_errors(path):
-        link = PatientLink(
-            study_uid=str(first.StudyInstanceUID),
-            frame_of_reference_uid=frame_uid,
-            structure_set_uid=structures.uid,
-            patient_position=str(first.get("PatientPosition") or "HFS"),
+        raise ValueError(
+            f"ROI {shown(roi.name, 64)!r} for {name} reaches beyond the CT, expected all of the target on it"
         )
-        words = {"patient_name": "PatientName", "patient_id": "PatientID", "birth_date": "PatientBirthDate",
-                 "sex": "PatientSex", "study_id": "StudyID", "study_date": "StudyDate", "study_time": "StudyTime",
-                 "accession_number": "AccessionNumber", "referring_physician": "ReferringPhysicianName"}  # fmt: skip
-        return replace(link, **{field: str(first.get(keyword) or "") for field, keyword in words.items()})
+
+
+def _link(ct: CtSeries, structures: StructureSet, frame_uid: str, path: Path) -> PatientLink:
+    first = ct.first
+    with clear_errors(path):
+        words = {field: str(first.get(keyword) or "") for field, keyword in KEYWORDS.items()}
+    with naming(path):
+        return PatientLink(frame_of_reference_uid=frame_uid, structure_set_uid=structures.uid, **words)
 
 
 def _beams(
@@ -208,6 +223,7 @@ def _beams(
     machine, cut = load_machine(MACHINE), get_size(size)
     plan_file = only_one(files, "RTPLAN", folder) if use_plan else None
     if plan_file is not None:
+        _check_frame(plan_file.path, plan_file.frame_of_reference_uid, link.frame_of_reference_uid)
         return planned_beams(read_rtplan(plan_file.path), protocol, machine, cut)
     target = torch.stack([masks[name] for name in protocol.prescription_gy if name in masks]).any(dim=0)
     points_mm = grid.centres_mm(target.flatten().nonzero()[:, 0])
@@ -216,7 +232,10 @@ def _beams(
     return default_beams(points_mm, link.patient_position, machine, cut, folder)
 
 
-def _dose(files: list[DicomFile], grid: VolumeGrid) -> Float[Tensor, "z y x"] | None:
+def _dose(files: list[DicomFile], grid: VolumeGrid, link: PatientLink) -> Float[Tensor, "z y x"] | None:
     """The dose of a whole plan if there is just one."""
     whole = [file for file in files if file.modality == "RTDOSE" and summation_type(file.path) == "PLAN"]
-    return read_rtdose(whole[0].path, grid) if len(whole) == 1 else None
+    if len(whole) != 1:
+        return None
+    _check_frame(whole[0].path, whole[0].frame_of_reference_uid, link.frame_of_reference_uid)
+    return read_rtdose(whole[0].path, grid)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import yaml
 
+from lightning_vmat.data.dicom.files import shown
 from lightning_vmat.data.dicom.rtstruct import Roi
 from lightning_vmat.plan.case import BODY
 
@@ -52,7 +53,7 @@ class RoiNames:
             found[next(iter(prescription_gy))] = _of_type("PTV", rois)
         for wanted in ((BODY,), tuple(prescription_gy)):
             if not any(found[name] for name in wanted):
-                there = ", ".join(repr(roi.name) for roi in rois)
+                there = ", ".join(repr(shown(roi.name, 64)) for roi in rois)
                 raise ValueError(f"no ROI for {' or '.join(wanted)} among {there}: name it in a --roi_names file")
         for name, patterns in self.structures.items():
             found.setdefault(name, _find(name, patterns, rois))
@@ -115,7 +116,7 @@ def _find(name: str, patterns: Sequence[str], rois: Sequence[Roi]) -> Roi | None
     for pattern in patterns:
         fitting = [roi for roi in rois if _fits([pattern], roi)]
         if len(fitting) > 1:
-            both = ", ".join(repr(roi.name) for roi in fitting)
+            both = ", ".join(repr(shown(roi.name, 64)) for roi in fitting)
             raise ValueError(f"ROIs {both} all fit {name}: choose one in a --roi_names file")
         if fitting:
             return fitting[0]

@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from lightning_vmat.data.dicom.ct import image_axes
-from lightning_vmat.data.dicom.files import clear_errors, read_dataset
+from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
 from lightning_vmat.plan.volume import VolumeGrid
 
 MOST_GY = 1000.0
@@ -35,7 +35,9 @@ def read_rtdose(path: Path, grid: VolumeGrid) -> Float[Tensor, "z y x"]:
     with clear_errors(path):
         units, summed = str(data.get("DoseUnits", "")), str(data.get("DoseSummationType", ""))
         if units != "GY" or summed != "PLAN":
-            raise ValueError(f"{path}: dose in {units or 'no unit'}, summed over {summed}, expected GY and PLAN")
+            raise ValueError(
+                f"{path}: dose in {shown(units) or 'no unit'}, summed over {shown(summed)}, expected GY and PLAN"
+            )
         axes, position = image_axes(data, path)
         offsets = np.array([float(value) for value in data.GridFrameOffsetVector])
         if offsets[0] != 0:  # the other way to write them: coordinates

@@ -10,7 +10,7 @@ import torch
 from pydicom.dataset import Dataset
 
 from lightning_vmat.data.dicom.beam_motion import BeamMotion, read_beam_motion
-from lightning_vmat.data.dicom.files import clear_errors, read_dataset
+from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
 from lightning_vmat.data.dicom.link import lying_supine
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
@@ -87,7 +87,7 @@ def read_rtplan(path: Path) -> RtPlan:
     data = read_dataset(path)
     with clear_errors(path):
         if str(data.get("Modality", "")) != "RTPLAN":
-            raise ValueError(f"{path}: modality {data.get('Modality')}, expected RTPLAN")
+            raise ValueError(f"{path}: modality {shown(data.get('Modality'))}, expected RTPLAN")
         fractions, meterset = _fraction_group(data, path)
         position = _patient_position(data)
         halves = str(data.get("ManufacturerModelName", "")) == OWN_MODEL
