@@ -20,6 +20,7 @@ from lightning_vmat.export.dicom_objects import (
     reference,
     save,
 )
+from lightning_vmat.export.surface_distance import surface_distance_mm
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
@@ -111,6 +112,9 @@ def _beam(number: int, case: Case, arc: Arc, delivery: ArcDelivery, link: Patien
     beam.ControlPointSequence = Sequence(
         _control_point(i, arc, delivery, link) for i in range(len(delivery.gantry_deg))
     )
+    distances_mm = surface_distance_mm(case, arc, delivery.gantry_deg).tolist()
+    for point, distance_mm in zip(beam.ControlPointSequence, distances_mm, strict=True):
+        point.SourceToSurfaceDistance = decimal(distance_mm, 1)
     _set_up(beam.ControlPointSequence[0], case, arc, link)
     beam.ControlPointSequence[-1].GantryRotationDirection = "NONE"
     return beam

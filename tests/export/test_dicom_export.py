@@ -23,6 +23,7 @@ from lightning_vmat.export.arc_delivery import ArcDelivery, arc_deliveries
 from lightning_vmat.export.patient_folder import write_patient
 from lightning_vmat.export.rtdose import Bits, write_rtdose
 from lightning_vmat.export.rtplan import write_rtplan
+from lightning_vmat.export.surface_distance import surface_distance_mm
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc, ControlPoints
 from lightning_vmat.plan.case import Case
@@ -160,6 +161,14 @@ def test_beams_reach_a_patient_from_where_the_machine_stands(
     turned = axes(*lying_supine(position, gantry_deg, couch_deg))
     torch.testing.assert_close(turned, supine * torch.tensor(sign), atol=1e-5, rtol=0)
     assert lying_supine(position, *lying_supine(position, gantry_deg, couch_deg)) == (gantry_deg, couch_deg)
+
+
+def test_surface_distance_is_that_of_the_body() -> None:
+    case = make_case(voxel_mm=5.0)  # an ellipse of 185 x 125 mm in the isocentre's slice
+    distance = surface_distance_mm(case, case.arcs[0], torch.tensor([0.0, 90.0, 180.0, 270.0]))
+    torch.testing.assert_close(distance, torch.tensor([875.0, 815.0, 875.0, 815.0]), atol=5.0, rtol=0)
+    moved = case.with_settings(isocentre_mm=(500.0, 0.0, 0.0))
+    assert surface_distance_mm(moved, case.arcs[0], torch.tensor([0.0])).tolist() == [1000.0]
 
 
 def test_other_positions_are_refused() -> None:
