@@ -9,6 +9,7 @@ from importlib import import_module
 COMMANDS = {
     "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
     "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
+    "prepare dicom": ("prepare:dicom", "patients from DICOM folders as a cohort"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
     "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
     "bench dose": ("bench:dose", "speed of the dose operators; with --check, the accuracy of dose"),

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from lightning_vmat.planning.planner import Planner
 
 PlannerName = Literal["reference", "ideal", "learned", "generator", "teacher", "regression"]
+SizeName = Literal["tiny", "demo", "base", "clinical"]
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
 
@@ -21,11 +22,16 @@ def plan(
     voxels: int = 15000,
     seed: int = 0,
     overwrite: bool = False,
+    protocol: str = "prostate_60gy_20fx",
+    roi_names: Path | None = None,
+    size: SizeName = "base",
+    use_plan: bool = True,
+    show_identifiers: bool = False,
 ) -> None:
-    """Plan one case and write plan.safetensors, dose.nii.gz, metrics.json and report.html.
+    """Plan one case: plan.safetensors, dose.nii.gz, metrics.json, report.html, and RTPLAN and RTDOSE if it was DICOM.
 
     Args:
-        case: folder of the case.
+        case: folder of the case, or a patient's DICOM folder, to which the options from `protocol` on apply.
         out: folder for the results; nothing of it is written unless everything is.
         planner: `reference` optimises slowly and well, `ideal` stops at a fluence that no linac delivers; the others
             plan with the trained recipe in `run`.
@@ -33,6 +39,11 @@ def plan(
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample and of a generator's noise.
         overwrite: replace the results of an earlier run in `out`.
+        protocol: shipped protocol or YAML; gives targets, prescription and fractions.
+        roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
+        size: voxels, control points and beamlets.
+        use_plan: take arcs and isocentre from an RTPLAN that is there.
+        show_identifiers: show the Patient ID in the report and in what is printed.
 
     Raises:
         ValueError: no such case or run, a planner that needs a run and got none, or results that are there already.
@@ -41,19 +52,22 @@ def plan(
     from datetime import UTC, datetime
 
     from lightning_vmat import __version__
+    from lightning_vmat.commands.patient import holds_dicom, open_case, open_dicom
     from lightning_vmat.data.atomic import atomic_folder
-    from lightning_vmat.data.case_files import CLINICAL_DOSE_FILE, DOSE_FILE, PLAN_FILE, read_case
-    from lightning_vmat.data.plan_files import read_dose, write_dose, write_plan
+    from lightning_vmat.data.case_files import CASE_FILE, DOSE_FILE, PLAN_FILE
+    from lightning_vmat.data.plan_files import write_dose, write_plan
     from lightning_vmat.export.content import ReportContent
+    from lightning_vmat.export.patient_folder import write_plan_and_dose
     from lightning_vmat.export.report import write_report
     from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
 
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
     member = find_planner(planner, run, voxels, seed, progress=True)
-    patient = read_case(case)
-    clinical_file = case / CLINICAL_DOSE_FILE
-    clinical_dose_gy = read_dose(clinical_file, patient.grid) if clinical_file.is_file() else None
+    if (case / CASE_FILE).is_file() or not holds_dicom(case):
+        patient, clinical_dose_gy, link = open_case(case)
+    else:
+        patient, clinical_dose_gy, link = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers)
     with atomic_folder(out, replace=overwrite) as draft:
         result = member.plan(patient)
         with result.trace.stage("evaluation"):
@@ -63,6 +77,8 @@ def plan(
             measured["clinical"] = dose_as_json(patient, clinical_dose_gy.flatten()[patient.body_index])
         if result.plan is not None:
             write_plan(result.plan, draft / PLAN_FILE, {"planner": planner, "package_version": __version__})
+            if link is not None:
+                write_plan_and_dose(draft, patient, result.plan, evaluation.dose_gy, link)
         write_dose(evaluation.dose_gy, patient.grid, draft / DOSE_FILE)
         (draft / METRICS_FILE).write_text(json.dumps(measured, indent=1))
         content = ReportContent(

@@ -15,6 +15,7 @@ def phantom(
     size: SizeName = "demo",
     seed: int = 0,
     plan: bool = False,
+    as_dicom: bool = False,
     jobs: int = 2,
     shard: str = "1/1",
 ) -> None:
@@ -26,18 +27,25 @@ def phantom(
         size: resolution.
         seed: of the first phantom; the others follow.
         plan: give each case a reference plan.
+        as_dicom: write folders of DICOM files (CT, RTSTRUCT, and RTPLAN and RTDOSE of the plan) in place of cases.
         jobs: processes.
         shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
         ValueError: a count that is not positive, or a cohort of other settings in the folder.
     """
+    from functools import partial
+
     from lightning_vmat.data.cohort import split_in_order
-    from lightning_vmat.data.preparation import PhantomSource, prepare
+    from lightning_vmat.data.preparation import PhantomSource, own_shard, prepare, work_on_each
+    from lightning_vmat.export.patient_folder import export_source
 
     if count < 1 or seed < 0:
         raise ValueError(f"count {count}, seed {seed}: expected at least 1 and 0")
     sources = [PhantomSource(number, size) for number in range(seed, seed + count)]
+    if as_dicom:
+        work_on_each(partial(export_source, out=out, plan=plan), own_shard(sources, shard, jobs), jobs)
+        return
     names = [source.name for source in sources]
     manifest = {"source": "phantom", "size": size, "seeds": [seed, seed + count - 1]}
     prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
@@ -75,3 +83,48 @@ def open_kbp(
     names = {part: [folder.name for folder in folders] for part, folders in parts.items()}
     manifest = {"source": "open-kbp", "size": size, "split": split}
     prepare(sources, names, out, manifest, plan=plan, jobs=jobs, shard=shard)
+
+
+def dicom(
+    source: Path,
+    *,
+    out: Path,
+    protocol: str = "prostate_60gy_20fx",
+    roi_names: Path | None = None,
+    size: SizeName = "base",
+    use_plan: bool = True,
+    show_identifiers: bool = False,
+    plan: bool = False,
+    jobs: int = 2,
+    shard: str = "1/1",
+) -> None:
+    """Make a cohort of patients from DICOM: CT and RTSTRUCT, and RTPLAN and RTDOSE where there are some.
+
+    Args:
+        source: folder of one patient, or of a subfolder for each.
+        out: folder of the cohort; cases that it already holds are kept.
+        protocol: shipped protocol or YAML; gives targets, prescription and fractions.
+        roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
+        size: voxels, control points and beamlets.
+        use_plan: take arcs and isocentre from an RTPLAN, and keep its leaves and monitor units as the case's plan.
+        show_identifiers: name cases by Patient ID and keep name, ID and dates with them; else they stay out.
+        plan: give each case a reference plan.
+        jobs: processes.
+        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+
+    Raises:
+        ValueError: DICOM that cannot be read or is no patient, or a cohort of other settings in `out`.
+    """
+    from lightning_vmat.data.cohort import split_in_order
+    from lightning_vmat.data.dicom.patient import patient_folders, patient_name
+    from lightning_vmat.data.dicom.roi_names import load_roi_names
+    from lightning_vmat.data.dicom.source import DicomSource
+    from lightning_vmat.data.preparation import prepare
+
+    names = load_roi_names(roi_names)
+    folders = {patient_name(folder, show_identifiers): folder for folder in patient_folders(source)}
+    sources = [
+        DicomSource(name, folder, size, protocol, names, use_plan, show_identifiers) for name, folder in folders.items()
+    ]
+    manifest = {"source": "dicom", "size": size, "protocol": protocol, "use_plan": use_plan}
+    prepare(sources, split_in_order(list(folders)), out, manifest, plan=plan, jobs=jobs, shard=shard)

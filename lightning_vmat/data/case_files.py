@@ -35,6 +35,7 @@ def write_case(
     plan: Plan | None = None,
     metadata: Mapping[str, object] | None = None,
     doses: Mapping[str, Float[Tensor, "z y x"]] | None = None,
+    texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write a case, all of it or nothing.
 
@@ -44,6 +45,7 @@ def write_case(
         plan: a plan to keep with it.
         metadata: how the plan was made.
         doses: doses of the whole course to keep with it, by file name without suffix.
+        texts: small files to keep with it, by name.
 
     Raises:
         ValueError: the folder exists already.
@@ -57,6 +59,8 @@ def write_case(
             write_plan(plan, draft / PLAN_FILE, metadata)
         for name, dose_gy in (doses or {}).items():
             write_dose(dose_gy, case.grid, draft / f"{name}.nii.gz")
+        for name, text in (texts or {}).items():
+            (draft / name).write_text(text, encoding="utf-8")
         (draft / CASE_FILE).write_text(yaml.safe_dump(_settings(case), sort_keys=False))
 
 

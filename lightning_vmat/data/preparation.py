@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -26,7 +26,22 @@ from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.members import reference_planner
 
-Doses = dict[str, Float[Tensor, "z y x"]]
+
+@dataclass(frozen=True)
+class Loaded:
+    """A case as it comes from its source.
+
+    Args:
+        case: the case.
+        doses: to keep with it, by file name without suffix.
+        plan: that it was treated with; kept as its plan unless a reference plan is asked for.
+        texts: small files to keep with it, by name.
+    """
+
+    case: Case
+    doses: dict[str, Float[Tensor, "z y x"]] = field(default_factory=dict)
+    plan: Plan | None = None
+    texts: dict[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -39,8 +54,8 @@ class Source(Protocol):
     @property
     def size(self) -> str: ...
 
-    def load(self) -> tuple[Case, Doses]:
-        """The case, and doses to keep with it by file name."""
+    def load(self) -> Loaded:
+        """The case, and what to keep with it."""
         ...
 
 
@@ -55,8 +70,8 @@ class PhantomSource:
     def name(self) -> str:
         return phantom_name(self.seed)
 
-    def load(self) -> tuple[Case, Doses]:
-        return make_phantom(self.seed, self.size), {}
+    def load(self) -> Loaded:
+        return Loaded(make_phantom(self.seed, self.size))
 
 
 @dataclass(frozen=True)
@@ -70,9 +85,9 @@ class OpenKbpSource:
     def name(self) -> str:
         return self.folder.name
 
-    def load(self) -> tuple[Case, Doses]:
+    def load(self) -> Loaded:
         case, dose_gy = read_open_kbp(self.folder, self.size)
-        return case, {"clinical_dose": dose_gy}
+        return Loaded(case, {"clinical_dose": dose_gy})
 
 
 def prepare(
@@ -99,11 +114,19 @@ def prepare(
     Raises:
         ValueError: bad input, by file; a cohort of other settings in `out`. Finished cases stay.
     """
-    if jobs < 1:
-        raise ValueError(f"jobs {jobs}: expected at least 1")
-    mine = _shard(sources, shard)
+    mine = own_shard(sources, shard, jobs)
     Cohort(out, split).write({**manifest, "package_version": __version__, "planned": plan})
-    work = partial(prepare_case, out=out, plan=plan)
+    work_on_each(partial(prepare_case, out=out, plan=plan), mine, jobs)
+
+
+def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: int) -> None:
+    """Do something with each source, several at a time, with a progress bar.
+
+    Args:
+        work: takes a source and returns its name; picklable.
+        mine: the sources.
+        jobs: processes.
+    """
     with tqdm(total=len(mine), desc="cases", unit="case") as bar:
         for name in _each(work, mine, min(jobs, len(mine))):
             bar.set_postfix_str(name)
@@ -114,16 +137,18 @@ def prepare_case(source: Source, out: Path, plan: bool) -> str:
     """Make one case with what is asked for, unless it is there; its name."""
     folder = out / source.name
     if not (folder / CASE_FILE).is_file():
-        case, doses = source.load()
-        reference, metadata = _reference_plan(case, source.size) if plan else (None, None)
-        write_case(case, folder, plan=reference, metadata=metadata, doses=doses)
+        loaded = source.load()
+        treated = (loaded.plan, {"planner": "clinical"} if loaded.plan is not None else None)
+        kept, metadata = reference_plan(loaded.case, source.size) if plan else treated
+        write_case(loaded.case, folder, plan=kept, metadata=metadata, doses=loaded.doses, texts=loaded.texts)
     elif plan and not (folder / PLAN_FILE).is_file():
-        reference, metadata = _reference_plan(read_case(folder), source.size)
+        reference, metadata = reference_plan(read_case(folder), source.size)
         write_plan(reference, folder / PLAN_FILE, metadata)
     return source.name
 
 
-def _reference_plan(case: Case, size: str) -> tuple[Plan, dict[str, object]]:
+def reference_plan(case: Case, size: str) -> tuple[Plan, dict[str, object]]:
+    """A plan of the reference planner, and how it was made."""
     result = reference_planner(voxels=get_size(size).optimised_voxels).plan(case)
     if result.plan is None:
         raise ValueError(f"case {case.case_id}: the reference planner gave no deliverable plan")
@@ -137,7 +162,14 @@ def _reference_plan(case: Case, size: str) -> tuple[Plan, dict[str, object]]:
     return result.plan, metadata
 
 
-def _shard(sources: Sequence[Source], shard: str) -> list[Source]:
+def own_shard(sources: Sequence[Source], shard: str, jobs: int) -> list[Source]:
+    """The sources of one shard.
+
+    Raises:
+        ValueError: a shard that is not `i/n`, or no processes.
+    """
+    if jobs < 1:
+        raise ValueError(f"jobs {jobs}: expected at least 1")
     number, _, total = shard.partition("/")
     if not (number.isdigit() and total.isdigit() and 1 <= int(number) <= int(total)):
         raise ValueError(f"shard {shard!r}: expected i/n with i from 1 to n")

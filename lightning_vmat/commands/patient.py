@@ -1,0 +1,64 @@
+"""The patient that a command works on: a case of a cohort, or a DICOM folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.data.case_files import CLINICAL_DOSE_FILE, read_case
+from lightning_vmat.data.dicom.files import looks_like_dicom
+from lightning_vmat.data.dicom.link import PatientLink, read_link
+from lightning_vmat.data.dicom.patient import patient_folders, read_patient
+from lightning_vmat.data.dicom.roi_names import load_roi_names
+from lightning_vmat.data.plan_files import read_dose
+from lightning_vmat.plan.case import Case
+
+
+class OpenedPatient(NamedTuple):
+    """A case, the dose it was treated with where that is known, and its links to DICOM objects if there are some."""
+
+    case: Case
+    clinical_dose_gy: Float[Tensor, "z y x"] | None
+    link: PatientLink | None
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether any file below the folder is DICOM."""
+    return folder.is_dir() and any(looks_like_dicom(path) for path in folder.rglob("*"))
+
+
+def open_case(folder: Path) -> OpenedPatient:
+    """A case as `vmat prepare` wrote it.
+
+    Raises:
+        ValueError: no such case, or a broken one.
+    """
+    case = read_case(folder)
+    clinical_file = folder / CLINICAL_DOSE_FILE
+    dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
+    return OpenedPatient(case, dose_gy, read_link(folder))
+
+
+def open_dicom(
+    folder: Path, protocol: str, roi_names: Path | None, size: str, use_plan: bool, show_identifiers: bool
+) -> OpenedPatient:
+    """A patient's DICOM folder.
+
+    Raises:
+        ValueError: DICOM that cannot be read, or of several patients.
+    """
+    folders = patient_folders(folder)
+    if len(folders) > 1:
+        raise ValueError(f"{folder}: {len(folders)} patients, expected one; name the subfolder of one of them")
+    patient = read_patient(
+        folders[0],
+        protocol,
+        load_roi_names(roi_names),
+        size=size,
+        use_plan=use_plan,
+        show_identifiers=show_identifiers,
+    )
+    return OpenedPatient(patient.case, patient.dose_gy, patient.link)

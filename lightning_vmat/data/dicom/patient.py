@@ -1,0 +1,241 @@
+"""A patient's DICOM folder as a case."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightning_vmat.data.dicom.beams import Beams, default_beams, planned_beams
+from lightning_vmat.data.dicom.contours import contours_mask
+from lightning_vmat.data.dicom.ct import AIR_HU, CtSeries, choose_series, read_ct
+from lightning_vmat.data.dicom.files import DicomFile, clear_errors, find_files, naming, only_one, read_dataset, shown
+from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarsening, crop_box
+from lightning_vmat.data.dicom.roi_names import RoiNames
+from lightning_vmat.data.dicom.rtdose import read_rtdose, summation_type
+from lightning_vmat.data.dicom.rtplan import read_rtplan
+from lightning_vmat.data.dicom.rtstruct import Roi, StructureSet, read_structure_set
+from lightning_vmat.data.sizes import get_size
+from lightning_vmat.objectives.protocol import Protocol, load_protocol
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import BODY, Case
+from lightning_vmat.plan.machine import load_machine
+from lightning_vmat.plan.volume import VolumeGrid
+
+MACHINE = "truebeam_millennium120"
+NAME_LETTERS = r"[^\w-]+"
+KEYWORDS = {
+    "study_uid": "StudyInstanceUID",
+    "patient_position": "PatientPosition",
+    "patient_name": "PatientName",
+    "patient_id": "PatientID",
+    "birth_date": "PatientBirthDate",
+    "sex": "PatientSex",
+    "study_id": "StudyID",
+    "study_date": "StudyDate",
+    "study_time": "StudyTime",
+    "accession_number": "AccessionNumber",
+    "referring_physician": "ReferringPhysicianName",
+}
+
+
+@dataclass(frozen=True)
+class DicomPatient:
+    """What a DICOM folder holds.
+
+    Args:
+        case: ready to plan.
+        link: what ties a new plan to the patient.
+        roi_names: name of the ROI of each structure.
+        plan: of the RTPLAN; None if it was not asked for or is not there.
+        dose_gy: of the RTDOSE, the whole course; None without one of the whole plan.
+    """
+
+    case: Case
+    link: PatientLink
+    roi_names: dict[str, str]
+    plan: Plan | None
+    dose_gy: Float[Tensor, "z y x"] | None
+
+
+def patient_folders(root: Path) -> list[Path]:
+    """Subfolders that hold a CT and a structure set each, or else the folder itself.
+
+    Raises:
+        ValueError: there is no such folder, or no patient in it.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(f"{root}: no such folder, expected DICOM files")
+    files = find_files(root)
+    whole = []
+    for folder in sorted({root / file.path.relative_to(root).parts[0] for file in files}):
+        if {"CT", "RTSTRUCT"} <= {file.modality for file in files if folder in file.path.parents}:
+            whole.append(folder)
+    if not whole and not {"CT", "RTSTRUCT"} <= {file.modality for file in files}:
+        raise ValueError(f"{root}: {len(files)} files of CT, RTSTRUCT, RTPLAN or RTDOSE, expected a CT and an RTSTRUCT")
+    return whole or [root]
+
+
+def patient_name(folder: Path, show_identifiers: bool = False) -> str:
+    """A name for the case: `patient_` and digits that do not tell who it is, or the Patient ID.
+
+    Raises:
+        ValueError: no structure set in the folder.
+    """
+    path = _structure_file(find_files(folder), folder).path
+    data = read_dataset(path, specific_tags=["PatientID", "StudyInstanceUID", "SOPInstanceUID"])
+    with clear_errors(path):
+        patient_id = re.sub(NAME_LETTERS, "_", str(data.get("PatientID") or "")).strip("_")
+        if show_identifiers and patient_id:
+            return patient_id
+        key = f"{data.get('PatientID')} {data.get('StudyInstanceUID')} {data.get('SOPInstanceUID')}"
+        return f"patient_{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+
+
+def read_patient(
+    folder: Path,
+    protocol_name: str,
+    names: RoiNames,
+    *,
+    size: str = "base",
+    use_plan: bool = True,
+    show_identifiers: bool = False,
+) -> DicomPatient:
+    """Read CT and structure set, and plan and dose where there are some.
+
+    Args:
+        folder: anything below it belongs to one patient.
+        protocol_name: the protocol, shipped or a YAML file, that gives targets and their prescription.
+        names: which ROI is which structure.
+        size: name of a size; it gives voxels, control points and beamlets.
+        use_plan: take arcs, isocentre, leaves and monitor units of an RTPLAN.
+        show_identifiers: name the case by Patient ID.
+
+    Raises:
+        ValueError: one line that names the file and what is wrong with it.
+    """
+    folder, protocol = Path(folder), load_protocol(protocol_name)
+    files = find_files(folder)
+    structure_file = _structure_file(files, folder)
+    structures = read_structure_set(structure_file.path)
+    frame_uid = structures.frame_of_reference_uid or structure_file.frame_of_reference_uid
+    ct = read_ct(choose_series(files, structures.series_uid, frame_uid, folder))
+    _check_frame(structure_file.path, frame_uid, ct.frame_of_reference_uid)
+    with naming(structure_file.path):
+        rois = names.assign(structures.rois, protocol.prescription_gy)
+        grid, hu, masks = _volumes(ct, rois, names.supports(structures.rois), protocol, get_size(size).voxel_mm)
+    link = _link(ct, structures, frame_uid or ct.frame_of_reference_uid, structure_file.path)
+    beams = _beams(files, folder, masks, grid, protocol, link, size, use_plan)
+    case = Case(
+        case_id=patient_name(folder, show_identifiers),
+        source="dicom",
+        grid=grid,
+        hu=torch.from_numpy(hu),
+        structures=masks,
+        prescription_gy={name: dose for name, dose in protocol.prescription_gy.items() if name in masks},
+        fractions=protocol.fractions,
+        isocentre_mm=beams.isocentre_mm,
+        arcs=beams.arcs,
+        beamlets=beams.beamlets,
+        machine_name=MACHINE,
+        protocol=protocol_name,
+    )
+    return DicomPatient(
+        case, link, {name: roi.name for name, roi in rois.items()}, beams.plan, _dose(files, grid, link)
+    )
+
+
+def _check_frame(path: Path, frame_uid: str, ct_frame_uid: str) -> None:
+    """Coordinates of a file must be the CT's, as far as both say whose they are."""
+    if frame_uid and ct_frame_uid and frame_uid != ct_frame_uid:
+        raise ValueError(f"{path}: other frame of reference than the CT, expected the same")
+
+
+def _structure_file(files: list[DicomFile], folder: Path) -> DicomFile:
+    found = only_one(files, "RTSTRUCT", folder)
+    if found is None:
+        raise ValueError(f"{folder}: no RTSTRUCT among {len(files)} DICOM files, expected one")
+    return found
+
+
+def _volumes(
+    ct: CtSeries, rois: Mapping[str, Roi], supports: list[Roi], protocol: Protocol, voxel_mm: float
+) -> tuple[VolumeGrid, NDArray[np.float32], dict[str, Tensor]]:
+    """CT and masks on the planning grid; outside body and supports there is air."""
+    block = coarsening(ct.grid, voxel_mm)
+    fine = {BODY: contours_mask(rois[BODY].contours, ct.grid)}
+    kept = fine[BODY].copy()
+    for roi in supports:
+        kept |= contours_mask(roi.contours, ct.grid)
+    if not fine[BODY].any():
+        raise ValueError(f"ROI {shown(rois[BODY].name, 64)!r} for {BODY} lies outside the CT")
+    box = crop_box(kept, block)
+    masks = {}
+    for name, roi in rois.items():
+        if name in protocol.prescription_gy:
+            _check_inside(name, roi, ct.grid)
+        mask = fine[name] if name in fine else contours_mask(roi.contours, ct.grid)
+        masks[name] = torch.from_numpy(block_mean(mask, box, block) >= 0.5)
+    hu = block_mean(np.where(kept, ct.hu, np.float32(AIR_HU)), box, block)
+    grid = coarse_grid(ct.grid, box, block)
+    present = {name: mask for name, mask in masks.items() if bool(mask.any()) or name in protocol.prescription_gy}
+    return grid, hu, present
+
+
+def _check_inside(name: str, roi: Roi, grid: VolumeGrid) -> None:
+    """A target must not reach beyond the CT."""
+    points = torch.from_numpy(np.concatenate(roi.contours)).float()
+    low, high = grid.index_coordinates(torch.stack((points.amin(dim=0), points.amax(dim=0))))
+    if bool((low < -1).any()) or bool((high > torch.tensor(grid.shape).flip(0)).any()):
+        raise ValueError(
+            f"ROI {shown(roi.name, 64)!r} for {name} reaches beyond the CT, expected all of the target on it"
+        )
+
+
+def _link(ct: CtSeries, structures: StructureSet, frame_uid: str, path: Path) -> PatientLink:
+    first = ct.first
+    with clear_errors(path):
+        words = {field: str(first.get(keyword) or "") for field, keyword in KEYWORDS.items()}
+    with naming(path):
+        return PatientLink(frame_of_reference_uid=frame_uid, structure_set_uid=structures.uid, **words)
+
+
+def _beams(
+    files: list[DicomFile],
+    folder: Path,
+    masks: dict[str, Tensor],
+    grid: VolumeGrid,
+    protocol: Protocol,
+    link: PatientLink,
+    size: str,
+    use_plan: bool,
+) -> Beams:
+    machine, cut = load_machine(MACHINE), get_size(size)
+    plan_file = only_one(files, "RTPLAN", folder) if use_plan else None
+    if plan_file is not None:
+        _check_frame(plan_file.path, plan_file.frame_of_reference_uid, link.frame_of_reference_uid)
+        return planned_beams(read_rtplan(plan_file.path), protocol, machine, cut)
+    target = torch.stack([masks[name] for name in protocol.prescription_gy if name in masks]).any(dim=0)
+    points_mm = grid.centres_mm(target.flatten().nonzero()[:, 0])
+    if len(points_mm) == 0:
+        raise ValueError(f"{folder}: the target holds no voxel of the planning grid, expected a larger one")
+    return default_beams(points_mm, link.patient_position, machine, cut, folder)
+
+
+def _dose(files: list[DicomFile], grid: VolumeGrid, link: PatientLink) -> Float[Tensor, "z y x"] | None:
+    """The dose of a whole plan if there is just one."""
+    whole = [file for file in files if file.modality == "RTDOSE" and summation_type(file.path) == "PLAN"]
+    if len(whole) != 1:
+        return None
+    _check_frame(whole[0].path, whole[0].frame_of_reference_uid, link.frame_of_reference_uid)
+    return read_rtdose(whole[0].path, grid)

@@ -1,0 +1,49 @@
+"""From the voxels of a CT to the coarser ones on which plans are made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_vmat.plan.volume import VolumeGrid
+
+Box = tuple[slice, slice, slice]
+
+
+def coarsening(grid: VolumeGrid, voxel_mm: float) -> tuple[int, int, int]:
+    """How many voxels along z, y, x make one of about `voxel_mm`; at least one."""
+    x, y, z = (max(1, round(voxel_mm / spacing)) for spacing in grid.spacing_mm)
+    return z, y, x
+
+
+def crop_box(mask: NDArray[np.bool_], block: tuple[int, int, int]) -> Box:
+    """Smallest box of whole blocks around a mask, one voxel of room around it where there is one."""
+    parts = []
+    for axis, size in enumerate(block):
+        count = mask.shape[axis]
+        inside = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        low, high = max(int(inside[0]) - 1, 0), min(int(inside[-1]) + 2, count)
+        blocks = min(-(-(high - low) // size), count // size)
+        low = min(low, count - blocks * size)
+        parts.append(slice(low, low + blocks * size))
+    z, y, x = parts
+    return z, y, x
+
+
+def coarse_grid(grid: VolumeGrid, box: Box, block: tuple[int, int, int]) -> VolumeGrid:
+    """The grid of a box's blocks; their centres are the means of their voxels' centres."""
+    nz, ny, nx = ((part.stop - part.start) // size for part, size in zip(box, block, strict=True))
+    steps = list(zip(grid.origin_mm, grid.spacing_mm, reversed(box), reversed(block), strict=True))
+    x, y, z = (round(o + s * (part.start + (size - 1) / 2), 4) for o, s, part, size in steps)
+    sx, sy, sz = (s * size for _, s, _, size in steps)
+    return VolumeGrid((nz, ny, nx), (sx, sy, sz), (x, y, z))
+
+
+def block_mean(volume: NDArray[Any], box: Box, block: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Mean of each block."""
+    part = volume[box]
+    (nz, ny, nx), (bz, by, bx) = part.shape, block
+    blocks = part.reshape(nz // bz, bz, ny // by, by, nx // bx, bx)
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))

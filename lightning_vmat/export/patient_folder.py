@@ -1,0 +1,96 @@
+"""A case that was not DICOM as a folder of DICOM files: CT series, RTSTRUCT, and RTPLAN and RTDOSE of a plan."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.data.atomic import atomic_folder
+from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.data.preparation import Source, reference_plan
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.export.ct_series import write_ct_series
+from lightning_vmat.export.dicom_objects import new_uid
+from lightning_vmat.export.rtdose import Bits, write_rtdose
+from lightning_vmat.export.rtplan import write_rtplan
+from lightning_vmat.export.rtstruct import write_rtstruct
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+
+RTSTRUCT_FILE, RTPLAN_FILE, RTDOSE_FILE = "RTSTRUCT.dcm", "RTPLAN.dcm", "RTDOSE.dcm"
+
+
+def phantom_link(case: Case) -> PatientLink:
+    """A patient named like the phantom, in a new study."""
+    now = datetime.now(UTC)
+    return PatientLink(
+        study_uid=new_uid(),
+        frame_of_reference_uid=new_uid(),
+        structure_set_uid=new_uid(),
+        patient_name=f"{case.case_id}^Phantom",
+        patient_id=case.case_id,
+        sex="M",
+        study_id="1",
+        study_date=now.strftime("%Y%m%d"),
+        study_time=now.strftime("%H%M%S"),
+    )
+
+
+def write_patient(
+    folder: Path, case: Case, plan: Plan | None = None, dose_gy: Float[Tensor, "z y x"] | None = None
+) -> None:
+    """Write a folder as a planning system exports a patient, whole or not at all.
+
+    Args:
+        folder: a new folder.
+        case: CT and structures.
+        plan: a plan to go with it.
+        dose_gy: that plan's dose of the whole course.
+
+    Raises:
+        ValueError: the folder exists already, or the plan breaks limits of the machine.
+    """
+    link = phantom_link(case)
+    with atomic_folder(folder) as draft:
+        series_uid, slice_uids = write_ct_series(draft, case, link)
+        write_rtstruct(draft / RTSTRUCT_FILE, case, link, series_uid, slice_uids)
+        if plan is not None:
+            write_plan_and_dose(draft, case, plan, dose_gy, link)
+
+
+def export_source(source: Source, out: Path, plan: bool) -> str:
+    """Write the case of a source as DICOM, with a reference plan if asked for, unless it is there; its name."""
+    folder = out / source.name
+    if not (folder / RTSTRUCT_FILE).is_file():
+        case = source.load().case
+        if plan:
+            reference, _ = reference_plan(case, source.size)
+            write_patient(folder, case, reference, plan_dose(case, reference))
+        else:
+            write_patient(folder, case)
+    return source.name
+
+
+def plan_dose(case: Case, plan: Plan) -> Float[Tensor, "z y x"]:
+    """Dose that a plan delivers to the body in the whole course."""
+    dose_gy = torch.zeros(case.grid.voxel_count)
+    operator = PencilBeamOperator.build(case, case.body_index)
+    dose_gy[case.body_index] = operator.forward(plan.fluence_mu(case.beamlets, case.machine))
+    return dose_gy.reshape(case.grid.shape)
+
+
+def write_plan_and_dose(
+    folder: Path, case: Case, plan: Plan, dose_gy: Float[Tensor, "z y x"] | None, link: PatientLink, bits: Bits = 16
+) -> None:
+    """Write `RTPLAN.dcm`, and `RTDOSE.dcm` that refers to it.
+
+    Raises:
+        ValueError: a plan that breaks limits of the machine.
+    """
+    plan_uid = write_rtplan(folder / RTPLAN_FILE, case, plan, link)
+    if dose_gy is not None:
+        write_rtdose(folder / RTDOSE_FILE, dose_gy, case.grid, link, plan_uid, bits)

@@ -1,0 +1,175 @@
+"""A plan as DICOM RTPLAN: dynamic arcs, unapproved and marked as research."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+from pydicom.sequence import Sequence
+from pydicom.uid import UID, RTPlanStorage, RTStructureSetStorage
+
+from lightning_vmat.data.dicom.link import PatientLink, lying_supine
+from lightning_vmat.export.arc_delivery import ArcDelivery, arc_deliveries
+from lightning_vmat.export.dicom_objects import (
+    RESEARCH_LABEL,
+    RESEARCH_TEXT,
+    decimal,
+    decimals,
+    new_object,
+    new_uid,
+    reference,
+    save,
+)
+from lightning_vmat.export.surface_distance import surface_distance_mm
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.arc import Arc
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.machine import Machine
+
+ROTATION = {"clockwise": "CW", "counterclockwise": "CC"}
+NOMINAL_ENERGY_MV = 6
+ANGLE_PLACES, LEAF_PLACES, WEIGHT_PLACES, MU_PLACES = 6, 4, 10, 6
+
+
+def write_rtplan(path: Path, case: Case, plan: Plan, link: PatientLink) -> UID:
+    """Write a plan for one fraction group; see `ArcDelivery` for how sectors become control points.
+
+    Args:
+        path: of the DICOM file.
+        case: the case that was planned.
+        plan: within the machine's limits.
+        link: the patient and the structure set it belongs to.
+
+    Returns:
+        Its SOP Instance UID.
+
+    Raises:
+        ValueError: a plan that breaks limits of the machine.
+    """
+    deliveries = arc_deliveries(case, plan)
+    data = new_object(RTPlanStorage, "RTPLAN", link)
+    data.RTPlanLabel, data.RTPlanName, data.RTPlanDescription = RESEARCH_LABEL, RESEARCH_TEXT, RESEARCH_TEXT
+    data.RTPlanDate, data.RTPlanTime = data.InstanceCreationDate, data.InstanceCreationTime
+    data.PlanIntent, data.RTPlanGeometry, data.ApprovalStatus = "RESEARCH", "PATIENT", "UNAPPROVED"
+    data.ReferencedStructureSetSequence = Sequence([reference(RTStructureSetStorage, link.structure_set_uid)])
+    data.DoseReferenceSequence = Sequence(
+        _dose_reference(number, name, case.prescription_gy[name])
+        for number, name in enumerate(case.target_names, start=1)
+    )
+    data.PatientSetupSequence = Sequence([_patient_setup(link)])
+    data.FractionGroupSequence = Sequence([_fraction_group(case, deliveries)])
+    data.BeamSequence = Sequence(
+        _beam(number, case, arc, delivery, link)
+        for number, (arc, delivery) in enumerate(zip(case.arcs, deliveries, strict=True), start=1)
+    )
+    save(data, path)
+    return UID(data.SOPInstanceUID)
+
+
+def _dose_reference(number: int, target: str, dose_gy: float) -> Dataset:
+    item = Dataset()
+    item.DoseReferenceNumber, item.DoseReferenceUID = number, new_uid()
+    item.DoseReferenceStructureType, item.DoseReferenceType = "SITE", "TARGET"
+    item.DoseReferenceDescription = target
+    item.TargetPrescriptionDose = decimal(dose_gy, 4)
+    return item
+
+
+def _patient_setup(link: PatientLink) -> Dataset:
+    item = Dataset()
+    item.PatientSetupNumber, item.PatientPosition, item.SetupTechnique = 1, link.patient_position, "ISOCENTRIC"
+    return item
+
+
+def _fraction_group(case: Case, deliveries: list[ArcDelivery]) -> Dataset:
+    group = Dataset()
+    group.FractionGroupNumber, group.NumberOfFractionsPlanned = 1, case.fractions
+    group.NumberOfBeams, group.NumberOfBrachyApplicationSetups = len(deliveries), 0
+    group.ReferencedBeamSequence = Sequence()
+    for number, delivery in enumerate(deliveries, start=1):
+        beam = Dataset()
+        beam.ReferencedBeamNumber = number
+        beam.BeamMeterset = decimal(float(delivery.cumulative_mu[-1]), MU_PLACES)
+        group.ReferencedBeamSequence.append(beam)
+    return group
+
+
+def _beam(number: int, case: Case, arc: Arc, delivery: ArcDelivery, link: PatientLink) -> Dataset:
+    machine = case.machine
+    beam = Dataset()
+    beam.BeamNumber, beam.BeamName, beam.BeamDescription = number, f"Arc {number}", RESEARCH_TEXT
+    beam.BeamType, beam.RadiationType, beam.TreatmentDeliveryType = "DYNAMIC", "PHOTON", "TREATMENT"
+    beam.TreatmentMachineName = machine.name[:16]  # SH
+    beam.PrimaryDosimeterUnit, beam.SourceAxisDistance = "MU", decimal(machine.sad_mm, 1)
+    fluence = Dataset()
+    fluence.FluenceMode = "STANDARD"
+    beam.PrimaryFluenceModeSequence = Sequence([fluence])
+    beam.BeamLimitingDeviceSequence = Sequence(_devices(machine))
+    beam.ReferencedPatientSetupNumber = 1
+    beam.NumberOfWedges = beam.NumberOfCompensators = beam.NumberOfBoli = beam.NumberOfBlocks = 0
+    beam.FinalCumulativeMetersetWeight = "1"
+    beam.NumberOfControlPoints = len(delivery.gantry_deg)
+    beam.ControlPointSequence = Sequence(
+        _control_point(i, arc, delivery, link) for i in range(len(delivery.gantry_deg))
+    )
+    distances_mm = surface_distance_mm(case, arc, delivery.gantry_deg).tolist()
+    for point, distance_mm in zip(beam.ControlPointSequence, distances_mm, strict=True):
+        point.SourceToSurfaceDistance = decimal(distance_mm, 1)
+    _set_up(beam.ControlPointSequence[0], case, arc, link)
+    beam.ControlPointSequence[-1].GantryRotationDirection = "NONE"
+    return beam
+
+
+def _devices(machine: Machine) -> list[Dataset]:
+    devices = []
+    for kind, pairs in (("ASYMX", 1), ("ASYMY", 1), ("MLCX", len(machine.leaf_edges_mm) - 1)):
+        device = Dataset()
+        device.RTBeamLimitingDeviceType, device.NumberOfLeafJawPairs = kind, pairs
+        devices.append(device)
+    devices[-1].LeafPositionBoundaries = decimals(machine.leaf_edges_mm, 3)
+    return devices
+
+
+def _control_point(index: int, arc: Arc, delivery: ArcDelivery, link: PatientLink) -> Dataset:
+    """What changes from point to point."""
+    point = Dataset()
+    point.ControlPointIndex = index
+    total_mu = float(delivery.cumulative_mu[-1])
+    point.CumulativeMetersetWeight = decimal(float(delivery.cumulative_mu[index]) / total_mu, WEIGHT_PLACES)
+    gantry_deg, _ = lying_supine(link.patient_position, float(delivery.gantry_deg[index]), 0.0)
+    point.GantryAngle = decimal(gantry_deg, ANGLE_PLACES)
+    point.GantryRotationDirection = ROTATION[arc.direction]
+    tips_mm = [*delivery.left_mm[index].tolist(), *delivery.right_mm[index].tolist()]
+    point.BeamLimitingDevicePositionSequence = Sequence([_position("MLCX", tips_mm)])
+    return point
+
+
+def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
+    """What stays as it is at the first control point."""
+    point.NominalBeamEnergy = NOMINAL_ENERGY_MV
+    point.DoseRateSet = decimal(60 * case.machine.dose_rate_mu_per_s, 3)
+    jaws = (
+        _position("ASYMX", _within(case, case.beamlets.beamlet_start_mm, case.beamlets.beamlet_stop_mm)),
+        _position("ASYMY", _within(case, case.beamlets.leaf_edges_mm[0], case.beamlets.leaf_edges_mm[-1])),
+    )
+    point.BeamLimitingDevicePositionSequence = Sequence([*jaws, *point.BeamLimitingDevicePositionSequence])
+    _, couch_deg = lying_supine(link.patient_position, 0.0, arc.couch_deg)
+    point.BeamLimitingDeviceAngle = decimal(arc.collimator_deg % 360.0, ANGLE_PLACES)
+    point.PatientSupportAngle = decimal(couch_deg, ANGLE_PLACES)
+    point.TableTopEccentricAngle = "0"
+    point.BeamLimitingDeviceRotationDirection = point.PatientSupportRotationDirection = "NONE"
+    point.TableTopEccentricRotationDirection = "NONE"
+    point.TableTopVerticalPosition = point.TableTopLongitudinalPosition = point.TableTopLateralPosition = None
+    point.IsocenterPosition = decimals(case.isocentre_mm, LEAF_PLACES)
+
+
+def _within(case: Case, low_mm: float, high_mm: float) -> list[float]:
+    """Jaws around the fluence map, which is all that the dose counts, as far as the machine goes."""
+    limit_mm = case.machine.max_leaf_position_mm
+    return [max(low_mm, -limit_mm), min(high_mm, limit_mm)]
+
+
+def _position(kind: str, values_mm: list[float]) -> Dataset:
+    item = Dataset()
+    item.RTBeamLimitingDeviceType, item.LeafJawPositions = kind, decimals(values_mm, LEAF_PLACES)
+    return item

@@ -1,0 +1,121 @@
+"""From phantoms as DICOM to a cohort, a plan and files that a planning system imports."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pydicom
+import pytest
+import torch
+
+from lightning_vmat.cli import main
+from lightning_vmat.data.case_files import read_case
+from lightning_vmat.data.dicom.rtdose import read_rtdose
+from lightning_vmat.data.dicom.rtplan import read_rtplan
+from lightning_vmat.data.plan_files import read_dose, read_plan
+from lightning_vmat.plan.case import Case
+
+SIZE = ["--size", "tiny"]
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dicom") / "patients"
+    assert (
+        main(["prepare", "phantom", "--as_dicom", "true", "--out", str(out), "--count", "2", "--jobs", "1", *SIZE]) == 0
+    )
+    return out
+
+
+def check_written(out: Path, case: Case) -> None:
+    """RTPLAN and RTDOSE are valid, and what plan.safetensors and dose.nii.gz say."""
+    plan, _ = read_plan(out / "plan.safetensors")
+    rtplan = read_rtplan(out / "RTPLAN.dcm")
+    back = rtplan.on_rows(case.beamlets)
+    for expected, found, tolerance in ((plan.left_mm, back.left_mm, 0.01), (plan.mu, back.mu, 1e-4)):
+        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    dose_gy = read_dose(out / "dose.nii.gz", case.grid)
+    torch.testing.assert_close(read_rtdose(out / "RTDOSE.dcm", case.grid), dose_gy, atol=1e-3, rtol=0)
+    assert pydicom.dcmread(out / "RTDOSE.dcm").ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == rtplan.uid
+    if program := shutil.which("dciodvfy"):
+        for name in ("RTPLAN.dcm", "RTDOSE.dcm"):
+            result = subprocess.run([program, out / name], capture_output=True, text=True, check=False)
+            assert "Error" not in result.stderr + result.stdout
+
+
+def test_phantom_to_dicom_to_cohort_to_plan(patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cohort = tmp_path / "cohort"
+    assert main(["prepare", "dicom", str(patients), "--out", str(cohort), "--jobs", "1", *SIZE]) == 0
+    folders = sorted(cohort.glob("patient_*"))
+    assert len(folders) == 2
+    kept = "".join(path.read_text() for path in cohort.rglob("*.yaml"))
+    assert "phantom_000" not in kept
+    out = tmp_path / "plan"
+    assert main(["plan", str(folders[0]), "--out", str(out), "--voxels", "500"]) == 0
+    check_written(out, read_case(folders[0]))
+    data = pydicom.dcmread(out / "RTPLAN.dcm")
+    structure_sets = {pydicom.dcmread(path).SOPInstanceUID for path in patients.rglob("RTSTRUCT.dcm")}
+    assert data.ReferencedStructureSetSequence[0].ReferencedSOPInstanceUID in structure_sets
+    assert "phantom_000" not in "".join(capsys.readouterr())
+
+
+def test_plan_of_a_dicom_folder(patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = patients / "phantom_0000", tmp_path / "plan"
+    assert main(["plan", str(folder), "--out", str(out), "--voxels", "500", *SIZE]) == 0
+    plan = pydicom.dcmread(out / "RTPLAN.dcm")
+    source = pydicom.dcmread(folder / "RTSTRUCT.dcm")
+    assert (plan.PatientID, plan.StudyInstanceUID) == (source.PatientID, source.StudyInstanceUID)
+    assert plan.FrameOfReferenceUID == source.FrameOfReferenceUID
+    texts = "".join((*capsys.readouterr(), (out / "report.html").read_text(), (out / "metrics.json").read_text()))
+    assert "phantom_0000" not in texts.replace(str(folder), "")
+    assert json.loads((out / "metrics.json").read_text())["machine_violations"] == 0
+
+
+def test_identifiers_are_kept_when_asked_for(patients: Path, tmp_path: Path) -> None:
+    arguments = ["prepare", "dicom", str(patients), "--out", str(tmp_path), "--jobs", "1", "--show_identifiers", "true"]
+    assert main([*arguments, *SIZE]) == 0
+    assert sorted(path.name for path in tmp_path.glob("phantom_*")) == ["phantom_0000", "phantom_0001"]
+    assert "patient_id: phantom_0001" in (tmp_path / "phantom_0001" / "dicom.yaml").read_text()
+
+
+def test_the_plan_of_a_patient_is_kept_with_its_dose(tmp_path: Path) -> None:
+    arguments = ["prepare", "phantom", "--as_dicom", "true", "--plan", "true", "--count", "1", "--jobs", "1"]
+    assert main([*arguments, "--out", str(tmp_path / "patients"), *SIZE]) == 0
+    assert main(["prepare", "dicom", str(tmp_path / "patients"), "--out", str(tmp_path / "cohort"), *SIZE]) == 0
+    [folder] = (tmp_path / "cohort").glob("patient_*")
+    case, (plan, metadata) = read_case(folder), read_plan(folder / "plan.safetensors")
+    assert metadata["planner"] == "clinical"
+    assert tuple(plan.left_mm.shape) == case.fluence_shape[:2]
+    ptv = case.structures["PTV"]
+    assert read_dose(folder / "clinical_dose.nii.gz", case.grid)[ptv].mean() == pytest.approx(60, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (["prepare", "dicom", "nowhere"], "nowhere: no such folder"),
+        (["prepare", "dicom", "EMPTY"], "expected a CT and an RTSTRUCT"),
+        (["prepare", "dicom", "BROKEN"], "CT_0005.dcm"),
+        (["plan", "BROKEN"], "CT_0005.dcm"),
+        (["plan", "PATIENTS"], "2 patients, expected one"),
+        (["plan", "EMPTY"], "expected a case folder"),
+        (["prepare", "dicom", "PATIENTS", "--protocol", "head_and_neck_70gy_35fx"], "no ROI for PTV70"),
+        (["prepare", "dicom", "PATIENTS", "--roi_names", "none.yaml"], "none.yaml"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_case(
+    command: list[str], named: str, patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    broken = shutil.copytree(patients / "phantom_0000", tmp_path / "broken")
+    (broken / "CT_0005.dcm").write_bytes((broken / "CT_0005.dcm").read_bytes()[:3000])
+    places = {"EMPTY": tmp_path / "empty", "BROKEN": broken, "PATIENTS": patients}
+    arguments = [str(places.get(word, word)) for word in command]
+    out = tmp_path / "out"
+    assert main([*arguments, "--out", str(out), *SIZE, *(["--jobs", "1"] if "prepare" in command else [])]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vmat: error: ")]
+    assert len(errors) == 1 and named in errors[0]
+    assert not list(out.glob("*/*")) and not list(out.glob("*.dcm"))
