@@ -25,9 +25,12 @@ def surface_distance_mm(case: Case, arc: Arc, gantry_deg: Float[Tensor, " point"
     one = ControlPoints.from_arcs((replace(arc, control_points=1),))
     count = len(gantry_deg)
     points = ControlPoints(
-        gantry_deg.float(), *(value.expand(count) for value in (one.collimator_deg, one.couch_deg)),
-        one.sector_deg.expand(count), one.arc_index.expand(count),
-    )  # fmt: skip
+        gantry_deg=gantry_deg.float(),
+        collimator_deg=one.collimator_deg.expand(count),
+        couch_deg=one.couch_deg.expand(count),
+        sector_deg=one.sector_deg.expand(count),
+        arc_index=one.arc_index.expand(count),
+    )
     to_source = points.beam_axes()[:, 2]
     sad_mm = case.machine.sad_mm
     distances = torch.arange(0.0, sad_mm, STEP_MM)
