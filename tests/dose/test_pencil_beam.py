@@ -44,7 +44,9 @@ def test_dose_does_not_depend_on_the_other_voxels() -> None:
     fluence = torch.rand(case.fluence_shape)
     few = index[::7]
     dose = PencilBeamOperator.build(case, index).forward(fluence)[::7]
-    torch.testing.assert_close(PencilBeamOperator.build(case, few).forward(fluence), dose, rtol=0.01, atol=0.01)
+    torch.testing.assert_close(
+        PencilBeamOperator.build(case, few).forward(fluence), dose, rtol=0.01, atol=2e-3 * float(dose.max())
+    )
 
 
 def test_opposed_turns_of_an_open_field_mirror_the_dose() -> None:
