@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pathlib
-from typing import Any
+from typing import Any, Self
 
 import lightning
 import torch
@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import Callback
 from torch.utils.data import DataLoader
 
 from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.dose.projection import DoseProjection
+from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.denoiser import FluenceDenoiser
 from lightning_vmat.recipes.base import PlanRecipe
 
@@ -64,6 +66,46 @@ def fit(recipe: PlanRecipe, batch: PlanBatch, steps: int, *callbacks: Callback) 
     trainer.fit(recipe, loader(batch))
     trainer.validate(recipe, loader(batch), verbose=False)
     return trainer
+
+
+class SumsOfMaps:
+    """A dose operator: each voxel sums a few beamlets, drawn at random."""
+
+    fluence_shape = (CONTROL_POINTS, SIDE, SIDE)
+    voxel_count = 200
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(0)
+        rays = CONTROL_POINTS * SIDE * SIDE
+        self.matrix = (torch.rand(self.voxel_count, rays, generator=generator) < 0.05).float() / (0.05 * rays)
+
+    def forward(self, fluence: torch.Tensor) -> torch.Tensor:
+        return fluence.flatten(-3) @ self.matrix.T
+
+    def adjoint(self, dose: torch.Tensor) -> torch.Tensor:
+        return (dose @ self.matrix).unflatten(-1, self.fluence_shape)
+
+    def to(self, device: torch.device | str) -> Self:
+        return self
+
+
+class EvenDose:
+    """Squared distance from 2 Gy everywhere."""
+
+    def __call__(self, dose_gy: torch.Tensor) -> torch.Tensor:
+        return (dose_gy - 2.0).square().mean(-1)
+
+    def gradient(self, dose_gy: torch.Tensor) -> torch.Tensor:
+        return 2 * (dose_gy - 2.0) / dose_gy.shape[-1]
+
+    def to(self, device: torch.device | str) -> Self:
+        return self
+
+
+def synthetic_problem() -> Problem:
+    """An objective that the discs of `synthetic_batch` are far from: they average less than 1."""
+    field = torch.ones(SumsOfMaps.fluence_shape)
+    return Problem("synthetic", DoseProjection(SumsOfMaps()), EvenDose(), 1.0, field)
 
 
 def repeated(batch: PlanBatch, times: int) -> PlanBatch:
