@@ -92,7 +92,8 @@ class Blur:
         spread = fluence.flatten(0, 1) @ self.along.flatten(0, 1).T  # few large products, over all maps, not many small
         spread = spread.view(maps, -1, len(self.along), columns).permute(2, 1, 0, 3).flatten(2)
         gaussians = self.across @ spread
-        return (self.mixture @ gaussians.flatten(1)).view(-1, rows, maps, columns).permute(2, 0, 1, 3)
+        kernels: Tensor = self.mixture @ gaussians.flatten(1)
+        return kernels.view(-1, rows, maps, columns).permute(2, 0, 1, 3)
 
     def adjoint(self, maps: Float[Tensor, "map kernel y_node x_node"]) -> Float[Tensor, "map leaf_pair beamlet"]:
         count, kernels, rows, columns = maps.shape
