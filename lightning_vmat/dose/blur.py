@@ -100,7 +100,8 @@ class Blur:
         gaussians = self.mixture.T @ maps.permute(1, 2, 0, 3).reshape(kernels, -1)
         spread = self.across.mT @ gaussians.view(-1, rows, count * columns)
         spread = spread.unflatten(2, (count, columns)).permute(2, 1, 0, 3).flatten(2)
-        return spread @ self.along.flatten(0, 1)
+        fluence: Tensor = spread @ self.along.flatten(0, 1)
+        return fluence
 
     def to(self, device: torch.device | str) -> Blur:
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
