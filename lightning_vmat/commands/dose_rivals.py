@@ -73,9 +73,9 @@ def find_threshold(operator: PencilBeamOperator) -> tuple[float, float]:
     for control_point in chosen:
         block = operator.block(control_point).flatten(1).cpu()
         dose += block.sum(dim=1).numpy()
-        largest = block.abs().amax(dim=0)
+        largest = block.amax(dim=0)
         for number, threshold in enumerate(THRESHOLDS):
-            small = block.abs() <= float(threshold) * largest
+            small = block <= float(threshold) * largest
             lost[number] += (block * small).sum(dim=1).numpy()
             kept[number] += 1 - float(small.float().mean())
     error = np.abs(lost).max(axis=1) / dose.max()
@@ -88,7 +88,7 @@ def truncated_matrix(operator: PencilBeamOperator, threshold: float) -> csr_arra
     blocks = []
     for control_point in range(operator.fluence_shape[0]):
         block = operator.block(control_point).flatten(1).cpu()
-        blocks.append(csr_array((block * (block.abs() > threshold * block.abs().amax(dim=0))).numpy()))
+        blocks.append(csr_array((block * (block > threshold * block.amax(dim=0))).numpy()))
     return csr_array(hstack(blocks, format="csr"))
 
 

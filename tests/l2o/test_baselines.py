@@ -22,16 +22,18 @@ EVERY = [Adam(), *MONOTONE]
 @pytest.mark.parametrize("optimizer", EVERY, ids=lambda o: type(o).__name__)
 def test_evaluations_are_counted_as_promised(optimizer: Optimizer[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     problem = toy_problem(0)
-    operator = problem.projection.operator
+    kind = type(problem.projection.operator)
     calls = {"forward": 0, "adjoint": 0}
     for name in calls:
-        original = getattr(operator, name)
+        original = getattr(kind, name)
 
-        def counted(argument: torch.Tensor, name: str = name, original: Callable[..., Any] = original) -> torch.Tensor:
+        def counted(
+            self: object, argument: torch.Tensor, name: str = name, original: Callable[..., Any] = original
+        ) -> torch.Tensor:
             calls[name] += 1
-            return original(argument)
+            return original(self, argument)
 
-        monkeypatch.setattr(operator, name, counted)
+        monkeypatch.setattr(kind, name, counted)
     trace = run(problem, optimizer, problem.open_field, evaluations=7)
     assert len(trace.values) == len(trace.seconds) == 8
     assert calls["adjoint"] == 7
