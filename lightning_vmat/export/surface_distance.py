@@ -23,13 +23,12 @@ def surface_distance_mm(case: Case, arc: Arc, gantry_deg: Float[Tensor, " point"
         gantry_deg: gantry angles.
     """
     one = ControlPoints.from_arcs((replace(arc, control_points=1),))
-    count = len(gantry_deg)
     points = ControlPoints(
         gantry_deg=gantry_deg.float(),
-        collimator_deg=one.collimator_deg.expand(count),
-        couch_deg=one.couch_deg.expand(count),
-        sector_deg=one.sector_deg.expand(count),
-        arc_index=one.arc_index.expand(count),
+        collimator_deg=one.collimator_deg.expand(len(gantry_deg)),
+        couch_deg=one.couch_deg.expand(len(gantry_deg)),
+        sector_deg=one.sector_deg.expand(len(gantry_deg)),
+        arc_index=one.arc_index.expand(len(gantry_deg)),
     )
     to_source = points.beam_axes()[:, 2]
     sad_mm = case.machine.sad_mm
