@@ -20,12 +20,15 @@ from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.checks import check_kinds, check_values, is_number
 
 CASE_VERSION = 1
 CASE_FILE, CT_FILE, STRUCTURES = "case.yaml", "ct.nii.gz", "structures"
 PLAN_FILE, DOSE_FILE, CLINICAL_DOSE_FILE = "plan.safetensors", "dose.nii.gz", "clinical_dose.nii.gz"
 STRUCTURE_NAME = r"[\w-][\w -]*"
 KEYS = {"case_id", "source", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets", "machine", "protocol"}
+KINDS = {"structures": list, "arcs": list, "isocentre_mm": list, "prescription_gy": dict, "beamlets": dict}
+LEAF_EDGE_MM = 1e-3  # how far a row of beamlets may be from a leaf boundary
 
 
 def write_case(
@@ -82,22 +85,23 @@ def read_case(folder: Path) -> Case:
         check_same_grid(found, grid, path)
         structures[name] = mask > 0.5
     try:
+        plain = {"fractions": settings["fractions"], "isocentre_mm": tuple(settings["isocentre_mm"])}
+        check_kinds(Case, plain, f"case {settings['case_id']}")
         case = Case(
             case_id=str(settings["case_id"]),
             source=str(settings["source"]),
             grid=grid,
             hu=hu.to(torch.float32),
             structures=structures,
-            prescription_gy={str(name): float(dose) for name, dose in settings["prescription_gy"].items()},
-            fractions=int(settings["fractions"]),
-            isocentre_mm=_three(settings["isocentre_mm"]),
-            arcs=tuple(Arc(**arc) for arc in settings["arcs"]),
-            beamlets=_beamlets(settings["beamlets"]),
+            prescription_gy=_prescription_gy(settings["prescription_gy"]),
+            arcs=tuple(Arc(**check_values(Arc, arc, "arc")) for arc in settings["arcs"]),
+            beamlets=BeamletGrid(**check_values(BeamletGrid, settings["beamlets"], "beamlets")),
             machine_name=str(settings["machine"]),
             protocol=str(settings["protocol"]),
+            **plain,
         )
         check_beams(case)
-    except (TypeError, AttributeError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(f"{folder / CASE_FILE}: {' '.join(str(error).split())}") from error
     return case
 
@@ -106,7 +110,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """What `case.yaml` says, without reading volumes.
 
     Raises:
-        ValueError: no case there, broken YAML, another version, or a missing key.
+        ValueError: no case there, broken YAML, another version, a missing key, or no list where one belongs.
     """
     path = Path(folder) / CASE_FILE
     if not path.is_file():
@@ -120,12 +124,23 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: case version {version}, expected {CASE_VERSION}")
     if missing := sorted({*KEYS, "structures"} - set(settings)):
         raise ValueError(f"{path}: no {', '.join(missing)}")
+    for key, kind in KINDS.items():
+        if not isinstance(settings[key], kind):
+            expected = "a list" if kind is list else "keys and values"
+            raise ValueError(f"{path}: {key} is {settings[key]!r}, expected {expected}")
     return settings
 
 
 def check_beams(case: Case) -> None:
-    """Raise a ValueError for an unknown machine, no arcs, or an isocentre outside the CT."""
-    _ = case.machine, case.control_points
+    """Raise a ValueError for an unknown machine, no arcs, rows that cut leaves, or an isocentre outside the CT."""
+    _ = case.control_points
+    machine = case.machine
+    for edge in case.beamlets.leaf_edges_mm:
+        if min(abs(edge - boundary) for boundary in machine.leaf_edges_mm) > LEAF_EDGE_MM:
+            raise ValueError(
+                f"beamlets: leaf_edges_mm holds {edge}, expected leaf boundaries of machine {machine.name} "
+                f"({machine.leaf_edges_mm[0]} to {machine.leaf_edges_mm[-1]} mm)"
+            )
     x, y, z = case.grid.index_coordinates(torch.tensor(case.isocentre_mm)).tolist()
     nz, ny, nx = case.grid.shape
     if not (-0.5 <= x <= nx - 0.5 and -0.5 <= y <= ny - 0.5 and -0.5 <= z <= nz - 0.5):
@@ -148,10 +163,8 @@ def _settings(case: Case) -> dict[str, object]:
     }
 
 
-def _beamlets(settings: dict[str, Any]) -> BeamletGrid:
-    return BeamletGrid(**{**settings, "leaf_edges_mm": tuple(settings["leaf_edges_mm"])})
-
-
-def _three(values: Any) -> tuple[float, float, float]:
-    x, y, z = (float(value) for value in values)
-    return x, y, z
+def _prescription_gy(settings: dict[Any, Any]) -> dict[str, float]:
+    for name, dose_gy in settings.items():
+        if not is_number(dose_gy):
+            raise ValueError(f"prescription_gy is {dose_gy!r} for {name}, expected a finite number")
+    return {str(name): float(dose_gy) for name, dose_gy in settings.items()}

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 from jaxtyping import Shaped
+from nibabel import imageglobals
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,25 +45,48 @@ def read_volume(path: Path) -> tuple[Shaped[Tensor, "z y x"], VolumeGrid]:
     """Read a volume in any axis-aligned orientation, as float32 [z, y, x] in LPS.
 
     Raises:
-        ValueError: a file that is missing, truncated, not three-dimensional, or not aligned with the patient's axes.
+        ValueError: a file that is missing, truncated, not three-dimensional, not aligned with the patient's axes, or
+            with a voxel spacing that is not positive.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file, expected a NIfTI volume")
     try:
-        image = nib.load(path)
+        with _silent_nibabel():
+            image = nib.load(path)
+        stored_mm = _stored_spacing(path, image)
         array = np.asarray(image.dataobj, dtype=np.float32)
         affine = LPS_TO_RAS @ image.affine
-    except (ImageFileError, EOFError, OSError, ValueError, zlib.error) as error:
+    except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(f"{path}: not a readable NIfTI volume ({' '.join(str(error).split())})") from error
     if array.ndim != 3:
         raise ValueError(f"{path}: {array.ndim} axes, expected 3")
     steps_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    if not np.isfinite(affine).all() or steps_mm.min() <= 0:
-        raise ValueError(f"{path}: voxel spacing {steps_mm.tolist()} mm, expected three positive numbers")
+    for spacing_mm in (stored_mm, steps_mm):
+        if not all(0 < step < np.inf for step in spacing_mm):
+            raise ValueError(f"{path}: voxel spacing {spacing_mm.tolist()} mm, expected three positive numbers")
+    if not np.isfinite(affine).all():
+        raise ValueError(f"{path}: affine {affine.tolist()}, expected finite numbers")
     turn = ornt_transform(io_orientation(affine), axcodes2ornt("RAS"))  # "RAS" of the LPS affine: axes +x, +y, +z
     affine = affine @ inv_ornt_aff(turn, array.shape)
     array = apply_orientation(array, turn)
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 1, 0))), _grid(array.shape, affine, path)
+
+
+def _stored_spacing(path: Path, image: Any) -> NDArray[np.float64]:
+    """Spacing as the header has it: nibabel replaces a spacing that is not positive by a guess."""
+    with ImageOpener(path) as file:
+        header = type(image.header).from_fileobj(file, check=False)
+    return np.asarray(header["pixdim"][1:4], dtype=np.float64)
+
+
+@contextmanager
+def _silent_nibabel() -> Iterator[None]:
+    """What nibabel writes to stderr of a header that it mends or refuses stays out."""
+    before, imageglobals.logger.disabled = imageglobals.logger.disabled, True
+    try:
+        yield
+    finally:
+        imageglobals.logger.disabled = before
 
 
 def _grid(shape_xyz: tuple[int, ...], affine: NDArray[np.float64], path: Path) -> VolumeGrid:

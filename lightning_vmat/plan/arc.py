@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from lightning_vmat.plan.checks import check_kinds
+
 DIRECTIONS = ("clockwise", "counterclockwise")
 
 
@@ -25,7 +27,7 @@ class Arc:
         couch_deg: patient support angle, constant over the arc.
 
     Raises:
-        ValueError: fewer than one control point, or an unknown direction.
+        ValueError: a value of the wrong kind, fewer than one control point, or an unknown direction.
     """
 
     gantry_start_deg: float = 180.0
@@ -36,6 +38,7 @@ class Arc:
     couch_deg: float = 0.0
 
     def __post_init__(self) -> None:
+        check_kinds(type(self), vars(self), "arc")
         if self.control_points < 1:
             raise ValueError(f"arc with {self.control_points} control points: expected at least 1")
         if self.direction not in DIRECTIONS:

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.plan.arc import ControlPoints
+from lightning_vmat.plan.checks import check_kinds
 from lightning_vmat.plan.machine import Machine
 
 
@@ -24,7 +25,7 @@ class BeamletGrid:
         beamlets: number of beamlets in a row.
 
     Raises:
-        ValueError: edges that do not ascend, or a width or count that is not positive.
+        ValueError: a value of the wrong kind, edges that do not ascend, or a width or count that is not positive.
     """
 
     leaf_edges_mm: tuple[float, ...]
@@ -33,6 +34,7 @@ class BeamletGrid:
     beamlets: int
 
     def __post_init__(self) -> None:
+        check_kinds(type(self), vars(self), "beamlets")
         if len(self.leaf_edges_mm) < 2 or list(self.leaf_edges_mm) != sorted(set(self.leaf_edges_mm)):
             raise ValueError(f"leaf edges {self.leaf_edges_mm} mm: expected two or more ascending numbers")
         if self.beamlet_width_mm <= 0 or self.beamlets < 1:

@@ -11,10 +11,17 @@ from torch import Tensor
 
 from lightning_vmat.plan.arc import Arc, ControlPoints
 from lightning_vmat.plan.beamlets import BeamletGrid
+from lightning_vmat.plan.checks import check_kinds
 from lightning_vmat.plan.machine import Machine, load_machine
 from lightning_vmat.plan.volume import VolumeGrid
 
-MIN_HU, MAX_HU = -1100.0, 31000.0  # air below, metal in 16-bit extended scale above
+MIN_HU = -1100.0  # air, with the noise of a scanner
+MAX_HU = 12000.0  # a 12-bit scale ends at 3071, titanium in an extended one below 10000; denser metal is to be clipped
+BODY_MEDIAN_HU = (
+    -900.0,
+    300.0,
+)  # about 0 in patients, lung in some phantoms; 1000 off if the rescale intercept is amiss
+MAX_OUTSIDE = 0.5  # part of a target outside the body; a margin into air for breathing or swelling stays far below
 BODY = "Body"
 
 
@@ -55,6 +62,7 @@ class Case:
 
     def __post_init__(self) -> None:
         where = f"case {self.case_id}"
+        check_kinds(type(self), vars(self), where)
         if tuple(self.hu.shape) != self.grid.shape:
             raise ValueError(f"{where}: CT of shape {tuple(self.hu.shape)}, expected {self.grid.shape}")
         if not bool(self.hu.isfinite().all()):
@@ -65,8 +73,12 @@ class Case:
         for name, mask in self.structures.items():
             if tuple(mask.shape) != self.grid.shape:
                 raise ValueError(f"{where}: structure {name} of shape {tuple(mask.shape)}, expected {self.grid.shape}")
-        if BODY not in self.structures:
-            raise ValueError(f"{where}: no structure {BODY!r}; structures are {sorted(self.structures)}")
+        if BODY not in self.structures or not bool(self.structures[BODY].any()):
+            raise ValueError(f"{where}: no structure {BODY!r} or it is empty; structures: {sorted(self.structures)}")
+        median = float(self.hu[self.structures[BODY]].median())
+        low, high = BODY_MEDIAN_HU
+        if not low <= median <= high:
+            raise ValueError(f"{where}: median of {median:.0f} HU in {BODY}, expected {low:.0f} to {high:.0f}")
         if not self.prescription_gy:
             raise ValueError(f"{where}: no target has a prescription")
         for name, dose_gy in self.prescription_gy.items():
@@ -74,6 +86,11 @@ class Case:
                 raise ValueError(f"{where}: no target {name!r} or it is empty; structures: {sorted(self.structures)}")
             if not 0 < dose_gy < 200:
                 raise ValueError(f"{where}: prescription of {dose_gy} Gy to {name}, expected 0 to 200 Gy")
+            outside = float((~self.structures[BODY][self.structures[name]]).float().mean())
+            if outside > MAX_OUTSIDE:
+                raise ValueError(
+                    f"{where}: {outside:.0%} of target {name!r} lies outside {BODY}, expected at most {MAX_OUTSIDE:.0%}"
+                )
         if self.fractions < 1:
             raise ValueError(f"{where}: {self.fractions} fractions, expected at least 1")
 

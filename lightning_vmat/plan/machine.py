@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from importlib import resources
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import Any
 
 import yaml
+
+from lightning_vmat.plan.checks import check_kinds, check_values, is_number
+
+MAY_BE_ZERO = {"min_mu_per_deg", "min_leaf_gap_mm", "leaf_transmission", "dosimetric_leaf_gap_mm"}
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,7 @@ class Machine:
         dosimetric_leaf_gap_mm: opening that dose sees when the leaves touch.
 
     Raises:
-        ValueError: a value that is not positive.
+        ValueError: a value of the wrong kind or out of its range, by name.
     """
 
     name: str
@@ -52,33 +57,61 @@ class Machine:
     dosimetric_leaf_gap_mm: float
 
     def __post_init__(self) -> None:
+        where = f"machine {self.name}"
+        check_kinds(type(self), vars(self), where)
         for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, float) and not 0 <= value < float("inf"):
-                raise ValueError(f"machine {self.name}: {field.name} is {value}, expected a number >= 0")
+            value, zero = getattr(self, field.name), field.name in MAY_BE_ZERO
+            if field.type == "float" and (value < 0 or (value == 0 and not zero)):
+                raise ValueError(f"{where}: {field.name} is {value}, expected a number {'>=' if zero else '>'} 0")
+        if self.leaf_transmission >= 1:
+            raise ValueError(f"{where}: leaf_transmission is {self.leaf_transmission}, expected a fraction below 1")
+        if self.min_mu_per_deg >= self.max_mu_per_deg:
+            raise ValueError(
+                f"{where}: min_mu_per_deg is {self.min_mu_per_deg}, expected less than max_mu_per_deg "
+                f"({self.max_mu_per_deg})"
+            )
+        if len(self.leaf_edges_mm) < 2 or any(low >= high for low, high in pairwise(self.leaf_edges_mm)):
+            raise ValueError(f"{where}: leaf_edges_mm is {self.leaf_edges_mm}, expected two or more ascending numbers")
 
 
 def load_machine(name_or_path: str | Path) -> Machine:
     """A machine by the name of a shipped YAML, or from a YAML file.
 
     Raises:
-        ValueError: no such machine, or a file whose keys are not those of `Machine`.
+        ValueError: no such machine, or a key that is missing, unknown or has a wrong value, by name.
     """
     shipped = resources.files("lightning_vmat.plan") / "machines" / f"{name_or_path}.yaml"
-    path = Path(name_or_path)
+    path, where = Path(name_or_path), f"machine {name_or_path}"
     if not shipped.is_file() and not path.is_file():
-        raise ValueError(f"machine {name_or_path}: neither a shipped machine nor a YAML file")
+        raise ValueError(f"{where}: neither a shipped machine nor a YAML file")
     try:
         values = yaml.safe_load(shipped.read_text() if shipped.is_file() else path.read_text())
-        blocks = [float(width) for count, width in values.pop("leaf_blocks") for _ in range(count)]
-        edges = tuple(edge - sum(blocks) / 2 for edge in accumulate(blocks, initial=0.0))
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"machine {name_or_path}: no leaf_blocks ({' '.join(str(error).split())})") from error
-    values["leaf_edges_mm"] = edges
-    types = {field.name: field.type for field in fields(Machine)}
-    for key in sorted(types.keys() ^ values.keys()):
-        raise ValueError(f"machine {name_or_path}: key {key} is {'missing' if key in types else 'unknown'}")
-    for key, value in values.items():
-        if types[key] == "float" and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise ValueError(f"machine {name_or_path}: {key} is {value!r}, expected a number")
-    return Machine(**values)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(values, dict) or "leaf_blocks" not in values:
+        raise ValueError(f"{where}: no leaf_blocks, expected the keys of a machine")
+    if "leaf_edges_mm" in values:
+        raise ValueError(f"{where}: key leaf_edges_mm is unknown, expected leaf_blocks")
+    edges = _leaf_edges(values.pop("leaf_blocks"), where)
+    values = check_values(Machine, {**values, "leaf_edges_mm": edges}, where)
+    numbers = {field.name: float(values[field.name]) for field in fields(Machine) if field.type == "float"}
+    try:
+        return Machine(**{**values, **numbers})
+    except ValueError as error:  # the file's name says more than the name in the file
+        raise ValueError(f"{where}: {str(error).partition(': ')[2]}") from error
+
+
+def _leaf_edges(blocks: Any, where: str) -> tuple[float, ...]:
+    """Boundaries of leaf pairs, centred on 0, from pairs of count and width."""
+    wrong = f"{where}: leaf_blocks is {blocks!r}, expected a list of [number of leaf pairs, width in mm], all positive"
+    if not isinstance(blocks, list) or not blocks:
+        raise ValueError(wrong)
+    widths: list[float] = []
+    for block in blocks:
+        if not isinstance(block, list) or len(block) != 2 or not all(is_number(v) and v > 0 for v in block):
+            raise ValueError(wrong)
+        count, width = block
+        if not isinstance(count, int):
+            raise ValueError(wrong)
+        widths += [float(width)] * count
+    return tuple(edge - sum(widths) / 2 for edge in accumulate(widths, initial=0.0))

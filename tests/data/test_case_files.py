@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
+import gzip
+import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -130,6 +133,38 @@ def test_interrupt_leaves_nothing(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_replaced_folder_is_whole_again_after_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the last step fails: the folder that stepped aside comes back."""
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "old").write_text("first")
+
+    def refuse(source: Path, target: Path, rename: Callable[[Path, Path], None] = os.replace) -> None:
+        if Path(target).name == "plan" and (Path(source) / "new").exists():
+            raise OSError(errno.EIO, "device lost", str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match=r"device lost.*plan'$"), atomic_folder(tmp_path / "plan", replace=True) as draft:
+        (draft / "new").write_text("second")
+    assert [path.name for path in tmp_path.rglob("*")] == ["plan", "old"]
+    monkeypatch.undo()
+    with atomic_folder(tmp_path / "plan", replace=True) as draft:
+        (draft / "new").write_text("third")
+    assert [path.name for path in tmp_path.rglob("*")] == ["plan", "new"]
+
+
+def test_only_a_folder_of_files_is_replaced(folder: Path) -> None:
+    with pytest.raises(ValueError, match="holds the folder structures"), atomic_folder(folder, replace=True):
+        pass
+    assert (folder / "structures").is_dir()
+
+
+def test_new_parents_go_again_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"new/folder/case'$"), atomic_folder(tmp_path / "new/folder/case") as draft:
+        (draft / "missing" / "file").write_text("lost")
+    assert not list(tmp_path.iterdir())
+
+
 def change_settings(folder: Path, **changes: object) -> None:
     path = folder / "case.yaml"
     settings = yaml.safe_load(path.read_text())
@@ -144,15 +179,24 @@ def change_settings(folder: Path, **changes: object) -> None:
         ({"arcs": None}, r"case\.yaml: no arcs"),
         ({"arcs": []}, "at least one arc"),
         ({"arcs": [{"speed": 3}]}, "speed"),
-        ({"arcs": 3}, "int"),
+        ({"arcs": 3}, "arcs is 3, expected a list"),
+        ({"arcs": [{"gantry_start_deg": float("nan")}]}, "gantry_start_deg is nan, expected a finite number"),
+        ({"arcs": [{"collimator_deg": float("nan")}]}, "collimator_deg is nan"),
+        ({"arcs": [{"control_points": 12.5}]}, r"control_points is 12\.5, expected a whole number"),
+        ({"beamlets": 3}, "beamlets is 3, expected keys and values"),
+        ({"beamlets": {"beamlet_width_mm": 5.0}}, "beamlets: key leaf_edges_mm is missing"),
+        ({"fractions": 20.7}, r"fractions is 20\.7, expected a whole number"),
+        ({"prescription_gy": {"PTV": "much"}}, "prescription_gy is 'much' for PTV"),
+        ({"prescription_gy": [60.0]}, r"prescription_gy is \[60\.0\], expected keys and values"),
+        ({"structures": "Body"}, "structures is 'Body', expected a list"),
         ({"fractions": 0}, "0 fractions"),
         ({"fractions": "many"}, "many"),
         ({"prescription_gy": {}}, "no target has a prescription"),
         ({"prescription_gy": {"GTV": 60.0}}, "no target 'GTV'"),
         ({"prescription_gy": {"PTV": 6000.0}}, "6000.0 Gy"),
         ({"isocentre_mm": [0.0, 0.0, 900.0]}, "isocentre .* outside the CT"),
-        ({"isocentre_mm": [0.0, 0.0, float("nan")]}, "isocentre .* outside the CT"),
-        ({"isocentre_mm": [0.0]}, "not enough values"),
+        ({"isocentre_mm": [0.0, 0.0, float("nan")]}, "isocentre_mm is .*nan.*, expected three finite numbers"),
+        ({"isocentre_mm": [0.0]}, "expected three finite numbers"),
         ({"machine": "cobalt"}, "machine cobalt"),
         ({"structures": ["Body", "PTV", "Spleen"]}, r"Spleen\.nii\.gz: no such file"),
         ({"structures": ["Body", "../Body"]}, r"structure name '\.\./Body'"),
@@ -163,6 +207,25 @@ def test_bad_settings_are_one_clear_line(folder: Path, changes: dict[str, object
     with pytest.raises(ValueError, match=message) as error:
         read_case(folder)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("leaf_edges_mm", [-3.3, 1.7, 2.2], r"leaf_edges_mm holds -3\.3, expected leaf boundaries of machine truebeam"),
+        ("leaf_edges_mm", "all", "leaf_edges_mm is 'all', expected a list of finite numbers"),
+        ("leaf_edges_mm", [0.0, None], "leaf_edges_mm is .*None"),
+        ("beamlet_width_mm", float("nan"), "beamlet_width_mm is nan, expected a finite number"),
+        ("beamlets", "8", "beamlets is '8', expected a whole number"),
+        ("beamlets", 8.5, r"beamlets is 8\.5, expected a whole number"),
+        ("width", 3.0, "key width is unknown"),
+    ],
+)
+def test_bad_beamlets_are_one_clear_line(case: Case, folder: Path, key: str, value: object, message: str) -> None:
+    beamlets = {**vars(case.beamlets), "leaf_edges_mm": list(case.beamlets.leaf_edges_mm), key: value}
+    change_settings(folder, beamlets=beamlets)
+    with pytest.raises(ValueError, match=rf"case\.yaml: beamlets: {message}"):
+        read_case(folder)
 
 
 def truncate(path: Path) -> None:
@@ -189,11 +252,43 @@ def replace_ct(folder: Path, case: Case, value: float) -> None:
     write_volume(hu, case.grid, folder / "ct.nii.gz")
 
 
-@pytest.mark.parametrize(("value", "message"), [(float("nan"), "NaN"), (1e6, "1000000 HU"), (-5000.0, "-5000")])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [(float("nan"), "NaN"), (1e6, "1000000 HU"), (15000.0, "15000 HU, expected -1100 to 12000"), (-5000.0, "-5000")],
+)
 def test_absurd_ct_is_refused(folder: Path, case: Case, value: float, message: str) -> None:
     replace_ct(folder, case, value)
     with pytest.raises(ValueError, match=message):
         read_case(folder)
+
+
+def test_ct_of_another_scale_is_refused(folder: Path, case: Case) -> None:
+    """Twenty times too large; then without the rescale intercept that takes stored numbers to HU, and with it twice."""
+    write_volume(case.hu.clamp(min=-50) * 20, case.grid, folder / "ct.nii.gz")
+    with pytest.raises(ValueError, match=r"CT spans -1000 to \d+ HU, expected -1100 to 12000"):
+        read_case(folder)
+    for hu, median in ((case.hu + 1024, r"1\d\d\d"), ((case.hu - 1024).clamp(min=-1024), r"-9\d\d")):
+        write_volume(hu, case.grid, folder / "ct.nii.gz")
+        with pytest.raises(ValueError, match=rf"median of {median} HU in Body, expected -900 to 300"):
+            read_case(folder)
+
+
+def test_target_may_reach_into_air_but_not_lie_there(case: Case) -> None:
+    outside = ~case.structures["Body"]
+    air = torch.zeros_like(outside)
+    air.view(-1)[outside.flatten().nonzero()[: int(case.structures["PTV"].sum()), 0]] = True
+    structures = case.structures | {"PTV": case.structures["PTV"] | air}
+    assert case.with_settings(structures=structures).target.any()  # half of it
+    air.view(-1)[outside.flatten().nonzero()[-1]] = True
+    structures["PTV"] = structures["PTV"] | air
+    with pytest.raises(ValueError, match="50% of target 'PTV' lies outside Body, expected at most 50%"):
+        case.with_settings(structures=structures)
+
+
+def test_empty_body_is_refused(case: Case) -> None:
+    structures = case.structures | {"Body": torch.zeros_like(case.structures["Body"])}
+    with pytest.raises(ValueError, match="no structure 'Body' or it is empty"):
+        case.with_settings(structures=structures)
 
 
 def test_target_elsewhere_than_the_ct_is_refused(folder: Path, case: Case) -> None:
@@ -228,3 +323,17 @@ def test_spacing_that_is_not_positive_is_refused(tmp_path: Path, spacing: float)
     (tmp_path / "v.nii").write_bytes(raw)
     with pytest.raises(ValueError, match=r"v\.nii: voxel spacing .* expected three positive"):
         read_volume(tmp_path / "v.nii")
+
+
+@pytest.mark.parametrize("spacing", [0.0, -5.0, float("nan")])
+def test_stored_spacing_is_refused_in_silence(
+    folder: Path, spacing: float, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """nibabel mends the header's `pixdim` and says so on stderr; the affine beside it is fine."""
+    path = folder / "structures" / "PTV.nii.gz"
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    raw[80:84] = np.float32(spacing).tobytes()
+    path.write_bytes(gzip.compress(bytes(raw)))
+    with pytest.raises(ValueError, match=rf"PTV\.nii\.gz: voxel spacing \[{spacing}, .*expected three positive"):
+        read_case(folder)
+    assert not caplog.records and not capfd.readouterr().err

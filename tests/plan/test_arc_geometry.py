@@ -1,13 +1,19 @@
 """IEC 61217 as the patient sees it: beam axes, arcs and beam's-eye-view projection."""
 
+import re
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+
 import pytest
 import torch
 
 from lightning_vmat.plan.arc import Arc, ControlPoints
-from lightning_vmat.plan.beamlets import fit_beamlet_grid, project_to_bev
+from lightning_vmat.plan.beamlets import BeamletGrid, fit_beamlet_grid, project_to_bev
 from lightning_vmat.plan.machine import load_machine
 
 SAD_MM = 1000.0
+MACHINE = "truebeam_millennium120"
 
 
 def at(gantry: float, collimator: float = 0.0, couch: float = 0.0) -> ControlPoints:
@@ -73,6 +79,68 @@ def test_bad_arcs_are_refused() -> None:
         Arc(direction="sideways")
     with pytest.raises(ValueError, match="at least one arc"):
         ControlPoints.from_arcs([])
+    for name in ("gantry_start_deg", "gantry_stop_deg", "collimator_deg", "couch_deg"):
+        with pytest.raises(ValueError, match=f"arc: {name} is nan, expected a finite number"):
+            replace(Arc(), **{name: float("nan")})  # type: ignore[arg-type]
+
+
+def shipped_machine() -> str:
+    return (resources.files("lightning_vmat.plan") / "machines" / f"{MACHINE}.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("sad_mm", "0", "a number > 0"),
+        ("sad_mm", "-1", "a number > 0"),
+        ("sad_mm", "true", "a finite number"),
+        ("sad_mm", ".nan", "a finite number"),
+        ("leaf_speed_mm_per_s", "0", "a number > 0"),
+        ("leaf_speed_mm_per_s", "fast", "a finite number"),
+        ("gantry_speed_deg_per_s", "0.0", "a number > 0"),
+        ("dose_rate_mu_per_s", ".inf", "a finite number"),
+        ("max_leaf_span_mm", "-150", "a number > 0"),
+        ("max_leaf_position_mm", "[200]", "a finite number"),
+        ("min_leaf_gap_mm", "-0.5", "a number >= 0"),
+        ("dosimetric_leaf_gap_mm", "-2", "a number >= 0"),
+        ("leaf_transmission", "1", "a fraction below 1"),
+        ("leaf_transmission", "-0.1", "a number >= 0"),
+        ("min_mu_per_deg", "3.5", "less than max_mu_per_deg"),
+        ("interdigitation", "maybe", "true or false"),
+        ("interdigitation", "1", "true or false"),
+        ("name", "3", "text"),
+        ("beam_model", "", "text"),
+        ("leaf_blocks", "[[0, 5.0]]", "a list of"),
+        ("leaf_blocks", "[[10, -5.0]]", "a list of"),
+        ("leaf_blocks", "[[10.5, 5.0]]", "a list of"),
+        ("leaf_blocks", "[[10, wide]]", "a list of"),
+        ("leaf_blocks", "[10, 5.0]", "a list of"),
+        ("leaf_blocks", "[]", "a list of"),
+    ],
+)
+def test_wrong_machine_values_are_one_line(tmp_path: Path, key: str, value: str, expected: str) -> None:
+    path = tmp_path / "linac.yaml"
+    path.write_text(re.sub(rf"^{key}:.*\n(  - .*\n)*", f"{key}: {value}\n", shipped_machine(), flags=re.MULTILINE))
+    with pytest.raises(ValueError, match=rf"linac\.yaml: {key} is .*, expected {expected}") as error:
+        load_machine(path)
+    assert "\n" not in str(error.value)
+
+
+def test_whole_numbers_in_a_machine_file_are_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "linac.yaml"
+    path.write_text(shipped_machine().replace("sad_mm: 1000.0", "sad_mm: 1000"))
+    sad_mm = load_machine(path).sad_mm
+    assert sad_mm == 1000.0 and isinstance(sad_mm, float)
+
+
+def test_leaf_edges_ascend() -> None:
+    with pytest.raises(ValueError, match=r"leaf_edges_mm is .* ascending"):
+        replace(load_machine(MACHINE), leaf_edges_mm=(0.0, 5.0, 5.0))
+
+
+def test_beamlets_are_finite() -> None:
+    with pytest.raises(ValueError, match="beamlets: beamlet_start_mm is nan"):
+        BeamletGrid((0.0, 5.0), float("nan"), 5.0, 4)
 
 
 def test_fitted_grid_covers_the_target_with_whole_leaf_pairs() -> None:
