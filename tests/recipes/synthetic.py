@@ -8,10 +8,12 @@ from typing import Any, Self
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback
+from scipy.sparse import csr_array
 from torch.utils.data import DataLoader
 
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.dose.projection import DoseProjection
+from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.denoiser import FluenceDenoiser
 from lightning_vmat.recipes.base import PlanRecipe
@@ -68,25 +70,12 @@ def fit(recipe: PlanRecipe, batch: PlanBatch, steps: int, *callbacks: Callback) 
     return trainer
 
 
-class SumsOfMaps:
-    """A dose operator: each voxel sums a few beamlets, drawn at random."""
-
-    fluence_shape = (CONTROL_POINTS, SIDE, SIDE)
-    voxel_count = 200
-
-    def __init__(self) -> None:
-        generator = torch.Generator().manual_seed(0)
-        rays = CONTROL_POINTS * SIDE * SIDE
-        self.matrix = (torch.rand(self.voxel_count, rays, generator=generator) < 0.05).float() / (0.05 * rays)
-
-    def forward(self, fluence: torch.Tensor) -> torch.Tensor:
-        return fluence.flatten(-3) @ self.matrix.T
-
-    def adjoint(self, dose: torch.Tensor) -> torch.Tensor:
-        return (dose @ self.matrix).unflatten(-1, self.fluence_shape)
-
-    def to(self, device: torch.device | str) -> Self:
-        return self
+def sums_of_maps() -> StoredInfluence:
+    """A dose operator: each of 200 voxels sums a few beamlets, drawn at random."""
+    shape = (CONTROL_POINTS, SIDE, SIDE)
+    rays = CONTROL_POINTS * SIDE * SIDE
+    matrix = (torch.rand(200, rays, generator=torch.Generator().manual_seed(0)) < 0.05).float() / (0.05 * rays)
+    return StoredInfluence.from_scipy(csr_array(matrix.numpy()), shape)
 
 
 class EvenDose:
@@ -104,8 +93,8 @@ class EvenDose:
 
 def synthetic_problem() -> Problem:
     """An objective that the discs of `synthetic_batch` are far from: they average less than 1."""
-    field = torch.ones(SumsOfMaps.fluence_shape)
-    return Problem("synthetic", DoseProjection(SumsOfMaps()), EvenDose(), 1.0, field)
+    operator = sums_of_maps()
+    return Problem("synthetic", DoseProjection(operator), EvenDose(), 1.0, torch.ones(operator.fluence_shape))
 
 
 def repeated(batch: PlanBatch, times: int) -> PlanBatch:
