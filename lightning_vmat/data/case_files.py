@@ -121,7 +121,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict) or settings.get("version") != CASE_VERSION:
         version = settings.get("version") if isinstance(settings, dict) else None
-        raise ValueError(f"{path}: case version {version}, expected {CASE_VERSION}")
+        raise ValueError(f"{path}: case version {version!r}, expected {CASE_VERSION}")
     if missing := sorted({*KEYS, "structures"} - set(settings)):
         raise ValueError(f"{path}: no {', '.join(missing)}")
     for key, kind in KINDS.items():

@@ -17,10 +17,7 @@ from lightning_vmat.plan.volume import VolumeGrid
 
 MIN_HU = -1100.0  # air, with the noise of a scanner
 MAX_HU = 12000.0  # a 12-bit scale ends at 3071, titanium in an extended one below 10000; denser metal is to be clipped
-BODY_MEDIAN_HU = (
-    -900.0,
-    300.0,
-)  # about 0 in patients, lung in some phantoms; 1000 off if the rescale intercept is amiss
+BODY_MEDIAN_HU = (-900.0, 300.0)  # near 0 in patients; 1000 off where the rescale intercept is missing or used twice
 MAX_OUTSIDE = 0.5  # part of a target outside the body; a margin into air for breathing or swelling stays far below
 BODY = "Body"
 

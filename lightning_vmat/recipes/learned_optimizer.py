@@ -36,6 +36,7 @@ class LearnedOptimization(PlanRecipe):
         evaluations: dose evaluations spent on a plan.
         window: inner steps that are differentiated together.
         horizon: dose evaluations of an unroll in training.
+        open_field_share: share of unrolls in training that start from the open field all the same.
         weight_spread: objective weights are multiplied by `exp(u)`, u uniform in [-spread, spread].
         warmup_steps: optimizer steps of rising learning rate.
 
@@ -53,6 +54,7 @@ class LearnedOptimization(PlanRecipe):
         evaluations: int = 10,
         window: int = 5,
         horizon: int = 21,
+        open_field_share: float = 0.25,
         weight_spread: float = 1.0,
         warmup_steps: int = 0,
     ) -> None:
@@ -66,7 +68,7 @@ class LearnedOptimization(PlanRecipe):
         self.make_optimizer = optimizer
         self.generator_run = generator
         self.evaluations, self.window, self.horizon = evaluations, window, horizon
-        self.weight_spread = weight_spread
+        self.open_field_share, self.weight_spread = open_field_share, weight_spread
         self.warmup_steps = warmup_steps
         self._generator: list[PlanRecipe] = []  # in a list, so that it is no submodule and in no checkpoint
         self._unrolls: dict[str, tuple[Problem, LearnedState]] = {}
@@ -108,7 +110,9 @@ class LearnedOptimization(PlanRecipe):
             for case_id in batch.case_ids
         ]
         if any(over):
-            starts = varied_start(self.start(batch, seed=int(torch.randint(2**31, ()))))
+            starts = self.start(batch, seed=int(torch.randint(2**31, ())))
+            open_fields = torch.stack([problem.open_field for problem in problems_of(batch)])
+            starts = varied_start(mixed(starts, open_fields, self.open_field_share))
             for case_id, problem, x0, new in zip(batch.case_ids, problems_of(batch), starts, over, strict=True):
                 if new:
                     problem = with_other_weights(problem, self.weight_spread)
@@ -158,6 +162,11 @@ def with_other_weights(problem: Problem, spread: float) -> Problem:
     factors = (spread * (2 * torch.rand(len(members)) - 1)).exp().tolist()
     varied = tuple(replace(member, weight=member.weight * f) for member, f in zip(members, factors, strict=True))
     return replace(problem, objective=replace(problem.objective, members=varied))
+
+
+def mixed(x: Fluence, other: Fluence, share: float) -> Fluence:
+    """Each case's first maps, or with a probability of `share` its other ones."""
+    return torch.where((torch.rand(len(x), 1, 1, 1) < share).to(x.device), other, x)
 
 
 def varied_start(x: Fluence) -> Fluence:

@@ -11,7 +11,9 @@ from toy import toy_problem
 from lightning_vmat.l2o.baselines.adam import Adam
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.learned import LearnedOptimizer
+from lightning_vmat.l2o.learned_filter import LearnedFilter
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.l2o.quasi_newton import sharpened
 from lightning_vmat.l2o.unroll import run, unroll
 
 
@@ -131,12 +133,35 @@ def test_briefly_trained_beats_adam_at_its_best_rate_on_new_problems(trained: Le
         assert learned < 0.8 * adam
 
 
-def test_training_lowers_the_objective_below_lbfgs_and_holds_beyond_its_horizon(trained: LearnedOptimizer) -> None:
-    ratios, late = [], []
+def test_training_beats_no_training_and_holds_beyond_its_horizon(trained: LearnedOptimizer) -> None:
+    """Objective over that of the untrained network, which is L-BFGS, on problems it has not seen.
+
+    After 5 evaluations, as many as a window: 0.80 to 0.87 over three seeds, 0.93 is asked for; after 33: 1.00.
+    """
+    early, late = [], []
     for problem in (toy_problem(seed) for seed in range(20, 26)):
         mine = run(problem, trained, problem.open_field, 33).values
-        lbfgs = run(problem, LBFGS(), problem.open_field, 33).values
-        ratios.append(float(mine[5] / lbfgs[5]))
-        late.append(float(mine[33] / lbfgs[33]))
-    assert sum(ratios) / len(ratios) < 1.0
-    assert max(late) < 1.1
+        untrained = run(problem, LearnedOptimizer(hidden=8, filter_size=3), problem.open_field, 33).values
+        early.append((mine[5] / untrained[5]).log())
+        late.append((mine[33] / untrained[33]).log())
+    assert float(torch.stack(early).mean().exp()) < 0.93
+    assert float(torch.stack(late).mean().exp()) < 1.1
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 6), (5, 3, 4), (6, 8, 8)])
+def test_learned_filter_is_symmetric_and_positive_whatever_its_weights(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    sharpen = LearnedFilter()
+    for parameter in sharpen.parameters():
+        torch.nn.init.normal_(parameter, std=3.0)
+    first, second = torch.randn(2, *shape)
+    with torch.no_grad():
+        forth, back = (first * sharpen(second)).sum(), (second * sharpen(first)).sum()
+        torch.testing.assert_close(forth, back, rtol=1e-3, atol=1e-3)
+        assert float((first * sharpen(first)).sum()) > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 6), (5, 3, 4), (6, 8, 8)])
+def test_learned_filter_begins_as_the_hand_made_one(shape: tuple[int, int, int]) -> None:
+    maps = torch.randn(shape)
+    torch.testing.assert_close(LearnedFilter()(maps), sharpened(maps), rtol=1e-4, atol=1e-4)

@@ -17,7 +17,7 @@ from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.recipes.comparison import Comparison
-from lightning_vmat.recipes.learned_optimizer import LearnedOptimization, varied_start, with_other_weights
+from lightning_vmat.recipes.learned_optimizer import LearnedOptimization, mixed, varied_start, with_other_weights
 from lightning_vmat.recipes.loading import check_structures, load_recipe
 from lightning_vmat.recipes.planning import recipe_planner
 
@@ -134,3 +134,11 @@ def test_varied_starts_are_non_negative_and_keep_the_field_closed() -> None:
     varied = varied_start(x)
     assert varied.min() >= 0
     assert (varied[x == 0] == 0).all()
+
+
+def test_mixed_starts_come_from_either() -> None:
+    torch.manual_seed(0)
+    ones, twos = torch.ones(400, 1, 1, 1), 2 * torch.ones(400, 1, 1, 1)
+    assert torch.equal(mixed(ones, twos, 0.0), ones)
+    assert torch.equal(mixed(ones, twos, 1.0), twos)
+    assert mixed(ones, twos, 0.25).mean().item() == pytest.approx(1.25, abs=0.06)
