@@ -85,8 +85,7 @@ def read_case(folder: Path) -> Case:
         check_same_grid(found, grid, path)
         structures[name] = mask > 0.5
     try:
-        plain = {"fractions": settings["fractions"], "isocentre_mm": tuple(settings["isocentre_mm"])}
-        check_kinds(Case, plain, f"case {settings['case_id']}")
+        plain = {key: settings[key] for key in ("fractions", "isocentre_mm")}
         case = Case(
             case_id=str(settings["case_id"]),
             source=str(settings["source"]),
@@ -98,7 +97,7 @@ def read_case(folder: Path) -> Case:
             beamlets=BeamletGrid(**check_values(BeamletGrid, settings["beamlets"], "beamlets")),
             machine_name=str(settings["machine"]),
             protocol=str(settings["protocol"]),
-            **plain,
+            **check_kinds(Case, plain, f"case {settings['case_id']}"),
         )
         check_beams(case)
     except ValueError as error:

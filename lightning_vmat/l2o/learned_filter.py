@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_vmat.l2o.quasi_newton import SHARPENING
 
 BENDS = (1.0, 4.0)  # periods around the arc at which the features of the arc's frequency bend
-SPEED = 5.0  # the filter learns so many times faster than the LSTM, whose gradients are larger
+SPEED = 10.0  # the filter learns so many times faster than the LSTM, whose gradients are larger
 BOUND = 2.0  # the gain stays within exp(+-BOUND) of the hand-made one
 
 

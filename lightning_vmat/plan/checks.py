@@ -28,20 +28,24 @@ KINDS: dict[object, tuple[Callable[[Any], bool], str]] = {
 """Annotation of a field -> whether a value is of that kind, and its name."""
 
 
-def check_kinds(dataclass: type[Any], values: Mapping[str, Any], where: str) -> None:
-    """Raise a ValueError that names the first value that is not of its field's kind.
+def check_kinds(dataclass: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The values, with whole numbers as floats where floats belong, and lists as tuples.
 
-    Fields without a value, and those with other annotations than in `KINDS`, are left alone.
+    Fields without a value are left alone, and so are those with other annotations than in `KINDS`.
+
+    Raises:
+        ValueError: a value is not of its field's kind, by name.
     """
-    for field in fields(dataclass):
-        if field.name in values and field.type in KINDS:
-            matches, expected = KINDS[field.type]
-            if not matches(values[field.name]):
-                raise ValueError(f"{where}: {field.name} is {values[field.name]!r}, expected {expected}")
+    kinds = {field.name: field.type for field in fields(dataclass) if field.type in KINDS}
+    for name in [name for name in kinds if name in values]:
+        matches, expected = KINDS[kinds[name]]
+        if not matches(values[name]):
+            raise ValueError(f"{where}: {name} is {values[name]!r}, expected {expected}")
+    return {name: _converted(value, kinds.get(name)) for name, value in values.items()}
 
 
 def check_values(dataclass: type[Any], values: object, where: str) -> dict[str, Any]:
-    """Values for the fields of a dataclass, as a file gives them: lists become tuples, defaults may be missing.
+    """Values for the fields of a dataclass from what a file gives; fields with a default may be missing.
 
     Raises:
         ValueError: no mapping, a key that is missing or unknown, or a value of the wrong kind, by name.
@@ -55,5 +59,10 @@ def check_values(dataclass: type[Any], values: object, where: str) -> dict[str, 
     for key in required:
         if required[key] and key not in values:
             raise ValueError(f"{where}: key {key} is missing")
-    check_kinds(dataclass, values, where)
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return check_kinds(dataclass, values, where)
+
+
+def _converted(value: Any, kind: object) -> Any:
+    if kind == "float":
+        return float(value)
+    return tuple(float(number) for number in value) if str(kind).startswith("tuple[float") else value

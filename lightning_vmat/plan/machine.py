@@ -94,9 +94,8 @@ def load_machine(name_or_path: str | Path) -> Machine:
         raise ValueError(f"{where}: key leaf_edges_mm is unknown, expected leaf_blocks")
     edges = _leaf_edges(values.pop("leaf_blocks"), where)
     values = check_values(Machine, {**values, "leaf_edges_mm": edges}, where)
-    numbers = {field.name: float(values[field.name]) for field in fields(Machine) if field.type == "float"}
     try:
-        return Machine(**{**values, **numbers})
+        return Machine(**values)
     except ValueError as error:  # the file's name says more than the name in the file
         raise ValueError(f"{where}: {str(error).partition(': ')[2]}") from error
 

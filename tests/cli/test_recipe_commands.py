@@ -181,7 +181,10 @@ def test_untrained_weights_are_a_candidate_for_the_best(steps: str, best: float 
     content = yaml.safe_load(config.read_text())
     content["trainer"]["callbacks"] = [{"class_path": CHECKPOINT, "init_args": {"monitor": "val/distance"}}]
     config.write_text(yaml.safe_dump(content))
-    assert main(["fit", "--config", str(config), "--trainer.num_sanity_val_steps", steps]) == 0
+    options = ["--trainer.num_sanity_val_steps", steps, "--trainer.max_epochs", "3"]
+    assert main(["fit", "--config", str(config), *options]) == 0
+    last = torch.load(config.parent / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 3  # to resume from, though it is not the best
     kept = load_recipe(config.parent / "run" / "checkpoints" / "best.ckpt")
     assert isinstance(kept, OneWeight)
     assert (float(kept.weight.detach()) == 0.25) == (best == 0.25)

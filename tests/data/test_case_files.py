@@ -209,6 +209,15 @@ def test_bad_settings_are_one_clear_line(folder: Path, changes: dict[str, object
     assert "\n" not in str(error.value)
 
 
+def test_whole_numbers_become_the_floats_that_tensors_need(case: Case, folder: Path) -> None:
+    beamlets = {**vars(case.beamlets), "leaf_edges_mm": [-10, 0, 10], "beamlet_start_mm": -20, "beamlet_width_mm": 5}
+    change_settings(folder, isocentre_mm=[0, 0, 0], prescription_gy={"PTV": 60}, beamlets=beamlets)
+    back = read_case(folder)
+    assert torch.tensor(back.isocentre_mm).is_floating_point()
+    assert back.beamlets.beamlet_edges_mm.is_floating_point() and back.beamlets.leaf_centres_mm.is_floating_point()
+    assert isinstance(back.prescription_gy["PTV"], float)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
