@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from monai.networks.blocks import SABlock
 from torch import Tensor, nn
@@ -62,11 +63,10 @@ class ArcAttention(nn.Module):
         nn.init.zeros_(self.attention.out_proj.weight)
 
     def forward(self, x: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch channel cp lp b"]:
-        batch, _, _, rows, columns = x.shape
-        tokens = x.permute(0, 3, 4, 2, 1).flatten(0, 2)  # [batch * lp * b, cp, channel]
-        tokens = self.attention(self.norm(tokens))
-        update: Tensor = tokens.unflatten(0, (batch, rows, columns)).permute(0, 4, 3, 1, 2)
-        return x + update
+        rings = rearrange(x, "batch channel cp lp b -> (batch lp b) cp channel")
+        update = self.attention(self.norm(rings))
+        _, _, _, rows, columns = x.shape
+        return x + rearrange(update, "(batch lp b) cp channel -> batch channel cp lp b", lp=rows, b=columns)
 
 
 class NoiseEmbedding(nn.Module):
