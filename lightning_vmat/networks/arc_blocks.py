@@ -66,7 +66,9 @@ class ArcAttention(nn.Module):
         rings = rearrange(x, "batch channel cp lp b -> (batch lp b) cp channel")
         update = self.attention(self.norm(rings))
         _, _, _, rows, columns = x.shape
-        return x + rearrange(update, "(batch lp b) cp channel -> batch channel cp lp b", lp=rows, b=columns)
+        update = rearrange(update, "(batch lp b) cp channel -> batch channel cp lp b", lp=rows, b=columns)
+        attended: Tensor = x + update
+        return attended
 
 
 class NoiseEmbedding(nn.Module):
