@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from lightning_vmat.commands.prepare import SizeName
+
 if TYPE_CHECKING:
     from lightning_vmat.planning.planner import Planner
 
 PlannerName = Literal["reference", "ideal", "learned", "generator", "teacher", "regression"]
-SizeName = Literal["tiny", "demo", "base", "clinical"]
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
 

@@ -43,10 +43,6 @@ class Dvh:
     def max_gy(self) -> float:
         return float(self.dose_gy[0])
 
-    @property
-    def min_gy(self) -> float:
-        return float(self.dose_gy[-1])
-
     def dose_at_hottest(self, volume_cc: float) -> float:
         """The dose that at least this volume receives (`D0.01cc`); the minimum where the structure is smaller."""
         place = torch.searchsorted(self._hottest_cc, volume_cc - _ROUNDING * self.total_cc)

@@ -126,28 +126,26 @@ def shipped(place: str, name: str) -> str:
     return (resources.files("lightning_vmat") / place / f"{name}.yaml").read_text()
 
 
-def changed_protocol(old: str, new: str) -> Spoil:
-    """Give the case a protocol of its own."""
+def changed(key: str, file: str, text: str, old: str, new: str) -> Spoil:
+    """Give the case a file of its own for this key: the text, with `old` replaced."""
 
     def spoil(folder: Path) -> None:
-        text = shipped("objectives/protocols", "prostate_60gy_20fx")
         assert old in text
-        (folder / "protocol.yaml").write_text(text.replace(old, new))
-        setting("protocol", value=str(folder / "protocol.yaml"))(folder)
+        path = folder / file
+        path.write_text(text.replace(old, new))
+        setting(key, value=str(path))(folder)
 
     return spoil
+
+
+def changed_protocol(old: str, new: str) -> Spoil:
+    """Give the case a protocol of its own."""
+    return changed("protocol", "protocol.yaml", shipped("objectives/protocols", "prostate_60gy_20fx"), old, new)
 
 
 def changed_machine(old: str, new: str) -> Spoil:
     """Give the case a machine of its own."""
-
-    def spoil(folder: Path) -> None:
-        text = shipped("plan/machines", "truebeam_millennium120")
-        assert old in text
-        (folder / "linac.yaml").write_text(text.replace(old, new))
-        setting("machine", value=str(folder / "linac.yaml"))(folder)
-
-    return spoil
+    return changed("machine", "linac.yaml", shipped("plan/machines", "truebeam_millennium120"), old, new)
 
 
 def error_of(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
