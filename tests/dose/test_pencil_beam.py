@@ -74,6 +74,13 @@ def test_voxels_outside_the_case_are_refused(index: torch.Tensor) -> None:
         PencilBeamOperator.build(water_case(), index)
 
 
+@pytest.mark.parametrize("node_step_mm", [0.0, -1.0, 2.5, float("nan")])
+def test_node_steps_that_the_penumbra_does_not_bear(node_step_mm: float) -> None:
+    case = water_case()
+    with pytest.raises(ValueError, match=r"case water: nodes every .* mm, expected more than 0 and at most .* 2\.1 mm"):
+        PencilBeamOperator.build(case, case.body_index, node_step_mm=node_step_mm)
+
+
 def test_a_block_of_the_matrix_is_what_forward_does() -> None:
     case = water_case(control_points=3, collimator_deg=20.0)
     operator = PencilBeamOperator.build(case, case.body_index[::31])

@@ -20,6 +20,7 @@ from lightning_vmat.metrics.dose_accuracy.reference_field import MACHINE_FILE, R
 
 SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 FOLDER = SHARED / "reference-dose"
+STATED_OUTPUT = "output factor 4 x 4 cm over matRad's 0.880"  # Nyholm's kernel gives 3.7 % more
 needs_doses = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference doses in {FOLDER}")
 
 
@@ -29,7 +30,8 @@ def failures(checks: list[Check]) -> str:
 
 def test_the_built_in_beam_in_water() -> None:
     checks = list(generic_checks())
-    assert len(checks) == 8
+    assert [check.measure for check in checks if check.bound == "stated"] == [STATED_OUTPUT]
+    assert len(checks) == 10
     assert all(check.passed for check in checks), failures(checks)
 
 
@@ -47,7 +49,7 @@ def test_the_independent_engine(phantom: str, fields: int) -> None:
     read = ReferencePhantom.read(FOLDER / f"{phantom}.npz").fields()
     assert [field.beamlet for field in read] == [False] * fields + [True] * 2 * fields
     checks = [check for field in read for check in Compared.of(field).checks()]
-    assert sum(check.bound != "stated" for check in checks) == 5 * fields + 4 * 2 * fields
+    assert sum(check.bound != "stated" for check in checks) == 6 * fields + 5 * 2 * fields
     assert all(check.passed for check in checks), failures(checks)
 
 
