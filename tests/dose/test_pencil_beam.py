@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from water_case import water_case
 
+from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.dose import sampling
 from lightning_vmat.dose._reference import dose_influence
 from lightning_vmat.dose.beam_model import load_beam_model
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.plan.voxels import sample_voxels
 
 
 @pytest.mark.parametrize(("field_mm", "beamlets"), [(80.0, 16), (100.0, 7), (10.0, 1)])
@@ -79,6 +83,17 @@ def test_node_steps_that_the_penumbra_does_not_bear(node_step_mm: float) -> None
     case = water_case()
     with pytest.raises(ValueError, match=r"case water: nodes every .* mm, expected more than 0 and at most .* 2\.1 mm"):
         PencilBeamOperator.build(case, case.body_index, node_step_mm=node_step_mm)
+
+
+@pytest.mark.slow
+def test_set_up_of_a_clinical_case_takes_15_seconds_on_two_cores() -> None:
+    """In seconds of work, which others on the machine lengthen less than seconds on the wall."""
+    case = make_phantom(0, "clinical")
+    index = sample_voxels(case, 100_000).index
+    start = time.process_time()
+    operator = PencilBeamOperator.build(case, index)
+    assert operator.sampling.depth_mm.shape == (180, 100_000)
+    assert time.process_time() - start < 2 * 15
 
 
 def test_a_block_of_the_matrix_is_what_forward_does() -> None:
