@@ -14,6 +14,7 @@ from scipy.sparse import csr_array, hstack
 
 from lightning_vmat.commands.dose_speed import Device, Row, Work, measure, median_seconds, pencil_beam_work
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.dose.projection import DoseProjection
 from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
@@ -139,7 +140,9 @@ def pydosert_rows(size: str, case: Case, device: Device, repeats: int) -> list[R
         both_s = median_seconds(
             lambda: engine.compute_dose(beams, density_image=density).sum().backward(), device.name, 1
         )
-    ours_s = median_seconds(lambda: [move() for move in moves], device.name, repeats)
+    x.requires_grad_()
+    projection = DoseProjection(operator)
+    ours_s = median_seconds(lambda: torch.autograd.grad(projection(x).sum(), x), device.name, repeats)
     note = f"{label}: forward + backward {1e3 * both_s:.0f} ms, {both_s / ours_s:.0f} times the pencil beam's"
     return [ours, Row(size, "pydosert", setup_s=setup_s, note=f"{note} {1e3 * ours_s:.0f} ms")]
 

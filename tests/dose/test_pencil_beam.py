@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lightning_vmat.dose import sampling
 from lightning_vmat.dose._reference import dose_influence
 from lightning_vmat.dose.beam_model import load_beam_model
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.dose.ray_tracing import radiological_depth
 from lightning_vmat.plan.voxels import sample_voxels
 
 
@@ -83,6 +85,19 @@ def test_node_steps_that_the_penumbra_does_not_bear(node_step_mm: float) -> None
     case = water_case()
     with pytest.raises(ValueError, match=r"case water: nodes every .* mm, expected more than 0 and at most .* 2\.1 mm"):
         PencilBeamOperator.build(case, case.body_index, node_step_mm=node_step_mm)
+
+
+def test_depths_in_half_precision_cost_the_dose_little() -> None:
+    """Beyond the build-up; half precision knows 300 mm to 0.13 mm, and dose falls by half a per cent in 1 mm."""
+    case = water_case(control_points=3)
+    depth = radiological_depth(case, case.body_index)
+    index = case.body_index[(depth > 15).all(dim=0)][::7]
+    operator = PencilBeamOperator.build(case, index)
+    assert operator.sampling.depth_mm.dtype == torch.float16
+    exact = replace(operator.sampling, depth_mm=radiological_depth(case, index), kept=None).keep()
+    fluence = torch.rand(case.fluence_shape)
+    dose = replace(operator, sampling=exact).forward(fluence)
+    torch.testing.assert_close(operator.forward(fluence), dose, rtol=7e-4, atol=0)
 
 
 @pytest.mark.slow

@@ -79,7 +79,8 @@ class Compared:
             case.grid.centres_mm(index), case.control_points, case.isocentre_mm, case.machine.sad_mm
         )
         depth_mm = operators[0].sampling.depth_mm[0].float()
-        return cls(field, *volumes.view(2, *case.grid.shape), index, depth_mm, bev[0])
+        ours, coarse = volumes.view(2, *case.grid.shape)
+        return cls(field, ours, coarse, index, depth_mm, bev[0])
 
     def checks(self) -> Iterator[Check]:
         """Every figure of the field."""
