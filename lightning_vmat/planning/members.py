@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.planning.alternating import AlternatingSequencing
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 
@@ -20,14 +21,19 @@ def ideal_planner(
 def reference_planner(
     voxels: int = 15000,
     seed: int = 0,
-    fluence_evaluations: int = 40,
-    aperture_evaluations: int = 250,
+    fluence_evaluations: int = 20,
+    rounds: int = 35,
+    aperture_evaluations: int = 150,
     progress: bool = False,
 ) -> SequencedPlanner:
-    """Fluence optimization, sequencing, and a long aperture optimization: slow and good; makes the training plans."""
-    apertures = ApertureOptimization(iterations=aperture_evaluations, progress=progress)
+    """Fluence optimization, alternating sequencing, aperture optimization: slow and good; makes the training plans."""
     return SequencedPlanner(
-        optimizer=LBFGS(), evaluations=fluence_evaluations, apertures=apertures, voxels=voxels, seed=seed
+        optimizer=LBFGS(),
+        evaluations=fluence_evaluations,
+        alternating=AlternatingSequencing(rounds, progress=progress),
+        apertures=ApertureOptimization(iterations=aperture_evaluations, progress=progress),
+        voxels=voxels,
+        seed=seed,
     )
 
 
@@ -52,4 +58,4 @@ def learned_planner(
         progress: show progress bars.
     """
     apertures = ApertureOptimization(iterations=aperture_evaluations, leaf_step_mm=1.5, progress=progress)
-    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels, seed)
+    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed)

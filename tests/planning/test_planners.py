@@ -97,7 +97,7 @@ def test_aperture_optimization_never_ends_worse_than_it_started(case: Case, prob
 
 def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> None:
     points = reference.trace.points
-    assert reference.trace.dose_evaluations == points[-1].dose_evaluations == 15 + 60 + 1
+    assert reference.trace.dose_evaluations == points[-1].dose_evaluations == 15 + (1 + 35 * 3) + (60 + 1)
     for earlier, later in pairwise(points):
         assert later.dose_evaluations >= earlier.dose_evaluations
         assert later.seconds >= earlier.seconds
@@ -105,7 +105,7 @@ def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> Non
 
 
 def test_plans_of_one_seed_are_the_same(case: Case) -> None:
-    planner = reference_planner(VOXELS, fluence_evaluations=3, aperture_evaluations=5)
+    planner = reference_planner(VOXELS, fluence_evaluations=3, rounds=3, aperture_evaluations=5)
     torch.testing.assert_close(planner.plan(case).fluence_mu, planner.plan(case).fluence_mu, rtol=0, atol=0)
 
 

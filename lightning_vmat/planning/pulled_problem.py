@@ -1,0 +1,62 @@
+"""A fluence problem with a pull toward a given fluence map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.l2o.problem import DoseObjective, Problem
+
+
+@dataclass(frozen=True)
+class PulledObjective:
+    """`objective(dose) + pull / 2 |x - target|^2`, on dose and fluence side by side.
+
+    Args:
+        objective: of the dose.
+        voxels: how many of the values are dose; the others are fluence.
+        target: where the fluence is pulled.
+        pull: strength.
+    """
+
+    objective: DoseObjective
+    voxels: int
+    target: Float[Tensor, " fluence"]
+    pull: float
+
+    def __call__(self, seen: Float[Tensor, "*batch seen"]) -> Float[Tensor, "*batch"]:
+        away = seen[..., self.voxels :] - self.target
+        return self.objective(seen[..., : self.voxels]) + self.pull / 2 * away.square().sum(dim=-1)
+
+    def gradient(self, seen: Float[Tensor, "*batch seen"]) -> Float[Tensor, "*batch seen"]:
+        """Derivative by dose and by fluence, detached."""
+        away = seen[..., self.voxels :] - self.target
+        return torch.cat((self.objective.gradient(seen[..., : self.voxels]), self.pull * away), dim=-1)
+
+    def to(self, device: torch.device | str) -> PulledObjective:
+        return replace(self, objective=self.objective.to(device), target=self.target.to(device))
+
+
+@dataclass(frozen=True)
+class PulledProblem(Problem):
+    """A problem that sees, beside the dose, the fluence itself, so that its objective can pull at both."""
+
+    @classmethod
+    def of(
+        cls, problem: Problem, target: Float[Tensor, "control_point leaf_pair beamlet"], pull: float
+    ) -> PulledProblem:
+        """A problem with `pull / 2 |x - target|^2` added to its objective."""
+        objective = PulledObjective(problem.objective, problem.voxel_count, target.flatten(), pull)
+        return cls(problem.name, problem.projection, objective, problem.scale_mu, problem.open_field)
+
+    def dose(self, x: Float[Tensor, "*batch control_point leaf_pair beamlet"]) -> Float[Tensor, "*batch seen"]:
+        return torch.cat((super().dose(x), x.flatten(-3)), dim=-1)
+
+    def back_project(
+        self, dose_gradient: Float[Tensor, "*batch seen"]
+    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+        dose_part, fluence_part = dose_gradient.split((self.voxel_count, self.open_field.numel()), dim=-1)
+        return super().back_project(dose_part) + fluence_part.detach().unflatten(-1, self.open_field.shape)
