@@ -18,7 +18,7 @@ from lightning_vmat.plan.voxels import sample_voxels
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.comparison import as_table, measure, quartiles
 from lightning_vmat.planning.evaluation import evaluate_plan
-from lightning_vmat.planning.members import ideal_planner, reference_planner
+from lightning_vmat.planning.members import fluence_planner, reference_planner
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.sequencing import sequence
@@ -43,7 +43,7 @@ def reference(case: Case) -> PlanResult:
 
 @pytest.fixture(scope="module")
 def ideal(case: Case) -> PlanResult:
-    return ideal_planner(VOXELS, evaluations=60).plan(case)
+    return fluence_planner(voxels=VOXELS, evaluations=60).plan(case)
 
 
 def objective(problem: Problem, fluence_mu: torch.Tensor) -> float:
