@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 from lightning_vmat.commands.prepare import SizeName
 
 if TYPE_CHECKING:
     from lightning_vmat.planning.planner import Planner
 
-PlannerName = Literal["reference", "ideal", "learned", "generator", "teacher", "regression"]
+PLANNERS = ("reference", "fluence", "learned", "generator", "teacher", "regression")
 METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
 
 
@@ -18,7 +18,7 @@ def plan(
     case: Path,
     *,
     out: Path,
-    planner: PlannerName = "reference",
+    planner: str = "reference",
     run: Path | None = None,
     voxels: int = 15000,
     seed: int = 0,
@@ -34,8 +34,9 @@ def plan(
     Args:
         case: folder of the case, or a patient's DICOM folder, to which the options from `protocol` on apply.
         out: folder for the results; nothing of it is written unless everything is.
-        planner: `reference` optimises slowly and well, `ideal` stops at a fluence that no linac delivers; the others
-            plan with the trained recipe in `run`.
+        planner: `reference` optimises slowly and well, `fluence` stops at a fluence that no linac delivers; `learned`,
+            `generator`, `teacher` and `regression` plan with the trained recipe in `run`. `+lbfgs`, `+adam` or
+            `+accelerated` behind a name gives the fluence to that optimizer: `fluence+adam`, `generator+lbfgs`.
         run: run directory or checkpoint of a recipe.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample and of a generator's noise.
@@ -105,20 +106,23 @@ def find_planner(name: str, run: Path | None, voxels: int, seed: int, progress: 
     Raises:
         ValueError: an unknown name, a planner that needs a run and got none, or the other way round.
     """
-    from lightning_vmat.planning.members import ideal_planner, reference_planner
+    from lightning_vmat.planning.members import find_optimizer, fluence_planner, reference_planner
 
-    if name not in get_args(PlannerName):
-        raise ValueError(f"planner {name!r}: expected one of {', '.join(get_args(PlannerName))}")
-    if name in ("reference", "ideal"):
+    kind, _, optimizer = name.partition("+")
+    if kind not in PLANNERS or name == "reference+" + optimizer:
+        raise ValueError(f"planner {name!r}: expected one of {', '.join(PLANNERS)}, or fluence+adam and the like")
+    if kind in ("reference", "fluence"):
         if run is not None:
             raise ValueError(f"run {run}: the {name} planner takes none")
-        make = reference_planner if name == "reference" else ideal_planner
-        return make(voxels=voxels, seed=seed, progress=progress)
+        if kind == "reference":
+            return reference_planner(voxels=voxels, seed=seed, progress=progress)
+        return fluence_planner(optimizer or "lbfgs", voxels=voxels, seed=seed)
     if run is None:
         raise ValueError(f"planner {name}: needs the run directory of a trained recipe, got none")
     from lightning_vmat.recipes.planning import recipe_planner
 
-    return recipe_planner(run, voxels=voxels, seed=seed, progress=progress)
+    own = find_optimizer(optimizer) if optimizer else None
+    return recipe_planner(run, voxels=voxels, seed=seed, progress=progress, optimizer=own)
 
 
 def _summary(measured: dict[str, Any]) -> str:

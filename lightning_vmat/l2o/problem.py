@@ -41,6 +41,11 @@ class Problem:
     scale_mu: float
     open_field: Float[Tensor, "control_point leaf_pair beamlet"]
 
+    @property
+    def voxel_count(self) -> int:
+        """Number of voxels of the sample."""
+        return self.projection.operator.voxel_count
+
     def dose(self, x: Float[Tensor, "*batch control_point leaf_pair beamlet"]) -> Float[Tensor, "*batch voxel"]:
         """Dose in Gy (one forward projection); linear, differentiable."""
         dose_gy: Tensor = self.projection(x * self.scale_mu)

@@ -4,30 +4,60 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
+from lightning_vmat.l2o.baselines.adam import Adam
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.planning.alternating import AlternatingSequencing
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 
+OPTIMIZERS: dict[str, Optimizer[Any]] = {
+    "lbfgs": LBFGS(),
+    "adam": Adam(learning_rate=0.05),
+    "accelerated": AcceleratedProjectedGradient(),
+}
+"""Hand-made fluence optimizers, each with the settings that `tests/benchmarks/tune_optimizers.py` found best."""
 
-def ideal_planner(
-    voxels: int = 15000, seed: int = 0, evaluations: int = 100, progress: bool = False
+
+def fluence_planner(
+    optimizer: str = "lbfgs", voxels: int = 15000, seed: int = 0, evaluations: int = 100
 ) -> SequencedPlanner:
-    """Fluence optimization alone: a bound that no linac delivers."""
-    return SequencedPlanner(optimizer=LBFGS(), evaluations=evaluations, voxels=voxels, seed=seed)
+    """Fluence optimization alone: a bound that no linac delivers.
+
+    Raises:
+        ValueError: an optimizer that is none of `OPTIMIZERS`.
+    """
+    return SequencedPlanner(optimizer=find_optimizer(optimizer), evaluations=evaluations, voxels=voxels, seed=seed)
+
+
+def find_optimizer(name: str) -> Optimizer[Any]:
+    """A hand-made optimizer by name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer {name!r}: expected one of {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[name]
 
 
 def reference_planner(
     voxels: int = 15000,
     seed: int = 0,
-    fluence_evaluations: int = 40,
-    aperture_evaluations: int = 250,
+    fluence_evaluations: int = 20,
+    rounds: int = 35,
+    aperture_evaluations: int = 150,
     progress: bool = False,
 ) -> SequencedPlanner:
-    """Fluence optimization, sequencing, and a long aperture optimization: slow and good; makes the training plans."""
-    apertures = ApertureOptimization(iterations=aperture_evaluations, progress=progress)
+    """Fluence optimization, alternating sequencing, aperture optimization: slow and good; makes the training plans."""
     return SequencedPlanner(
-        optimizer=LBFGS(), evaluations=fluence_evaluations, apertures=apertures, voxels=voxels, seed=seed
+        optimizer=LBFGS(),
+        evaluations=fluence_evaluations,
+        alternating=AlternatingSequencing(rounds, progress=progress),
+        apertures=ApertureOptimization(iterations=aperture_evaluations, progress=progress),
+        voxels=voxels,
+        seed=seed,
     )
 
 
@@ -52,4 +82,4 @@ def learned_planner(
         progress: show progress bars.
     """
     apertures = ApertureOptimization(iterations=aperture_evaluations, leaf_step_mm=1.5, progress=progress)
-    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels, seed)
+    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed)

@@ -13,6 +13,7 @@ from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.alternating import AlternatingSequencing
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.problem import build_problem
@@ -36,6 +37,7 @@ class SequencedPlanner:
         optimizer: refines it; None to keep it as it is.
         evaluations: dose evaluations for the optimizer.
         apertures: polishes the sequenced plan on its delivered dose; None to stop at the ideal fluence.
+        alternating: sequences in turns with fluence optimization; None to sequence once.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample.
     """
@@ -44,6 +46,7 @@ class SequencedPlanner:
     optimizer: Optimizer[Any] | None = None
     evaluations: int = 0
     apertures: ApertureOptimization | None = None
+    alternating: AlternatingSequencing | None = None
     voxels: int = 15000
     seed: int = 0
 
@@ -66,7 +69,10 @@ class SequencedPlanner:
         if self.apertures is None:
             return PlanResult(fluence_mu, None, trace)
         with trace.stage("sequencing"):
-            plan = sequence(fluence_mu, case.beamlets)
+            if self.alternating is None:
+                plan = sequence(fluence_mu, case.beamlets)
+            else:
+                plan = self.alternating.sequence(case, problem, x, trace)
         with trace.stage("apertures"):
             plan = self.apertures.refine(case, problem, plan, trace)
         return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace)

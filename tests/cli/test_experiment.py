@@ -54,13 +54,13 @@ def test_three_recipes_end_in_a_deliverable_plan(cohort: Path, capsys: pytest.Ca
     assert measured["machine_violations"] == 0
     assert measured["dose_evaluations"] > 0
     compared = cohort.parent / "benchmark.json"
-    planners = f"[ideal,generator={generator},learned={learned}]"
+    planners = f"[fluence,generator={generator},learned={learned}]"
     arguments = ["benchmark", "--cohort", str(cohort), "--planners", planners, "--voxels", "500"]
     assert main([*arguments, "--json", str(compared)]) == 0
     figures = json.loads(compared.read_text())
-    assert set(figures["quartiles"]) == {"ideal", "generator", "learned"}
+    assert set(figures["quartiles"]) == {"fluence", "generator", "learned"}
     assert figures["quartiles"]["learned"]["machine_violations"][1] == 0
-    assert "medians over 1 held-out cases" in capsys.readouterr().out
+    assert "medians over 1 cases (test)" in capsys.readouterr().out
 
 
 def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

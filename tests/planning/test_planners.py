@@ -20,7 +20,7 @@ from lightning_vmat.plan.voxels import sample_voxels
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.comparison import as_table, measure, quartiles
 from lightning_vmat.planning.evaluation import evaluate_plan
-from lightning_vmat.planning.members import ideal_planner, reference_planner
+from lightning_vmat.planning.members import fluence_planner, reference_planner
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.sequencing import sequence
@@ -45,7 +45,7 @@ def reference(case: Case) -> PlanResult:
 
 @pytest.fixture(scope="module")
 def ideal(case: Case) -> PlanResult:
-    return ideal_planner(VOXELS, evaluations=60).plan(case)
+    return fluence_planner(voxels=VOXELS, evaluations=60).plan(case)
 
 
 def objective(problem: Problem, fluence_mu: torch.Tensor) -> float:
@@ -99,7 +99,7 @@ def test_aperture_optimization_never_ends_worse_than_it_started(case: Case, prob
 
 def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> None:
     points = reference.trace.points
-    assert reference.trace.dose_evaluations == points[-1].dose_evaluations == 15 + 60 + 1
+    assert reference.trace.dose_evaluations == points[-1].dose_evaluations == 15 + (1 + 35 * 3) + (60 + 1)
     for earlier, later in pairwise(points):
         assert later.dose_evaluations >= earlier.dose_evaluations
         assert later.seconds >= earlier.seconds
@@ -107,7 +107,7 @@ def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> Non
 
 
 def test_plans_of_one_seed_are_the_same(case: Case) -> None:
-    planner = reference_planner(VOXELS, fluence_evaluations=3, aperture_evaluations=5)
+    planner = reference_planner(VOXELS, fluence_evaluations=3, rounds=3, aperture_evaluations=5)
     torch.testing.assert_close(planner.plan(case).fluence_mu, planner.plan(case).fluence_mu, rtol=0, atol=0)
 
 
