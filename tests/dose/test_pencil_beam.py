@@ -102,7 +102,7 @@ def test_depths_in_half_precision_cost_the_dose_little() -> None:
 
 @pytest.mark.slow
 def test_set_up_of_a_clinical_case_takes_15_seconds_on_two_cores() -> None:
-    """In seconds of work, which others on the machine lengthen less than seconds on the wall."""
+    """In seconds of work: others on the machine lengthen those on the wall."""
     case = make_phantom(0, "clinical")
     index = sample_voxels(case, 100_000).index
     start = time.process_time()
