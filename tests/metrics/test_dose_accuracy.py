@@ -13,6 +13,8 @@ import pytest
 
 from lightning_vmat.cli import main
 from lightning_vmat.commands import check_dose as command
+from lightning_vmat.dose.beam_model import load_beam_model
+from lightning_vmat.dose.kernel_fit import gaussians
 from lightning_vmat.metrics.dose_accuracy.against_reference import Compared
 from lightning_vmat.metrics.dose_accuracy.beam_in_water import generic_checks, machine_file_checks
 from lightning_vmat.metrics.dose_accuracy.check import Check, as_table
@@ -83,6 +85,14 @@ def test_what_a_check_says() -> None:
     assert not Check("a", "f", math.nan, high=2.0).passed
     assert stated.as_dict()["high"] is None
     assert "FAIL" in as_table([within, below])
+
+
+@pytest.mark.parametrize("name", ["generic_6mv", pytest.param(MACHINE_FILE, marks=needs_doses)])
+def test_no_kernel_is_negative_anywhere(name: str) -> None:
+    """Sums of Gaussians of either sign: what they add up to is dose, at any depth and distance."""
+    model = load_beam_model(FOLDER / name if name == MACHINE_FILE else name)
+    kernel = (model.depth_weights.T @ model.mixture).numpy() @ gaussians(model.sigma_mm.numpy(), np.arange(0.0, 500.0))
+    assert kernel[1:].min() >= 0  # at the very surface there is no dose yet
 
 
 def _one_figure(folder: Path) -> list[Check]:
