@@ -11,7 +11,7 @@ import torch
 from dicom_series import Points, circle, sphere, write_slice, write_structures
 
 from lightning_vmat.data.dicom.patient import DicomPatient, read_patient
-from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarsening, crop_box
+from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarse_mask, coarsening, crop_box
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.volume import VolumeGrid
@@ -153,3 +153,17 @@ def test_blocks_are_centred_on_their_voxels() -> None:
     means = block_mean(x, cut, block)
     expected = coarse.centres_mm(torch.arange(coarse.voxel_count))[:, 0].reshape(coarse.shape).numpy()
     np.testing.assert_allclose(means, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [(1, 1, 1), (2, 4, 4), (3, 5, 5)])
+@pytest.mark.parametrize("radius_mm", [4.0, 10.0, 20.0])
+def test_coarse_masks_keep_their_volume(block: tuple[int, int, int], radius_mm: float) -> None:
+    z, y, x = np.mgrid[:48, :60, :60] * np.array([1.5, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    rng = np.random.default_rng(0)
+    for cz, cy, cx in rng.uniform(28, 32, size=(8, 3)):
+        mask = (z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < radius_mm**2
+        box = (slice(0, 48), slice(0, 60), slice(0, 60))
+        coarse = coarse_mask(mask, box, block)
+        assert abs(int(coarse.sum()) - mask.sum() / np.prod(block)) <= 0.5
+        assert coarse[block_mean(mask, box, block) > 0.9].all()
+        assert not coarse[block_mean(mask, box, block) < 0.1].any()

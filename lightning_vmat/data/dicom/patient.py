@@ -19,7 +19,7 @@ from lightning_vmat.data.dicom.contours import contours_mask
 from lightning_vmat.data.dicom.ct import AIR_HU, CtSeries, choose_series, read_ct
 from lightning_vmat.data.dicom.files import DicomFile, clear_errors, find_files, naming, only_one, read_dataset, shown
 from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarsening, crop_box
+from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarse_mask, coarsening, crop_box
 from lightning_vmat.data.dicom.roi_names import RoiNames
 from lightning_vmat.data.dicom.rtdose import read_rtdose, summation_type
 from lightning_vmat.data.dicom.rtplan import read_rtplan
@@ -185,7 +185,7 @@ def _volumes(
         if name in protocol.prescription_gy:
             _check_inside(name, roi, ct.grid)
         mask = fine[name] if name in fine else contours_mask(roi.contours, ct.grid)
-        masks[name] = torch.from_numpy(block_mean(mask, box, block) >= 0.5)
+        masks[name] = torch.from_numpy(coarse_mask(mask, box, block))
     hu = block_mean(np.where(kept, ct.hu, np.float32(AIR_HU)), box, block)
     grid = coarse_grid(ct.grid, box, block)
     present = {name: mask for name, mask in masks.items() if bool(mask.any()) or name in protocol.prescription_gy}
