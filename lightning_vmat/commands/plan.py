@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from lightning_vmat.commands.prepare import SizeName
 
 if TYPE_CHECKING:
+    from lightning_vmat.plan.aperture import Plan
     from lightning_vmat.planning.planner import Planner
 
 PlannerName = Literal["reference", "ideal", "learned", "generator", "teacher", "regression"]
-METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
+REPORT_FILE = "report.html"
 
 
 def plan(
@@ -20,6 +21,8 @@ def plan(
     out: Path,
     planner: PlannerName = "reference",
     run: Path | None = None,
+    start: Path | None = None,
+    compare: Path | None = None,
     voxels: int = 15000,
     seed: int = 0,
     overwrite: bool = False,
@@ -37,6 +40,10 @@ def plan(
         planner: `reference` optimises slowly and well, `ideal` stops at a fluence that no linac delivers; the others
             plan with the trained recipe in `run`.
         run: run directory or checkpoint of a recipe.
+        start: RTPLAN of arcs to start from: `reference` polishes its apertures, `ideal` the fluence that it delivers.
+            A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
+        compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
+            that is the plan to start from, or the clinical dose, where there is one.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample and of a generator's noise.
         overwrite: replace the results of an earlier run in `out`.
@@ -53,6 +60,7 @@ def plan(
     from datetime import UTC, datetime
 
     from lightning_vmat import __version__
+    from lightning_vmat.commands import compared as comparison
     from lightning_vmat.commands.patient import holds_dicom, open_case, open_dicom
     from lightning_vmat.data.atomic import atomic_folder
     from lightning_vmat.data.case_files import CASE_FILE, DOSE_FILE, PLAN_FILE
@@ -64,11 +72,14 @@ def plan(
 
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
-    member = find_planner(planner, run, voxels, seed, progress=True)
+    check_planner(planner, run, start)
     if (case / CASE_FILE).is_file() or not holds_dicom(case):
-        patient, clinical_dose_gy, link = open_case(case)
+        opened = open_case(case, start)
     else:
-        patient, clinical_dose_gy, link = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers)
+        opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
+    patient, clinical_dose_gy, link = opened.case, opened.clinical_dose_gy, opened.link
+    member = find_planner(planner, run, voxels, seed, progress=True, given=opened.start)
+    compared = comparison.compared_plan(compare, opened)
     with atomic_folder(out, replace=overwrite) as draft:
         result = member.plan(patient)
         with result.trace.stage("evaluation"):
@@ -76,12 +87,14 @@ def plan(
         measured = as_json(patient, planner, result, evaluation)
         if clinical_dose_gy is not None:
             measured["clinical"] = dose_as_json(patient, clinical_dose_gy.flatten()[patient.body_index])
+        if compared is not None:
+            measured["compared"] = comparison.as_json(compared)
         if result.plan is not None:
             write_plan(result.plan, draft / PLAN_FILE, {"planner": planner, "package_version": __version__})
             if link is not None:
                 write_plan_and_dose(draft, patient, result.plan, evaluation.dose_gy, link)
         write_dose(evaluation.dose_gy, patient.grid, draft / DOSE_FILE)
-        (draft / METRICS_FILE).write_text(json.dumps(measured, indent=1))
+        (draft / comparison.METRICS_FILE).write_text(json.dumps(measured, indent=1))
         content = ReportContent(
             case=patient,
             dose_gy=evaluation.dose_gy,
@@ -93,29 +106,51 @@ def plan(
             complexity=evaluation.complexity,
             version=__version__,
             created=datetime.now(UTC),
+            objective=evaluation.objective,
+            compared=compared,
         )
         write_report(draft / REPORT_FILE, content)
     print(_summary(measured))
     print(f"report: {out / REPORT_FILE}")
 
 
-def find_planner(name: str, run: Path | None, voxels: int, seed: int, progress: bool) -> Planner:
-    """A planner by name.
-
-    Raises:
-        ValueError: an unknown name, a planner that needs a run and got none, or the other way round.
-    """
-    from lightning_vmat.planning.members import ideal_planner, reference_planner
-
+def check_planner(name: str, run: Path | None, start: Path | None = None) -> None:
+    """Raise a ValueError for an unknown planner, one that lacks its run, or one that takes no run or no start."""
     if name not in get_args(PlannerName):
         raise ValueError(f"planner {name!r}: expected one of {', '.join(get_args(PlannerName))}")
-    if name in ("reference", "ideal"):
-        if run is not None:
-            raise ValueError(f"run {run}: the {name} planner takes none")
+    untrained = name in ("reference", "ideal")
+    if untrained and run is not None:
+        raise ValueError(f"run {run}: the {name} planner takes none")
+    if not untrained and run is None:
+        raise ValueError(f"planner {name}: needs the run directory of a trained recipe, got none")
+    if not untrained and start is not None:
+        raise ValueError(f"start {start}: the {name} planner makes its own, expected --planner reference or ideal")
+
+
+def find_planner(
+    name: str, run: Path | None, voxels: int, seed: int, progress: bool, given: Plan | None = None
+) -> Planner:
+    """A planner by name.
+
+    Args:
+        name: of the planner.
+        run: of a trained recipe.
+        voxels: size of the voxel sample.
+        seed: of the voxel sample and of a generator's noise.
+        progress: show progress bars.
+        given: a plan to start from.
+
+    Raises:
+        ValueError: see `check_planner`.
+    """
+    from lightning_vmat.planning.members import ideal_planner, reference_planner, started_planner
+
+    check_planner(name, run)
+    if given is not None:
+        return started_planner(name, given, voxels=voxels, seed=seed, progress=progress)
+    if run is None:
         make = reference_planner if name == "reference" else ideal_planner
         return make(voxels=voxels, seed=seed, progress=progress)
-    if run is None:
-        raise ValueError(f"planner {name}: needs the run directory of a trained recipe, got none")
     from lightning_vmat.recipes.planning import recipe_planner
 
     return recipe_planner(run, voxels=voxels, seed=seed, progress=progress)
