@@ -48,7 +48,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def clinical(root: Path, name: str = "clinical.dcm", **options: object) -> Path:
     source = root / "patients" / "phantom_0000" / "RTSTRUCT.dcm"
     isocentre_mm = read_case(root / "case").isocentre_mm
-    return write_clinical_plan(root / name, source, isocentre_mm, **options)  # type: ignore[arg-type]
+    return write_clinical_plan(root / name, source, isocentre_mm, **options)
 
 
 def test_a_clinical_arc_is_read_as_it_is_delivered(root: Path) -> None:
