@@ -40,10 +40,16 @@ def check_written(out: Path, case: Case) -> None:
     dose_gy = read_dose(out / "dose.nii.gz", case.grid)
     torch.testing.assert_close(read_rtdose(out / "RTDOSE.dcm", case.grid), dose_gy, atol=1e-3, rtol=0)
     assert pydicom.dcmread(out / "RTDOSE.dcm").ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == rtplan.uid
-    if program := shutil.which("dciodvfy"):
-        for name in ("RTPLAN.dcm", "RTDOSE.dcm"):
-            result = subprocess.run([program, out / name], capture_output=True, text=True, check=False)
-            assert "Error" not in result.stderr + result.stdout
+
+
+def check_valid(paths: list[Path]) -> None:
+    """An independent validator finds no error in the files."""
+    program = shutil.which("dciodvfy")
+    if program is None:
+        pytest.skip("all but this passed: dciodvfy (Debian package dicom3tools) is not installed")
+    for path in paths:
+        result = subprocess.run([program, path], capture_output=True, text=True, check=False)
+        assert "Error" not in result.stderr + result.stdout and "RT" in result.stderr + result.stdout
 
 
 def test_phantom_to_dicom_to_cohort_to_plan(patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -60,6 +66,7 @@ def test_phantom_to_dicom_to_cohort_to_plan(patients: Path, tmp_path: Path, caps
     structure_sets = {pydicom.dcmread(path).SOPInstanceUID for path in patients.rglob("RTSTRUCT.dcm")}
     assert data.ReferencedStructureSetSequence[0].ReferencedSOPInstanceUID in structure_sets
     assert "phantom_000" not in "".join(capsys.readouterr())
+    check_valid([out / "RTPLAN.dcm", out / "RTDOSE.dcm", *sorted(patients.rglob("RTSTRUCT.dcm"))])
 
 
 def test_plan_of_a_dicom_folder(patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

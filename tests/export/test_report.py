@@ -116,7 +116,7 @@ def test_two_plans_stand_side_by_side(content: ReportContent) -> None:
     page = Page(render_report(replace(content, objective=400.0, compared=make_compared(content))))
     assert "comparison" in page.ids and page.open == []
     part = page.text[page.text.index("Compared with: RTPLAN") : page.text.index("Dose on CT")]
-    for phrase in ("PTV D99 % ≥ 54.00 Gy ✓ 56.90 Gy ✓ 58.61 Gy -1.71 Gy", 
+    for phrase in ("PTV D99 % ≥ 54.00 Gy ✓ 56.90 Gy ✓ 58.61 Gy -1.71 Gy",
                    "Rectum V54 Gy ≤ 15.0 % ✗ 17.1 % ✗ 17.6 % -0.5 %",
                    "✓ 63.90 Gy ✗ 65.82 Gy -1.92 Gy", "Objective over the whole body 400 500 -20.0 %",
                    "Clinical goals met, of 6 5 4 +1", "Machine violations 0 2 -2", "612 MU 680 MU -10.0 %",
