@@ -83,7 +83,8 @@ def recomputed(folder: Path, spacing_mm: tuple[float, float, float]) -> tuple[np
     )  # fmt: skip
     machine = MachineConfig(
         preset="varian_10MV", tpr_20_10=TPR, mlc_transmission=TRANSMISSION, dlg_mm=LEAF_GAP_MM,
-        penumbra_fwhm=[5.0, 5.0], head_scatter_amplitude=None, profile_corrections=None, output_factors=None, calibration_mu=CALIBRATION_MU,
+        penumbra_fwhm=[5.0, 5.0], head_scatter_amplitude=None,
+        profile_corrections=None, output_factors=None, calibration_mu=CALIBRATION_MU,
     )  # fmt: skip
     engine = DoseEngine(
         machine_config=machine,
