@@ -37,6 +37,7 @@ def dose(
 
     import torch
 
+    from lightning_vmat.commands.dose_judging import judging_row, setup_row
     from lightning_vmat.commands.dose_rivals import pydosert_rows, sparse_rows
     from lightning_vmat.commands.dose_speed import Device, as_table, pencil_beam_row
     from lightning_vmat.data.atomic import atomic_file
@@ -55,8 +56,12 @@ def dose(
         case = make_phantom(seed=0, size=size)
         operator, row = pencil_beam_row(size, case, about, repeats)
         rows += [row, *sparse_rows(size, operator, about, repeats)]
+        del operator  # the next row may need its memory
         if size == "demo":
             rows += pydosert_rows(size, case, about, repeats)
+        if size == "clinical":
+            rows.append(setup_row(size, case, about))
+        rows.append(judging_row(size, case, about))
     print(
         f"{about.hardware}, {torch.get_num_threads()} threads, torch {torch.__version__}: "
         f"copy {about.copy_gb_s:.1f} GB/s, single precision product {about.matmul_gflop_s:.0f} GFLOP/s; "

@@ -3,54 +3,62 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 
 def benchmark(
     *,
     cohort: Path,
-    planners: list[str],
+    planners: list[str] | str,
     json: Path,
     voxels: int = 15000,
     cases: int | None = None,
+    split: Literal["train", "validation", "test"] = "test",
 ) -> None:
-    """Plan every held-out case with each planner; print medians and write all figures.
+    """Plan every held-out case with each planner; print medians, and doses beside the clinical plan's; write it all.
 
     Args:
         cohort: folder that `vmat prepare` wrote.
-        planners: names, with the run of those that need one: `reference`, `generator=runs/demo/distillation`.
-        json: file for the figures: each case, and quartiles over cases.
+        planners: names, with the run of those that need one: `fluence,reference,generator=runs/demo/distillation`.
+        json: file for the figures: each case, quartiles, and mean doses over cases. While it is made, `.partial`
+            beside it keeps what there is: the same command goes on where an earlier one was stopped.
         voxels: size of the voxel sample on which plans are optimised; they are judged on all of the body.
-        cases: how many of the held-out cases; all if not given.
+        cases: how many of the cases; all if not given.
+        split: which cases; settings are chosen on `train` or `validation`, never on `test`.
 
     Raises:
         ValueError: an unknown planner, a missing run, or an empty cohort.
     """
-    from json import dumps
-
     from tqdm import tqdm
 
+    from lightning_vmat import __version__
+    from lightning_vmat.commands.benchmark_file import BenchmarkFile
+    from lightning_vmat.commands.patient import open_case
     from lightning_vmat.commands.plan import find_planner
-    from lightning_vmat.data.atomic import atomic_file
-    from lightning_vmat.data.case_files import read_case
     from lightning_vmat.data.cohort import read_cohort
-    from lightning_vmat.planning.comparison import as_table, measure, quartiles
-    from lightning_vmat.planning.evaluation import evaluate_plan
+    from lightning_vmat.planning.comparison import key_doses, measure
+    from lightning_vmat.planning.evaluation import evaluate_dose, evaluate_plan
 
-    folders = read_cohort(cohort).folders("test")[:cases]
+    folders = read_cohort(cohort).folders(split)[:cases]
+    names = planners.split(",") if isinstance(planners, str) else planners
     members = {}
-    for spec in planners:
-        name, _, run = spec.partition("=")
+    for spec in names:
+        name, _, run = spec.strip().partition("=")
         members[name] = find_planner(name, Path(run) if run else None, voxels, seed=0, progress=False)
-    rows: dict[str, dict[str, dict[str, float]]] = {name: {} for name in members}
+    settings = {"cohort": cohort, "split": split, "voxels": voxels, "planners": names, "package_version": __version__}
+    figures = BenchmarkFile.open(json, settings)
     for folder in tqdm(folders, desc="cases"):
-        case = read_case(folder)
+        case, clinical_dose_gy, *_ = open_case(folder)
+        if clinical_dose_gy is not None:
+            structures, _ = evaluate_dose(case, clinical_dose_gy.flatten()[case.body_index])
+            figures.add_doses("clinical", case.case_id, key_doses(case, structures))
         for name, member in members.items():
+            if figures.has(name, case.case_id):
+                continue
             result = member.plan(case)
-            rows[name][case.case_id] = measure(case, result, evaluate_plan(case, result))
-    summary = {name: quartiles(measured.values()) for name, measured in rows.items()}
-    with atomic_file(json) as draft:
-        draft.write_text(
-            dumps({"cohort": str(cohort), "voxels": voxels, "quartiles": summary, "cases": rows}, indent=1)
-        )
-    print(f"medians over {len(folders)} held-out cases")
-    print(as_table(summary))
+            evaluation = evaluate_plan(case, result)
+            figures.add(name, case.case_id, measure(case, result, evaluation))
+            figures.add_doses(name, case.case_id, key_doses(case, evaluation.structures))
+            figures.save()
+    print(f"medians over {len(folders)} cases ({split})")
+    print(figures.finish())

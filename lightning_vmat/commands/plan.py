@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_vmat.commands.prepare import SizeName
 
 if TYPE_CHECKING:
-    from lightning_vmat.plan.aperture import Plan
     from lightning_vmat.planning.planner import Planner
 
-PlannerName = Literal["reference", "ideal", "learned", "generator", "teacher", "regression"]
+PLANNERS = ("reference", "fluence", "learned", "generator", "teacher", "regression")
 REPORT_FILE = "report.html"
 
 
@@ -19,7 +18,7 @@ def plan(
     case: Path,
     *,
     out: Path,
-    planner: PlannerName = "reference",
+    planner: str = "reference",
     run: Path | None = None,
     start: Path | None = None,
     compare: Path | None = None,
@@ -31,16 +30,18 @@ def plan(
     size: SizeName = "base",
     use_plan: bool = True,
     show_identifiers: bool = False,
+    dose_bits: Literal[16, 32] = 16,
 ) -> None:
     """Plan one case: plan.safetensors, dose.nii.gz, metrics.json, report.html, and RTPLAN and RTDOSE if it was DICOM.
 
     Args:
         case: folder of the case, or a patient's DICOM folder, to which the options from `protocol` on apply.
         out: folder for the results; nothing of it is written unless everything is.
-        planner: `reference` optimises slowly and well, `ideal` stops at a fluence that no linac delivers; the others
-            plan with the trained recipe in `run`.
+        planner: `reference` optimises slowly and well, `fluence` stops at a fluence that no linac delivers; `learned`,
+            `generator`, `teacher` and `regression` plan with the trained recipe in `run`. `+lbfgs`, `+adam` or
+            `+accelerated` behind a name gives the fluence to that optimizer: `fluence+adam`, `generator+lbfgs`.
         run: run directory or checkpoint of a recipe.
-        start: RTPLAN of arcs to start from: `reference` polishes its apertures, `ideal` the fluence that it delivers.
+        start: RTPLAN of arcs to start from: `reference` polishes its apertures, `fluence` the fluence that it delivers.
             A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
         compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
             that is the plan to start from, or the clinical dose, where there is one.
@@ -52,6 +53,7 @@ def plan(
         size: voxels, control points and beamlets.
         use_plan: take arcs and isocentre from an RTPLAN that is there.
         show_identifiers: show the Patient ID in the report and in what is printed.
+        dose_bits: of a pixel of the RTDOSE; some readers take 16 only.
 
     Raises:
         ValueError: no such case or run, a planner that needs a run and got none, or results that are there already.
@@ -69,16 +71,20 @@ def plan(
     from lightning_vmat.export.patient_folder import write_plan_and_dose
     from lightning_vmat.export.report import write_report
     from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
+    from lightning_vmat.planning.members import started_planner
 
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
-    check_planner(planner, run, start)
+    if start is not None and run is not None:
+        raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
+    member = find_planner(planner, run, voxels, seed, progress=True)
     if (case / CASE_FILE).is_file() or not holds_dicom(case):
         opened = open_case(case, start)
     else:
         opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
     patient, clinical_dose_gy, link = opened.case, opened.clinical_dose_gy, opened.link
-    member = find_planner(planner, run, voxels, seed, progress=True, given=opened.start)
+    if opened.start is not None:
+        member = started_planner(planner, opened.start, voxels, seed, progress=True)
     compared = comparison.compared_plan(compare, opened)
     with atomic_folder(out, replace=overwrite) as draft:
         result = member.plan(patient)
@@ -92,7 +98,7 @@ def plan(
         if result.plan is not None:
             write_plan(result.plan, draft / PLAN_FILE, {"planner": planner, "package_version": __version__})
             if link is not None:
-                write_plan_and_dose(draft, patient, result.plan, evaluation.dose_gy, link)
+                write_plan_and_dose(draft, patient, result.plan, evaluation.dose_gy, link, dose_bits)
         write_dose(evaluation.dose_gy, patient.grid, draft / DOSE_FILE)
         (draft / comparison.METRICS_FILE).write_text(json.dumps(measured, indent=1))
         content = ReportContent(
@@ -114,46 +120,29 @@ def plan(
     print(f"report: {out / REPORT_FILE}")
 
 
-def check_planner(name: str, run: Path | None, start: Path | None = None) -> None:
-    """Raise a ValueError for an unknown planner, one that lacks its run, or one that takes no run or no start."""
-    if name not in get_args(PlannerName):
-        raise ValueError(f"planner {name!r}: expected one of {', '.join(get_args(PlannerName))}")
-    untrained = name in ("reference", "ideal")
-    if untrained and run is not None:
-        raise ValueError(f"run {run}: the {name} planner takes none")
-    if not untrained and run is None:
-        raise ValueError(f"planner {name}: needs the run directory of a trained recipe, got none")
-    if not untrained and start is not None:
-        raise ValueError(f"start {start}: the {name} planner makes its own, expected --planner reference or ideal")
-
-
-def find_planner(
-    name: str, run: Path | None, voxels: int, seed: int, progress: bool, given: Plan | None = None
-) -> Planner:
+def find_planner(name: str, run: Path | None, voxels: int, seed: int, progress: bool) -> Planner:
     """A planner by name.
 
-    Args:
-        name: of the planner.
-        run: of a trained recipe.
-        voxels: size of the voxel sample.
-        seed: of the voxel sample and of a generator's noise.
-        progress: show progress bars.
-        given: a plan to start from.
-
     Raises:
-        ValueError: see `check_planner`.
+        ValueError: an unknown name, a planner that needs a run and got none, or the other way round.
     """
-    from lightning_vmat.planning.members import ideal_planner, reference_planner, started_planner
+    from lightning_vmat.planning.members import find_optimizer, fluence_planner, reference_planner
 
-    check_planner(name, run)
-    if given is not None:
-        return started_planner(name, given, voxels=voxels, seed=seed, progress=progress)
+    kind, _, optimizer = name.partition("+")
+    if kind not in PLANNERS or name == "reference+" + optimizer:
+        raise ValueError(f"planner {name!r}: expected one of {', '.join(PLANNERS)}, or fluence+adam and the like")
+    if kind in ("reference", "fluence"):
+        if run is not None:
+            raise ValueError(f"run {run}: the {name} planner takes none")
+        if kind == "reference":
+            return reference_planner(voxels=voxels, seed=seed, progress=progress)
+        return fluence_planner(optimizer or "lbfgs", voxels=voxels, seed=seed)
     if run is None:
-        make = reference_planner if name == "reference" else ideal_planner
-        return make(voxels=voxels, seed=seed, progress=progress)
+        raise ValueError(f"planner {name}: needs the run directory of a trained recipe, got none")
     from lightning_vmat.recipes.planning import recipe_planner
 
-    return recipe_planner(run, voxels=voxels, seed=seed, progress=progress)
+    own = find_optimizer(optimizer) if optimizer else None
+    return recipe_planner(run, voxels=voxels, seed=seed, progress=progress, optimizer=own)
 
 
 def _summary(measured: dict[str, Any]) -> str:

@@ -100,9 +100,8 @@ def _columns(beams: list[dict[str, Any]], beam: NDArray[np.int_], ray: NDArray[n
 
 def _c_order(matrix: csc_array, grid: VolumeGrid) -> csr_array:
     """Rows from matRad's order, y fastest, then x, then z, to x fastest, then y, then z."""
-    nz, ny, nx = grid.shape
     if matrix.shape[0] != grid.voxel_count:
         return csr_array(matrix)  # the caller's check says what is wrong
-    z, x, y = np.unravel_index(matrix.indices, (nz, nx, ny))
-    parts = (matrix.data.astype(np.float32), (z * ny + y) * nx + x, matrix.indptr)
+    row = np.arange(grid.voxel_count, dtype=np.int32).reshape(grid.shape).swapaxes(1, 2).ravel()  # of each of matRad's
+    parts = (matrix.data.astype(np.float32), row[matrix.indices], matrix.indptr)
     return csc_array(parts, shape=matrix.shape).tocsr()

@@ -15,7 +15,7 @@ import triton.language as tl
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.dose.blur import INNER_STEP_MM, OUTER_STEP_MM
+from lightning_vmat.dose.blur import OUTER_STEP_MM
 
 if TYPE_CHECKING:
     from lightning_vmat.dose.sampling import Sampling
@@ -43,7 +43,7 @@ def _node(position, low, high, before, nodes, inner_step, outer_step):
 @no_type_check
 def _look(
     offset, depth, axis, voxel, inside, depths, rows, columns, sad_mm,
-    x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
+    x_low, x_high, x_before, x_step, y_low, y_high, y_before, y_step, outer_step,
 ):  # fmt: skip
     """Where a control point sees voxels: column, row, depth, each with its fraction; and the inverse square."""
     x = tl.load(offset + voxel * 3, inside, 0.0)
@@ -53,8 +53,8 @@ def _look(
     bev_y = tl.load(axis + 3) * x + tl.load(axis + 4) * y + tl.load(axis + 5) * z
     bev_z = tl.load(axis + 6) * x + tl.load(axis + 7) * y + tl.load(axis + 8) * z
     magnification = sad_mm / (sad_mm - bev_z)
-    column, across = _node(bev_x * magnification, x_low, x_high, x_before, columns, inner_step, outer_step)
-    row, along = _node(bev_y * magnification, y_low, y_high, y_before, rows, inner_step, outer_step)
+    column, across = _node(bev_x * magnification, x_low, x_high, x_before, columns, x_step, outer_step)
+    row, along = _node(bev_y * magnification, y_low, y_high, y_before, rows, y_step, outer_step)
     deep = tl.load(depth + voxel, inside, 0.0).to(tl.float32)
     deep = tl.minimum(tl.maximum(deep, 0.0), depths - 1.0)
     layer = tl.minimum(deep.to(tl.int32), depths - 2)
@@ -65,7 +65,7 @@ def _look(
 @no_type_check
 def sample_kernel(
     maps, offset, depth, axes, table, doses, points, voxels, points_each, depths, rows, columns, sad_mm,
-    x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
+    x_low, x_high, x_before, x_step, y_low, y_high, y_before, y_step, outer_step,
     KERNELS: tl.constexpr, VOXELS: tl.constexpr,
 ):  # fmt: skip
     """Dose at a block of voxels from some of the control points: gather, weigh, sum."""
@@ -79,7 +79,7 @@ def sample_kernel(
     for _ in range(first, tl.minimum(first + points_each, points)):
         column, across, row, along, layer, between, inverse_square = _look(
             offset, depth, axis, voxel, inside, depths, rows, columns, sad_mm,
-            x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
+            x_low, x_high, x_before, x_step, y_low, y_high, y_before, y_step, outer_step,
         )  # fmt: skip
         node = row * columns + column
         for kernel in tl.static_range(KERNELS):
@@ -110,7 +110,7 @@ def _add(target, value, inside, scale, FIXED_POINT: tl.constexpr):
 @no_type_check
 def spread_kernel(
     maps, scales, offset, depth, axes, table, doses, voxels, depths, rows, columns, sad_mm,
-    x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
+    x_low, x_high, x_before, x_step, y_low, y_high, y_before, y_step, outer_step,
     KERNELS: tl.constexpr, VOXELS: tl.constexpr, FIXED_POINT: tl.constexpr,
 ):  # fmt: skip
     """Transpose of `sample_kernel` for a block of voxels and one control point: weigh, scatter."""
@@ -122,7 +122,7 @@ def spread_kernel(
     axis = axes + point * 9
     column, across, row, along, layer, between, inverse_square = _look(
         offset, depth, axis, voxel, inside, depths, rows, columns, sad_mm,
-        x_low, x_high, x_before, y_low, y_high, y_before, inner_step, outer_step,
+        x_low, x_high, x_before, x_step, y_low, y_high, y_before, y_step, outer_step,
     )  # fmt: skip
     dose = tl.load(doses + voxel, inside, 0.0) * inverse_square
     scale = tl.load(scales)
@@ -216,8 +216,8 @@ def _numbers(sampling: Sampling) -> list[Any]:
     nodes = (
         number
         for axis in (sampling.x_nodes, sampling.y_nodes)
-        for number in (axis.low_mm, axis.high_mm, float(axis.before))
+        for number in (axis.low_mm, axis.high_mm, float(axis.before), axis.step_mm)
     )
     rows, columns = sampling.map_shape
     depths = sampling.depth_weights.shape[1]
-    return [depths, rows, columns, sampling.sad_mm, *nodes, INNER_STEP_MM, OUTER_STEP_MM]
+    return [depths, rows, columns, sampling.sad_mm, *nodes, OUTER_STEP_MM]

@@ -27,7 +27,7 @@ KERNELS = 3
 HORN, HORN_MM = 0.04, 70.0  # a flattened beam's fluence grows by 2 % at 6 cm and by 4 % far off its axis
 CELL_MM = 2.5  # over which the open fluence counts as even
 DEPTHS_MM: Array = np.arange(0.0, 601.0)
-SPREADS_MM: Array = np.array([0.0, 2.0, 4.0, 10.0, 24.0, 60.0, 150.0])  # of the Gaussians, before the penumbra
+SPREADS_MM: Array = np.array([0.0, 2.0, 5.0, 21.0, 45.0, 58.0, 95.0])  # of the Gaussians, before the penumbra
 GRAY_PER_MU = 0.01  # at the reference point: 10 x 10 cm field, depth of maximum, source-surface distance = SAD
 
 

@@ -9,7 +9,7 @@ from scipy.special import ive
 Array = NDArray[np.float64]
 
 RADII_MM: Array = np.geomspace(0.2, 300.0, 120)  # where kernels are compared
-RING_WEIGHT: Array = RADII_MM**1.5  # between dose per area and dose per logarithmic ring: centre and far scatter count
+RING_WEIGHT: Array = RADII_MM**1.25  # between dose per area and dose per logarithmic ring: centre and far scatter count
 
 
 def gaussians(sigma_mm: Array, radii_mm: Array) -> Array:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lightning_vmat.dose.beam_model import BeamModel, load_beam_model
-from lightning_vmat.dose.blur import Blur, Nodes
+from lightning_vmat.dose.blur import NODE_STEP_MM, Blur, Nodes
 from lightning_vmat.dose.operator import check_last, result_type
 from lightning_vmat.dose.ray_tracing import radiological_depth
 from lightning_vmat.dose.sampling import Look, Sampling
@@ -34,7 +34,12 @@ class PencilBeamOperator:
 
     @classmethod
     def build(
-        cls, case: Case, voxel_index: Int[Tensor, " voxel"], beam_model: BeamModel | None = None
+        cls,
+        case: Case,
+        voxel_index: Int[Tensor, " voxel"],
+        beam_model: BeamModel | None = None,
+        *,
+        node_step_mm: float = NODE_STEP_MM,
     ) -> PencilBeamOperator:
         """The operator of a case at some of its voxels.
 
@@ -42,9 +47,11 @@ class PencilBeamOperator:
             case: CT, arcs, beamlets and machine.
             voxel_index: flat indices of voxels; those far outside the field still get scatter.
             beam_model: the machine's own if None.
+            node_step_mm: between the nodes at which blurred maps are known; dose errs by its square (see `blur.py`).
 
         Raises:
-            ValueError: no voxels, voxels outside the grid, or a beam model of another source-axis distance.
+            ValueError: no voxels, voxels outside the grid, a beam model of another source-axis distance, or nodes too
+                far apart for its penumbra.
         """
         if len(voxel_index) == 0 or int(voxel_index.min()) < 0 or int(voxel_index.max()) >= case.grid.voxel_count:
             raise ValueError(
@@ -55,11 +62,17 @@ class PencilBeamOperator:
             raise ValueError(
                 f"beam model {model.name}: SAD {model.sad_mm} mm, expected the machine's {case.machine.sad_mm}"
             )
+        penumbra_mm = float(model.sigma_mm.min())
+        if not 0 < node_step_mm <= penumbra_mm:
+            raise ValueError(
+                f"case {case.case_id}: nodes every {node_step_mm:g} mm, expected more than 0 and at most the width of "
+                f"the penumbra, {penumbra_mm:.2g} mm"
+            )
         voxels_mm = case.grid.centres_mm(voxel_index)
         low, high = _reach(voxels_mm, case.control_points, case.isocentre_mm, model.sad_mm)
         leaves, beamlets = case.beamlets.leaf_edges_mm, case.beamlets
-        x_nodes = Nodes.over((beamlets.beamlet_start_mm, beamlets.beamlet_stop_mm), (low[0], high[0]))
-        y_nodes = Nodes.over((leaves[0], leaves[-1]), (low[1], high[1]))
+        x_nodes = Nodes.over((beamlets.beamlet_start_mm, beamlets.beamlet_stop_mm), (low[0], high[0]), node_step_mm)
+        y_nodes = Nodes.over((leaves[0], leaves[-1]), (low[1], high[1]), node_step_mm)
         centre = torch.tensor(case.isocentre_mm, device=voxels_mm.device)
         sampling = Sampling(
             offset_mm=(voxels_mm - centre).contiguous(),

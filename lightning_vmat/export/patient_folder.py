@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_vmat.data.atomic import atomic_folder
 from lightning_vmat.data.dicom.link import PatientLink
 from lightning_vmat.data.preparation import Source, reference_plan
+from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.export.ct_series import write_ct_series
 from lightning_vmat.export.dicom_objects import new_uid
@@ -78,7 +79,7 @@ def export_source(source: Source, out: Path, plan: bool) -> str:
 def plan_dose(case: Case, plan: Plan) -> Float[Tensor, "z y x"]:
     """Dose that a plan delivers to the body in the whole course."""
     dose_gy = torch.zeros(case.grid.voxel_count)
-    operator = PencilBeamOperator.build(case, case.body_index)
+    operator = PencilBeamOperator.build(case, case.body_index, node_step_mm=FINE_NODE_STEP_MM)
     dose_gy[case.body_index] = operator.forward(plan.fluence_mu(case.beamlets, case.machine))
     return dose_gy.reshape(case.grid.shape)
 

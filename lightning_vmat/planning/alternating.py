@@ -72,7 +72,9 @@ class AlternatingSequencing:
             missed = missed + x - delivered
             pulled = PulledProblem.of(problem, delivered - missed, pull)
             seen = torch.cat((dose_gy, x.flatten()))
-            state = LBFGSState(x, seen, pulled.objective(seen), 0, replace(model, majoriser=majoriser + pull, last=None))
+            state = LBFGSState(
+                x, seen, pulled.objective(seen), 0, replace(model, majoriser=majoriser + pull, last=None)
+            )
             for _ in range(self.evaluations):
                 state = optimizer.update(pulled, state)
             x, dose_gy, model = state.x, state.dose_gy[: problem.voxel_count], state.model

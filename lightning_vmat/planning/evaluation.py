@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.metrics.complexity import plan_complexity
 from lightning_vmat.metrics.plan_report import structure_dvhs, summarise_structures
@@ -60,7 +61,9 @@ def body_objective_of_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> floa
 
 def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
     """Project a planner's fluence onto every voxel of the body and measure."""
-    body_dose_gy = PencilBeamOperator.build(case, case.body_index).forward(result.fluence_mu)
+    body_dose_gy = PencilBeamOperator.build(case, case.body_index, node_step_mm=FINE_NODE_STEP_MM).forward(
+        result.fluence_mu
+    )
     structures, goals = evaluate_dose(case, body_dose_gy)
     dose_gy = torch.zeros(case.grid.voxel_count)
     dose_gy[case.body_index] = body_dose_gy

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
+from lightning_vmat.l2o.baselines.adam import Adam
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
@@ -13,12 +15,34 @@ from lightning_vmat.planning.planner import Planner
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.planning.started import DeliveredStart, PolishingPlanner
 
+OPTIMIZERS: dict[str, Optimizer[Any]] = {
+    "lbfgs": LBFGS(),
+    "adam": Adam(learning_rate=0.05),
+    "accelerated": AcceleratedProjectedGradient(),
+}
+"""Hand-made fluence optimizers, each with the settings that `tests/benchmarks/tune_optimizers.py` found best."""
 
-def ideal_planner(
-    voxels: int = 15000, seed: int = 0, evaluations: int = 100, progress: bool = False
+
+def fluence_planner(
+    optimizer: str = "lbfgs", voxels: int = 15000, seed: int = 0, evaluations: int = 100
 ) -> SequencedPlanner:
-    """Fluence optimization alone: a bound that no linac delivers."""
-    return SequencedPlanner(optimizer=LBFGS(), evaluations=evaluations, voxels=voxels, seed=seed)
+    """Fluence optimization alone: a bound that no linac delivers.
+
+    Raises:
+        ValueError: an optimizer that is none of `OPTIMIZERS`.
+    """
+    return SequencedPlanner(optimizer=find_optimizer(optimizer), evaluations=evaluations, voxels=voxels, seed=seed)
+
+
+def find_optimizer(name: str) -> Optimizer[Any]:
+    """A hand-made optimizer by name.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    if name not in OPTIMIZERS:
+        raise ValueError(f"optimizer {name!r}: expected one of {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[name]
 
 
 def reference_planner(
@@ -67,10 +91,10 @@ def learned_planner(
 def started_planner(
     name: str, given: Plan, voxels: int = 15000, seed: int = 0, aperture_evaluations: int = 250, progress: bool = False
 ) -> Planner:
-    """The reference or the ideal planner from an existing plan.
+    """The reference planner or one that stops at a fluence, from an existing plan.
 
     Args:
-        name: `reference` to polish its apertures, `ideal` to optimise fluence from what it delivers.
+        name: `reference` to polish the plan's apertures, `fluence` or `fluence+adam` to optimise what it delivers.
         given: the plan, at the control points and on the rows of the cases to plan.
         voxels: size of the voxel sample.
         seed: of the voxel sample.
@@ -78,10 +102,9 @@ def started_planner(
         progress: show a progress bar.
 
     Raises:
-        ValueError: another planner.
+        ValueError: an optimizer that is none of `OPTIMIZERS`.
     """
     if name == "reference":
         return PolishingPlanner(given, ApertureOptimization(aperture_evaluations, progress=progress), voxels, seed)
-    if name == "ideal":
-        return SequencedPlanner(DeliveredStart(given), LBFGS(), evaluations=100, voxels=voxels, seed=seed)
-    raise ValueError(f"planner {name}: makes its own start, expected reference or ideal to start from a plan")
+    optimizer = find_optimizer(name.partition("+")[2] or "lbfgs")
+    return SequencedPlanner(DeliveredStart(given), optimizer, evaluations=100, voxels=voxels, seed=seed)

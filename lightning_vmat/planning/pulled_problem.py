@@ -27,14 +27,18 @@ class PulledObjective:
     target: Float[Tensor, " fluence"]
     pull: float
 
-    def __call__(self, seen: Float[Tensor, "*batch seen"]) -> Float[Tensor, "*batch"]:
-        away = seen[..., self.voxels :] - self.target
-        return self.objective(seen[..., : self.voxels]) + self.pull / 2 * away.square().sum(dim=-1)
+    def __call__(self, dose_gy: Float[Tensor, "*batch seen"]) -> Float[Tensor, "*batch"]:
+        dose_gy, away = self._apart(dose_gy)
+        return self.objective(dose_gy) + self.pull / 2 * away.square().sum(dim=-1)
 
-    def gradient(self, seen: Float[Tensor, "*batch seen"]) -> Float[Tensor, "*batch seen"]:
+    def gradient(self, dose_gy: Float[Tensor, "*batch seen"]) -> Float[Tensor, "*batch seen"]:
         """Derivative by dose and by fluence, detached."""
-        away = seen[..., self.voxels :] - self.target
-        return torch.cat((self.objective.gradient(seen[..., : self.voxels]), self.pull * away), dim=-1)
+        dose_gy, away = self._apart(dose_gy)
+        return torch.cat((self.objective.gradient(dose_gy), self.pull * away), dim=-1)
+
+    def _apart(self, seen: Float[Tensor, "*batch seen"]) -> tuple[Tensor, Tensor]:
+        """The dose, and how far the fluence is from its target."""
+        return seen[..., : self.voxels], seen[..., self.voxels :] - self.target
 
     def to(self, device: torch.device | str) -> PulledObjective:
         return replace(self, objective=self.objective.to(device), target=self.target.to(device))
@@ -59,4 +63,5 @@ class PulledProblem(Problem):
         self, dose_gradient: Float[Tensor, "*batch seen"]
     ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
         dose_part, fluence_part = dose_gradient.split((self.voxel_count, self.open_field.numel()), dim=-1)
-        return super().back_project(dose_part) + fluence_part.detach().unflatten(-1, self.open_field.shape)
+        own: Tensor = fluence_part.detach().unflatten(-1, self.open_field.shape)
+        return super().back_project(dose_part) + own

@@ -19,8 +19,16 @@ from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
 from lightning_vmat.recipes.loading import check_structures, condition_structures, load_recipe
 
+EVALUATIONS = 10  # of a hand-made optimizer that follows a generator
 
-def recipe_planner(run: Path, voxels: int = 15000, seed: int = 0, progress: bool = False) -> SequencedPlanner:
+
+def recipe_planner(
+    run: Path,
+    voxels: int = 15000,
+    seed: int = 0,
+    progress: bool = False,
+    optimizer: Optimizer[Any] | None = None,
+) -> SequencedPlanner:
     """The planner that a trained recipe makes: its fluence, the learned optimizer if it has one, and leaf sequencing.
 
     Args:
@@ -28,16 +36,16 @@ def recipe_planner(run: Path, voxels: int = 15000, seed: int = 0, progress: bool
         voxels: size of the voxel sample.
         seed: of the voxel sample and of the generator's noise.
         progress: show progress bars.
+        optimizer: in place of the recipe's own.
 
     Raises:
         ValueError: no such run, or a generator with other condition channels than the run's.
     """
     recipe = load_recipe(run)
     structures = condition_structures(run)
-    optimizer: Optimizer[Any] | None = None
-    evaluations, generate = 0, recipe.generate
+    evaluations, generate = EVALUATIONS if optimizer is not None else 0, recipe.generate
     if isinstance(recipe, LearnedOptimization):
-        optimizer, evaluations, generate = recipe.network, recipe.evaluations, recipe.start
+        optimizer, evaluations, generate = optimizer or recipe.network, recipe.evaluations, recipe.start
         if recipe.generator_run is not None:
             check_structures(recipe.generator_run, structures)
 

@@ -312,7 +312,7 @@ def test_a_full_disk_names_the_folder_and_leaves_nothing(
     """The plan, the dose or the report does not fit."""
     out = tmp_path / "new/results/plan"
     with no_file_longer_than(size):
-        assert main(["plan", str(folder), "--planner", "ideal", "--out", str(out), "--voxels", "300"]) == 2
+        assert main(["plan", str(folder), "--planner", "fluence", "--out", str(out), "--voxels", "300"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vmat: error: ")]
     assert len(lines) == 1 and f"'{out}'" in lines[0]
     assert [path.name for path in tmp_path.iterdir()] == ["case"]
@@ -333,7 +333,7 @@ def test_results_are_replaced_whole_or_kept(folder: Path, tmp_path: Path, capsys
     setting("prescription_gy", value={"PTV": 60})(folder)  # whole numbers are numbers, too
     setting("arcs", 0, "collimator_deg", value=10)(folder)
     out = tmp_path / "results/plan"
-    arguments = ["plan", str(folder), "--planner", "ideal", "--out", str(out), "--voxels", "300"]
+    arguments = ["plan", str(folder), "--planner", "fluence", "--out", str(out), "--voxels", "300"]
 
     def results() -> dict[str, bytes]:
         assert [path.name for path in out.parent.iterdir()] == ["plan"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from lightning_vmat.cli import main
-from lightning_vmat.commands import dose_rivals
+from lightning_vmat.commands import dose_judging, dose_rivals
 from lightning_vmat.commands.dose_rivals import DOSE_ERROR, find_threshold, sparse_rows, truncated_matrix
 from lightning_vmat.commands.dose_speed import Device, Work, added_memory_mb
 from lightning_vmat.data.phantom import make_phantom
@@ -33,8 +33,11 @@ def test_table_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert [path.name for path in tmp_path.iterdir()] == ["speed.json"]
     assert figures["device"]["copy_gb_s"] > 0
     methods = [row["method"] for row in figures["rows"]]
-    assert methods == ["pencil beam", "stored influence, 1 %", "torch.sparse CSR, 1 %", "scipy CSR, 1 %"]
-    assert all(row["forward_ms"] > 0 and row["adjoint_ms"] > 0 and row["bound_ms"] > 0 for row in figures["rows"])
+    *timed, judging = figures["rows"]
+    assert methods[:-1] == ["pencil beam", "stored influence, 1 %", "torch.sparse CSR, 1 %", "scipy CSR, 1 %"]
+    assert all(row["forward_ms"] > 0 and row["adjoint_ms"] > 0 and row["bound_ms"] > 0 for row in timed)
+    assert judging["method"] == "pencil beam, body, 0.25 mm nodes"
+    assert judging["setup_s"] > 0 and judging["forward_ms"] > 0
     assert all(f"| tiny | {method} |" in shown for method in methods)
 
 
@@ -71,6 +74,12 @@ def test_matrices_too_large_for_the_memory_are_skipped(
 def test_the_bound_is_the_slower_of_memory_and_arithmetic() -> None:
     assert DEVICE.bound_s(Work(gigabytes=1.0, gigaflops=1.0)) == pytest.approx(0.1)
     assert DEVICE.bound_s(Work(gigabytes=0.01, gigaflops=1.0)) == pytest.approx(0.01)
+
+
+def test_set_up_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dose_judging, "SETUP_VOXELS", 100)
+    row = dose_judging.setup_row("tiny", make_phantom(0, "tiny"), DEVICE)
+    assert row.setup_s is not None and row.setup_s > 0 and row.note == "12 control points x 100 voxels"
 
 
 def test_memory_that_a_call_adds_is_seen() -> None:

@@ -11,6 +11,7 @@ import torch
 from lightning_vmat.cli import main
 from lightning_vmat.data.case_files import read_case
 from lightning_vmat.data.plan_files import read_dose, read_plan
+from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
@@ -53,13 +54,13 @@ def test_three_recipes_end_in_a_deliverable_plan(cohort: Path, capsys: pytest.Ca
     assert measured["machine_violations"] == 0
     assert measured["dose_evaluations"] > 0
     compared = cohort.parent / "benchmark.json"
-    planners = f"[ideal,generator={generator},learned={learned}]"
+    planners = f"[fluence,generator={generator},learned={learned}]"
     arguments = ["benchmark", "--cohort", str(cohort), "--planners", planners, "--voxels", "500"]
     assert main([*arguments, "--json", str(compared)]) == 0
     figures = json.loads(compared.read_text())
-    assert set(figures["quartiles"]) == {"ideal", "generator", "learned"}
+    assert set(figures["quartiles"]) == {"fluence", "generator", "learned"}
     assert figures["quartiles"]["learned"]["machine_violations"][1] == 0
-    assert "medians over 1 held-out cases" in capsys.readouterr().out
+    assert "medians over 1 cases (test)" in capsys.readouterr().out
 
 
 def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +81,8 @@ def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: 
     case = read_case(folder)
     plan, metadata = read_plan(out / "plan.safetensors")
     assert metadata["planner"] == "reference"
-    again_gy = PencilBeamOperator.build(case, case.body_index).forward(plan.fluence_mu(case.beamlets, case.machine))
+    operator = PencilBeamOperator.build(case, case.body_index, node_step_mm=FINE_NODE_STEP_MM)
+    again_gy = operator.forward(plan.fluence_mu(case.beamlets, case.machine))
     written_gy = read_dose(out / "dose.nii.gz", case.grid).flatten()[case.body_index]
     torch.testing.assert_close(written_gy, again_gy, atol=0.01, rtol=0)
     before = (out / "metrics.json").read_text()

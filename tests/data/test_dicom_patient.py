@@ -134,6 +134,23 @@ def test_structures_that_make_no_case_are_named(tmp_path: Path, rois: dict[str, 
     assert str(error.value).startswith(str(tmp_path / "rs"))
 
 
+def test_an_organ_may_reach_beyond_the_ct(tmp_path: Path) -> None:
+    write_patient(tmp_path)
+    beyond = [*HEIGHTS_MM, *(HEIGHTS_MM[-1] + 2.5 * k for k in range(1, 9))]
+    rois = {
+        "Outline": [ellipse(h) for h in beyond],
+        "PTV": sphere(20.0, (8.0, 4.0, 1.0), HEIGHTS_MM),
+        "Blase": [circle(15.0, (1.3, -20.4, h)) for h in beyond[20:]],
+        "Rektum": [circle(60.0, (40.0, 10.0, h)) for h in HEIGHTS_MM[5:9]],  # sideways out of the image
+    }
+    write_structures(tmp_path / "rs", rois, types=TYPES)
+    case = read(tmp_path).case
+    assert set(case.structures) == {"Body", "PTV", "Bladder", "Rectum"}
+    on_ct_cc = np.pi * 1.5**2 * 3.0  # twelve of its slices; the thirteenth makes no whole voxel with another
+    assert int(case.structures["Bladder"].sum()) * case.grid.voxel_volume_cc == pytest.approx(on_ct_cc, rel=0.02)
+    assert bool(case.structures["Rectum"].any())
+
+
 def test_two_structure_sets_and_lying_on_the_side_are_refused(tmp_path: Path) -> None:
     write_patient(tmp_path / "side", position="HFDL")
     with pytest.raises(ValueError, match="'HFDL': expected one of HFS"):

@@ -90,7 +90,7 @@ def test_the_start_is_the_exported_plan_and_the_end_no_worse(root: Path, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("planner", ["reference", "ideal"])
+@pytest.mark.parametrize("planner", ["reference", "fluence+adam"])
 def test_a_clinical_plan_is_improved(root: Path, tmp_path: Path, planner: str) -> None:
     folder, late = root / "patients" / "phantom_0000", clinical(root, "late.dcm", beam_on_at=3)
     options = ["--start", str(late), "--planner", planner, "--out", str(tmp_path)]
@@ -221,15 +221,15 @@ def error_of(arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_plan_is_compared_with_an_earlier_one_and_with_an_rtplan(root: Path, tmp_path: Path) -> None:
-    for name, other in (("ideal", root / "ideal"), ("RTPLAN", root / "clinical.dcm")):
-        if name == "ideal":
-            assert main(["plan", str(root / "case"), "--planner", "ideal", "--out", str(other), *PLAN]) == 0
-        options = ["--planner", "ideal", "--compare", str(other), "--out", str(tmp_path)]
+    for name, other in (("fluence", root / "fluence"), ("RTPLAN", root / "clinical.dcm")):
+        if name == "fluence":
+            assert main(["plan", str(root / "case"), "--planner", "fluence", "--out", str(other), *PLAN]) == 0
+        options = ["--planner", "fluence", "--compare", str(other), "--out", str(tmp_path)]
         assert main(["plan", str(root / "case"), *options, *PLAN]) == 0
         compared = metrics(tmp_path)["compared"]
         assert isinstance(compared, dict) and compared["name"] == name
         assert "Compared with" in (tmp_path / "report.html").read_text()
-        if name == "ideal":
+        if name == "fluence":
             assert compared["objective"] == pytest.approx(metrics(tmp_path)["objective"], rel=1e-5)
     patient = pydicom.dcmread(root / "clinical.dcm")
     text = (tmp_path / "report.html").read_text()

@@ -1,4 +1,4 @@
-"""Refining the ray step or the beamlet width converges, and samples of voxels agree with the full grid.
+"""Refining the ray step, the beamlet width or the node step converges, and samples of voxels agree with the full grid.
 
 Each test prints the order of convergence that it saw (`pytest -s`).
 """
@@ -14,10 +14,11 @@ from water_case import water_case
 from lightning_vmat.dose import ray_tracing
 from lightning_vmat.dose._reference import dose_influence
 from lightning_vmat.dose.beam_model import load_beam_model
+from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.dose.ray_tracing import hounsfield_units, trace_rays
 from lightning_vmat.plan.arc import Arc, ControlPoints
-from lightning_vmat.plan.beamlets import BeamletGrid
+from lightning_vmat.plan.beamlets import BeamletGrid, project_to_bev
 from lightning_vmat.plan.voxels import all_voxels, sample_voxels
 
 
@@ -86,6 +87,29 @@ def test_beamlet_width_converges_with_second_order(engine: str) -> None:
     print(f"beamlets of {widths} mm, {engine}: errors {errors}, orders {orders(errors)}")
     assert min(orders(errors)) > 1.8
     assert errors[-1] < 0.01
+
+
+def test_node_step_converges_with_second_order_to_the_definition() -> None:
+    """In the peak of one 5 mm beamlet, where it matters most."""
+    arc = Arc(29.5, 30.5, 1, collimator_deg=20.0)  # so that voxels lie anywhere between nodes
+    case = replace(water_case(voxel_mm=3.0, field_mm=15.0, beamlets=3), arcs=(arc,))
+    fluence = torch.zeros(case.fluence_shape)
+    fluence[0, 1, 1] = 1.0
+    centres = case.grid.centres_mm(case.body_index)
+    bev, _ = project_to_bev(centres, case.control_points, case.isocentre_mm, case.machine.sad_mm)
+    index = case.body_index[bev[0].abs().amax(dim=1) < 4]
+    matrix = dose_influence(case, index, load_beam_model("generic_6mv")).flatten(1)
+    defined = matrix @ fluence.flatten().double()
+
+    def error(step_mm: float) -> torch.Tensor:
+        dose = PencilBeamOperator.build(case, index, node_step_mm=step_mm).forward(fluence)
+        return dose / defined - 1
+
+    steps = [2.0, 1.0, 0.5]
+    errors = [float(error(step).square().mean().sqrt()) for step in steps]
+    print(f"node steps {steps} mm: errors {errors}, orders {orders(errors)}")
+    assert min(orders(errors)) > 1.8
+    assert float(error(FINE_NODE_STEP_MM).abs().max()) < 0.002
 
 
 def test_a_sample_of_voxels_has_the_dose_of_the_full_grid() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from scipy.sparse import csr_array
 from water_case import water_case
 
@@ -37,6 +39,35 @@ def test_save_and_load(pair: tuple[PencilBeamOperator, StoredInfluence], tmp_pat
     dose = stored.forward(fluence)
     torch.testing.assert_close(loaded.forward(fluence), dose, rtol=1e-3, atol=1e-3 * float(dose.max()))
     assert [p.name for p in tmp_path.iterdir()] == ["influence.safetensors"]
+
+
+def test_a_file_holds_elements_to_half_precision(
+    pair: tuple[PencilBeamOperator, StoredInfluence], tmp_path: Path
+) -> None:
+    """To 2^-11 of themselves; those below 2^-14 of the largest to 2^-25 of the largest."""
+    pair[1].save(tmp_path / "influence.safetensors")
+    loaded, value = StoredInfluence.load(tmp_path / "influence.safetensors").matrix.value, pair[1].matrix.value
+    assert bool(((loaded - value).abs() <= 2.0**-11 * 1.001 * value + 2.0**-25 * value.max()).all())
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ({"value": [1.0, np.nan]}, "NaN"),
+        ({"value": [1.0, -0.5]}, "negative dose"),
+        ({"column": [0, 6]}, "indices"),
+        ({"row_start": [0, 1, 9]}, "pointer|length"),
+    ],
+)
+def test_files_of_bad_elements(damage: dict[str, list[float]], message: str, tmp_path: Path) -> None:
+    arrays = {"row_start": [0.0, 1.0, 2.0], "column": [0.0, 5.0], "value": [1.0, 0.5], **damage}
+    kinds = {"row_start": torch.int32, "column": torch.int32, "value": torch.float16}
+    tensors = {name: torch.tensor(values, dtype=kinds[name]) for name, values in arrays.items()}
+    about = {"version": 1, "fluence_shape": [1, 2, 3], "scale": 1.0}
+    save_file(tensors, tmp_path / "odd.safetensors", {"dose": json.dumps(about)})
+    with pytest.raises(ValueError, match=message) as caught:
+        StoredInfluence.load(tmp_path / "odd.safetensors")
+    assert "odd.safetensors" in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_threshold_keeps_the_largest(pair: tuple[PencilBeamOperator, StoredInfluence]) -> None:

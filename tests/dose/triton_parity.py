@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array, random_array
@@ -21,6 +22,7 @@ from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.dose.projection import DoseProjection
 from lightning_vmat.dose.sampling import KernelView, Sampling, TableView
 from lightning_vmat.dose.sparse_rows import SparseRows
+from lightning_vmat.dose.stored_influence import StoredInfluence
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ROUNDING = 5e-5  # of the largest value: places among 100 nodes, in single precision, are known to 1e-5 of a node
@@ -107,6 +109,29 @@ def test_rows_of_a_sparse_matrix(rows: int, batch: int, value_type: torch.dtype)
     expected = vectors.double() @ torch.from_numpy(matrix.toarray().T).to(DEVICE)
     tolerance = ROUNDING if value_type == torch.float32 else 2.0**-11  # half precision rounds each element
     assert_near(sparse.to(DEVICE).product(vectors), expected, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("voxels", "value_type", "roundoff"),
+    [(1, torch.float32, 0.0), (1000, torch.float32, 0.0), (63, torch.float16, 2.0**-11), (63, torch.bfloat16, 2.0**-8)],
+)
+def test_stored_influence_and_its_gradient(voxels: int, value_type: torch.dtype, roundoff: float) -> None:
+    """Each element errs by its rounding and no more: sums are in single precision."""
+    dense = random_array((voxels, 24), density=0.5, rng=np.random.default_rng(voxels)).toarray()
+    stored = StoredInfluence.from_scipy(csr_array(dense), (2, 3, 4))
+    matrix, transpose = (replace(m, value=m.value.to(value_type)) for m in (stored.matrix, stored.transpose))
+    projection = DoseProjection(replace(stored, matrix=matrix, transpose=transpose)).to(DEVICE)
+    fluence = torch.rand(2, 2, 3, 4, device=DEVICE, requires_grad=True)
+    weight = torch.rand(2, voxels, device=DEVICE)
+    dose = projection(fluence)
+    (gradient,) = torch.autograd.grad((dose * weight).sum(), fluence)
+    exact = torch.from_numpy(dense).to(DEVICE)
+    for value, expected in (
+        (dose.detach(), fluence.detach().flatten(1).double() @ exact.T),
+        (gradient.flatten(1), weight.double() @ exact),
+    ):
+        assert value.dtype == torch.float32
+        assert bool(((value - expected).abs() <= (roundoff + ROUNDING) * expected).all())
 
 
 def test_a_long_row_and_an_empty_one() -> None:

@@ -9,6 +9,8 @@ import pytest
 import torch
 
 from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.dose.blur import FINE_NODE_STEP_MM, NODE_STEP_MM
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.case import Case
@@ -18,7 +20,7 @@ from lightning_vmat.plan.voxels import sample_voxels
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.comparison import as_table, measure, quartiles
 from lightning_vmat.planning.evaluation import evaluate_plan
-from lightning_vmat.planning.members import ideal_planner, reference_planner
+from lightning_vmat.planning.members import fluence_planner, reference_planner
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.sequencing import sequence
@@ -43,7 +45,7 @@ def reference(case: Case) -> PlanResult:
 
 @pytest.fixture(scope="module")
 def ideal(case: Case) -> PlanResult:
-    return ideal_planner(VOXELS, evaluations=60).plan(case)
+    return fluence_planner(voxels=VOXELS, evaluations=60).plan(case)
 
 
 def objective(problem: Problem, fluence_mu: torch.Tensor) -> float:
@@ -129,6 +131,16 @@ def test_evaluation_measures_the_delivered_dose(case: Case, reference: PlanResul
     assert row["objective"] == pytest.approx(evaluation.objective)
     table = as_table({"reference": quartiles([row, row])})
     assert table.splitlines()[0].startswith("| planner | objective") and "| reference |" in table
+
+
+def test_plans_are_judged_on_fine_nodes(case: Case, ideal: PlanResult) -> None:
+    judged = evaluate_plan(case, ideal).dose_gy.flatten()[case.body_index]
+    fine, coarse = (
+        PencilBeamOperator.build(case, case.body_index, node_step_mm=step_mm).forward(ideal.fluence_mu)
+        for step_mm in (FINE_NODE_STEP_MM, NODE_STEP_MM)
+    )
+    torch.testing.assert_close(judged, fine)
+    assert float((judged - coarse).abs().max()) > 1e-4 * float(fine.max())
 
 
 def test_grid_that_misses_the_target_is_named(case: Case) -> None:

@@ -16,13 +16,13 @@ from lightning_vmat.dose.beam_model import even_beam, matrad_model
 from lightning_vmat.dose.matrad_machine import MatradMachine, read_matrad_machine
 from lightning_vmat.metrics.dose_accuracy.check import Check
 
-SIDES_MM = (5.0, 20.0, 50.0, 100.0, 200.0)
+SIDES_MM = (5.0, 20.0, 40.0, 50.0, 100.0, 200.0, 300.0)
 DEPTHS_MM = (15.0, 50.0, 100.0, 200.0, 300.0)
 SSD_MM = 900.0
 
 
 def kernel_fit_checks(path: Path) -> Iterator[Check]:
-    """Dose on the axis of square fields, from one beamlet to 20 x 20 cm, by the fit and by the table."""
+    """Dose on the axis of square fields, from one beamlet to 30 x 30 cm, by the fit and by the table."""
     machine, model = read_matrad_machine(path, SSD_MM), even_beam(matrad_model(path, SSD_MM, calibrated=False))
     depth_mm = torch.tensor(DEPTHS_MM, dtype=torch.double)
     worst = [

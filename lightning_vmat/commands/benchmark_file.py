@@ -1,0 +1,86 @@
+"""The figures of a comparison of planners, kept on disk while it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightning_vmat.data.atomic import atomic_file
+from lightning_vmat.planning.comparison import Row, as_table, dose_table, means, quartiles
+
+Rows = dict[str, dict[str, Row]]
+
+
+@dataclass
+class BenchmarkFile:
+    """Figures by planner and case, in a file beside the final one until all of them are there.
+
+    Args:
+        path: the final file.
+        settings: what was compared, and how; figures of other settings are refused.
+        cases: the figures of `measure`.
+        doses_gy: those of `key_doses`.
+    """
+
+    path: Path
+    settings: dict[str, object]
+    cases: Rows = field(default_factory=dict)
+    doses_gy: Rows = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, settings: Mapping[str, object]) -> BenchmarkFile:
+        """The figures of a run that was stopped, or none.
+
+        Raises:
+            ValueError: an unreadable file, or one of other settings.
+        """
+        draft = cls(path, json.loads(json.dumps(dict(settings), default=str)))
+        if not draft.partial.is_file():
+            return draft
+        try:
+            kept = json.loads(draft.partial.read_text())
+            found, draft.cases, draft.doses_gy = (kept[name] for name in ("settings", "cases", "doses_gy"))
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{draft.partial}: not the figures of a stopped benchmark ({error}); remove it") from error
+        if found != draft.settings:
+            raise ValueError(f"{draft.partial}: of a stopped run with {found}, expected {draft.settings}; remove it")
+        return draft
+
+    @property
+    def partial(self) -> Path:
+        return self.path.with_name(f"{self.path.name}.partial")
+
+    def has(self, planner: str, case_id: str) -> bool:
+        return case_id in self.cases.get(planner, {})
+
+    def add(self, planner: str, case_id: str, figures: Row) -> None:
+        self.cases.setdefault(planner, {})[case_id] = figures
+
+    def add_doses(self, planner: str, case_id: str, doses_gy: Row) -> None:
+        self.doses_gy.setdefault(planner, {})[case_id] = doses_gy
+
+    def save(self) -> None:
+        """Keep what there is so far."""
+        with atomic_file(self.partial) as draft:
+            draft.write_text(json.dumps({"settings": self.settings, "cases": self.cases, "doses_gy": self.doses_gy}))
+
+    def finish(self) -> str:
+        """Write the final file; what to print of it."""
+        summary = {name: quartiles(rows.values()) for name, rows in self.cases.items()}
+        averages = {name: means(rows.values()) for name, rows in self.doses_gy.items()}
+        figures = {
+            **self.settings,
+            "quartiles": summary,
+            "mean_doses_gy": averages,
+            "cases": self.cases,
+            "doses_gy": self.doses_gy,
+        }
+        with atomic_file(self.path) as draft:
+            draft.write_text(json.dumps(figures, indent=1))
+        self.partial.unlink(missing_ok=True)
+        tables = [as_table(summary)]
+        if "clinical" in averages:
+            tables.append(f"mean doses\n{dose_table(averages)}")
+        return "\n\n".join(tables)

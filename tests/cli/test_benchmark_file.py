@@ -1,0 +1,51 @@
+"""A comparison of planners that is stopped and goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lightning_vmat.commands.benchmark_file import BenchmarkFile
+
+SETTINGS: dict[str, object] = {"cohort": Path("cohort"), "planners": ["fluence"]}
+
+
+def figures(path: Path) -> BenchmarkFile:
+    benchmark = BenchmarkFile.open(path, SETTINGS)
+    benchmark.add("fluence", "a", {"objective": 1.0})
+    benchmark.add_doses("clinical", "a", {"PTV D95": 60.0, "Cord max": 10.0})
+    return benchmark
+
+
+def test_a_stopped_comparison_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    figures(path).save()
+    again = BenchmarkFile.open(path, SETTINGS)
+    assert again.has("fluence", "a") and not again.has("fluence", "b")
+    again.add("fluence", "b", {"objective": 3.0})
+    again.add_doses("clinical", "b", {"PTV D95": 62.0})
+    assert not path.exists()
+    text = again.finish()
+    assert "| fluence | 2 |" in text and "| PTV D95 | 61.0 |" in text
+    kept = json.loads(path.read_text())
+    assert kept["quartiles"]["fluence"]["objective"] == [1.5, 2.0, 2.5]
+    assert kept["mean_doses_gy"]["clinical"] == {"Cord max": 10.0, "PTV D95": 61.0}
+    assert [file.name for file in tmp_path.iterdir()] == ["figures.json"]
+
+
+def test_a_finished_comparison_is_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    figures(path).finish()
+    assert not BenchmarkFile.open(path, SETTINGS).has("fluence", "a")
+
+
+def test_other_settings_and_broken_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "figures.json"
+    figures(path).save()
+    with pytest.raises(ValueError, match=r"figures.json.partial: of a stopped run with .*remove it"):
+        BenchmarkFile.open(path, {**SETTINGS, "planners": ["reference"]})
+    path.with_name("figures.json.partial").write_text('{"settings":')
+    with pytest.raises(ValueError, match=r"figures.json.partial: not the figures of a stopped benchmark"):
+        BenchmarkFile.open(path, SETTINGS)
