@@ -29,9 +29,7 @@ TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("dicom") / "patients"
-    assert (
-        main(["prepare", "phantom", "--as_dicom", "true", "--out", str(out), "--count", "2", "--jobs", "1", *SIZE]) == 0
-    )
+    assert main(["prepare", "phantom", "--as-dicom", "--out", str(out), "--count", "2", "--jobs", "1", *SIZE]) == 0
     return out
 
 
@@ -117,7 +115,7 @@ def read_patient_grid(folder: Path) -> VolumeGrid:
 
 
 def test_identifiers_are_kept_when_asked_for(patients: Path, tmp_path: Path) -> None:
-    arguments = ["prepare", "dicom", str(patients), "--out", str(tmp_path), "--jobs", "1", "--show_identifiers", "true"]
+    arguments = ["prepare", "dicom", str(patients), "--out", str(tmp_path), "--jobs", "1", "--show-identifiers"]
     assert main([*arguments, *SIZE]) == 0
     assert sorted(path.name for path in tmp_path.glob("phantom_*")) == ["phantom_0000", "phantom_0001"]
     assert "patient_id: phantom_0001" in (tmp_path / "phantom_0001" / "dicom.yaml").read_text()
