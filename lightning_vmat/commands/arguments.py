@@ -33,10 +33,23 @@ def call_from_arguments(function: Callable[..., Any], arguments: list[str], prog
     """
     parser = build_parser(function, prog)
     try:
-        values = parser.instantiate(parser.parse_args(arguments))
+        values = parser.instantiate(parser.parse_args(spelled_out(arguments, function)))
     except ArgumentError as error:
         raise ValueError(f"{clear_message(error)} (see {prog} --help)") from error
     function(**values.as_dict())
+
+
+def spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]:
+    """Options by the names of their parameters, and lone switches with a value: `--as-dicom` is `--as_dicom true`."""
+    parameters = inspect.signature(function).parameters.items()
+    switches = {f"--{name}" for name, parameter in parameters if isinstance(parameter.default, bool)}
+    written = []
+    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            argument = "--" + name[2:].replace("-", "_") + equals + value
+        written += [argument, "true"] if argument in switches and following.startswith("--") else [argument]
+    return written
 
 
 def clear_message(error: Exception) -> str:

@@ -48,7 +48,7 @@ def benchmark(
     settings = {"cohort": cohort, "split": split, "voxels": voxels, "planners": names, "package_version": __version__}
     figures = BenchmarkFile.open(json, settings)
     for folder in tqdm(folders, desc="cases"):
-        case, clinical_dose_gy, _ = open_case(folder)
+        case, clinical_dose_gy, *_ = open_case(folder)
         if clinical_dose_gy is not None:
             structures, _ = evaluate_dose(case, clinical_dose_gy.flatten()[case.body_index])
             figures.add_doses("clinical", case.case_id, key_doses(case, structures))

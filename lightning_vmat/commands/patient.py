@@ -13,16 +13,19 @@ from lightning_vmat.data.dicom.files import looks_like_dicom
 from lightning_vmat.data.dicom.link import PatientLink, read_link
 from lightning_vmat.data.dicom.patient import patient_folders, read_patient
 from lightning_vmat.data.dicom.roi_names import load_roi_names
+from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.data.plan_files import read_dose
+from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 
 
 class OpenedPatient(NamedTuple):
-    """A case, the dose it was treated with where that is known, and its links to DICOM objects if there are some."""
+    """A case; its clinical dose, its links to DICOM objects and a plan to start from where there are some."""
 
     case: Case
     clinical_dose_gy: Float[Tensor, "z y x"] | None
     link: PatientLink | None
+    start: Plan | None
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -30,22 +33,33 @@ def holds_dicom(folder: Path) -> bool:
     return folder.is_dir() and any(looks_like_dicom(path) for path in folder.rglob("*"))
 
 
-def open_case(folder: Path) -> OpenedPatient:
+def open_case(folder: Path, start: Path | None = None) -> OpenedPatient:
     """A case as `vmat prepare` wrote it.
 
+    Args:
+        folder: of the case.
+        start: an RTPLAN that fits it.
+
     Raises:
-        ValueError: no such case, or a broken one.
+        ValueError: no such case, a broken one, or an RTPLAN of other arcs, isocentre or machine.
     """
     case = read_case(folder)
     clinical_file = folder / CLINICAL_DOSE_FILE
     dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
-    return OpenedPatient(case, dose_gy, read_link(folder))
+    link = read_link(folder)
+    return OpenedPatient(case, dose_gy, link, start_plan(start, case, link) if start else None)
 
 
 def open_dicom(
-    folder: Path, protocol: str, roi_names: Path | None, size: str, use_plan: bool, show_identifiers: bool
+    folder: Path,
+    protocol: str,
+    roi_names: Path | None,
+    size: str,
+    use_plan: bool,
+    show_identifiers: bool,
+    start: Path | None = None,
 ) -> OpenedPatient:
-    """A patient's DICOM folder.
+    """A patient's DICOM folder; with the arcs, isocentre and field of the RTPLAN to start from, if there is one.
 
     Raises:
         ValueError: DICOM that cannot be read, or of several patients.
@@ -59,6 +73,7 @@ def open_dicom(
         load_roi_names(roi_names),
         size=size,
         use_plan=use_plan,
+        start=start,
         show_identifiers=show_identifiers,
     )
-    return OpenedPatient(patient.case, patient.dose_gy, patient.link)
+    return OpenedPatient(patient.case, patient.dose_gy, patient.link, patient.plan if start else None)

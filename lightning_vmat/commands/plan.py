@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lightning_vmat.commands.prepare import SizeName
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from lightning_vmat.planning.planner import Planner
 
 PLANNERS = ("reference", "fluence", "learned", "generator", "teacher", "regression")
-METRICS_FILE, REPORT_FILE = "metrics.json", "report.html"
+REPORT_FILE = "report.html"
 
 
 def plan(
@@ -20,6 +20,8 @@ def plan(
     out: Path,
     planner: str = "reference",
     run: Path | None = None,
+    start: Path | None = None,
+    compare: Path | None = None,
     voxels: int = 15000,
     seed: int = 0,
     overwrite: bool = False,
@@ -28,6 +30,7 @@ def plan(
     size: SizeName = "base",
     use_plan: bool = True,
     show_identifiers: bool = False,
+    dose_bits: Literal[16, 32] = 16,
 ) -> None:
     """Plan one case: plan.safetensors, dose.nii.gz, metrics.json, report.html, and RTPLAN and RTDOSE if it was DICOM.
 
@@ -38,6 +41,10 @@ def plan(
             `generator`, `teacher` and `regression` plan with the trained recipe in `run`. `+lbfgs`, `+adam` or
             `+accelerated` behind a name gives the fluence to that optimizer: `fluence+adam`, `generator+lbfgs`.
         run: run directory or checkpoint of a recipe.
+        start: RTPLAN of arcs to start from: `reference` polishes its apertures, `fluence` the fluence that it delivers.
+            A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
+        compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
+            that is the plan to start from, or the clinical dose, where there is one.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample and of a generator's noise.
         overwrite: replace the results of an earlier run in `out`.
@@ -46,6 +53,7 @@ def plan(
         size: voxels, control points and beamlets.
         use_plan: take arcs and isocentre from an RTPLAN that is there.
         show_identifiers: show the Patient ID in the report and in what is printed.
+        dose_bits: of a pixel of the RTDOSE; some readers take 16 only.
 
     Raises:
         ValueError: no such case or run, a planner that needs a run and got none, or results that are there already.
@@ -54,6 +62,7 @@ def plan(
     from datetime import UTC, datetime
 
     from lightning_vmat import __version__
+    from lightning_vmat.commands import compared as comparison
     from lightning_vmat.commands.patient import holds_dicom, open_case, open_dicom
     from lightning_vmat.data.atomic import atomic_folder
     from lightning_vmat.data.case_files import CASE_FILE, DOSE_FILE, PLAN_FILE
@@ -62,14 +71,21 @@ def plan(
     from lightning_vmat.export.patient_folder import write_plan_and_dose
     from lightning_vmat.export.report import write_report
     from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
+    from lightning_vmat.planning.members import started_planner
 
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
+    if start is not None and run is not None:
+        raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
     member = find_planner(planner, run, voxels, seed, progress=True)
     if (case / CASE_FILE).is_file() or not holds_dicom(case):
-        patient, clinical_dose_gy, link = open_case(case)
+        opened = open_case(case, start)
     else:
-        patient, clinical_dose_gy, link = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers)
+        opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
+    patient, clinical_dose_gy, link = opened.case, opened.clinical_dose_gy, opened.link
+    if opened.start is not None:
+        member = started_planner(planner, opened.start, voxels, seed, progress=True)
+    compared = comparison.compared_plan(compare, opened)
     with atomic_folder(out, replace=overwrite) as draft:
         result = member.plan(patient)
         with result.trace.stage("evaluation"):
@@ -77,12 +93,14 @@ def plan(
         measured = as_json(patient, planner, result, evaluation)
         if clinical_dose_gy is not None:
             measured["clinical"] = dose_as_json(patient, clinical_dose_gy.flatten()[patient.body_index])
+        if compared is not None:
+            measured["compared"] = comparison.as_json(compared)
         if result.plan is not None:
             write_plan(result.plan, draft / PLAN_FILE, {"planner": planner, "package_version": __version__})
             if link is not None:
-                write_plan_and_dose(draft, patient, result.plan, evaluation.dose_gy, link)
+                write_plan_and_dose(draft, patient, result.plan, evaluation.dose_gy, link, dose_bits)
         write_dose(evaluation.dose_gy, patient.grid, draft / DOSE_FILE)
-        (draft / METRICS_FILE).write_text(json.dumps(measured, indent=1))
+        (draft / comparison.METRICS_FILE).write_text(json.dumps(measured, indent=1))
         content = ReportContent(
             case=patient,
             dose_gy=evaluation.dose_gy,
@@ -94,6 +112,8 @@ def plan(
             complexity=evaluation.complexity,
             version=__version__,
             created=datetime.now(UTC),
+            objective=evaluation.objective,
+            compared=compared,
         )
         write_report(draft / REPORT_FILE, content)
     print(_summary(measured))

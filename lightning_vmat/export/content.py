@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from jaxtyping import Float
@@ -12,6 +12,29 @@ from torch import Tensor
 from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.planner import PlanResult
+
+
+@dataclass(frozen=True)
+class ComparedPlan:
+    """Another plan of the same case, to stand beside the reported one.
+
+    Args:
+        name: in a word or two, without anyone's identity: `reference`, `RTPLAN`, `clinical dose`.
+        dose_gy: dose of the whole course on the case's grid.
+        goals: the same clinical goals with its results.
+        structures: dose summary by structure name.
+        objective: over the whole body.
+        violations: machine limits and how often each is broken; empty where only the dose is known.
+        complexity: complexity measures by name; empty where only the dose is known.
+    """
+
+    name: str
+    dose_gy: Float[Tensor, "z y x"]
+    goals: Sequence[GoalResult]
+    structures: Mapping[str, Mapping[str, float]]
+    objective: float
+    violations: Mapping[str, int] = field(default_factory=dict)
+    complexity: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,8 @@ class ReportContent:
         complexity: complexity measures by name; empty without a plan.
         version: of the package.
         created: when the plan was made.
+        objective: over the whole body; None if it was not measured.
+        compared: another plan of the case; None to report one plan alone.
 
     Raises:
         ValueError: a dose that is not on the case's grid or not finite.
@@ -44,10 +69,13 @@ class ReportContent:
     complexity: Mapping[str, float]
     version: str
     created: datetime
+    objective: float | None = None
+    compared: ComparedPlan | None = None
 
     def __post_init__(self) -> None:
         where = f"report of case {self.case.case_id}"
-        if tuple(self.dose_gy.shape) != self.case.grid.shape:
-            raise ValueError(f"{where}: dose of shape {tuple(self.dose_gy.shape)}, expected {self.case.grid.shape}")
-        if not bool(self.dose_gy.isfinite().all()):
-            raise ValueError(f"{where}: dose holds NaN or infinite values, expected finite Gy")
+        for dose_gy in (self.dose_gy, *([self.compared.dose_gy] if self.compared else [])):
+            if tuple(dose_gy.shape) != self.case.grid.shape:
+                raise ValueError(f"{where}: dose of shape {tuple(dose_gy.shape)}, expected {self.case.grid.shape}")
+            if not bool(dose_gy.isfinite().all()):
+                raise ValueError(f"{where}: dose holds NaN or infinite values, expected finite Gy")

@@ -6,18 +6,19 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.export import tables
+from lightning_vmat.export import comparison, tables
 from lightning_vmat.export.content import ReportContent
 from lightning_vmat.export.figures.aperture_film import aperture_film
 from lightning_vmat.export.figures.convergence import convergence_figure
 from lightning_vmat.export.figures.delivery import delivery, delivery_figure
 from lightning_vmat.export.figures.dose_slices import WASH_TOP, PlaneView, dose_planes, wash_gradient
-from lightning_vmat.export.figures.dvh import dvh_figure
+from lightning_vmat.export.figures.dvh import compared_dvh_figure, dvh_figure
 from lightning_vmat.export.figures.palette import StructureStyle, isodose_lines, structure_styles
 from lightning_vmat.export.figures.svg import drawing_style, inline_svg
 from lightning_vmat.plan.case import Case
@@ -70,12 +71,27 @@ def render_report(content: ReportContent) -> str:
         film=aperture_film(case, content.result),
         delivery=delivery(case, content.result.plan) if content.result.plan else None,
         figures=_figures(content, styles),
+        **_comparison(content),
     )
 
 
 def soft_breaks(name: str) -> Markup:
     """A structure name that may break between its words in a narrow table."""
     return Markup("<wbr>").join(re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=_)", "\n", name).split("\n"))
+
+
+def _comparison(content: ReportContent) -> dict[str, Any]:
+    """What the section on the compared plan needs."""
+    compared = content.compared
+    if compared is None:
+        return {"compared": None}
+    return {
+        "compared": compared,
+        "goals_compared": comparison.goals_side_by_side(content, compared),
+        "figures_compared": comparison.figures_side_by_side(content, compared),
+        "doses_compared": comparison.doses_side_by_side(content, compared),
+        "dose_heads": list(comparison.DOSES.values()),
+    }
 
 
 def _figures(content: ReportContent, styles: dict[str, StructureStyle]) -> dict[str, Markup]:
@@ -85,6 +101,9 @@ def _figures(content: ReportContent, styles: dict[str, StructureStyle]) -> dict[
     with drawing_style():
         dvh = dvh_figure(case, content.dose_gy, content.goals, styles)
         charts["dvh"] = inline_svg(dvh, "Dose-volume histograms")
+        if content.compared is not None:
+            compared = compared_dvh_figure(case, content.dose_gy, content.compared.dose_gy, styles)
+            charts["compared_dvh"] = inline_svg(compared, "Dose-volume histograms of both plans")
         if result.trace.points:
             charts["convergence"] = inline_svg(convergence_figure(result.trace.points), "Objective during planning")
         if result.plan:

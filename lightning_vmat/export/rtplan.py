@@ -9,6 +9,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, RTPlanStorage, RTStructureSetStorage
 
 from lightning_vmat.data.dicom.link import PatientLink, lying_supine
+from lightning_vmat.data.dicom.rtplan import NOMINAL_ENERGY_MV
 from lightning_vmat.export.arc_delivery import ArcDelivery, arc_deliveries
 from lightning_vmat.export.dicom_objects import (
     RESEARCH_LABEL,
@@ -27,7 +28,6 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.machine import Machine
 
 ROTATION = {"clockwise": "CW", "counterclockwise": "CC"}
-NOMINAL_ENERGY_MV = 6
 ANGLE_PLACES, LEAF_PLACES, WEIGHT_PLACES, MU_PLACES = 6, 4, 10, 6
 
 

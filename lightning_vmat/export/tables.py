@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
@@ -63,6 +64,7 @@ class ComplexityRow:
     band: tuple[float, float] | None
 
 
+DASH = "\N{EN DASH}"
 TG119 = "TG-119 prostate, two arcs, 2 Gy"
 PUBLISHED = {
     "mcs_v": Published("Modulation complexity score (MCSv)", ""),
@@ -127,11 +129,20 @@ def complexity_rows(content: ReportContent) -> list[ComplexityRow]:
 
 def _complexity_row(key: str, value: float) -> ComplexityRow:
     published = PUBLISHED.get(key, Published(key.replace("_", " "), ""))
-    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 3 if abs(value) < 1 else 2
     low, high = published.low, published.high
     top = 1.25 * max(value, high or 0.0, 1e-9)
     band = (low / top, high / top) if low is not None and high is not None else None
-    return ComplexityRow(published, value, f"{value:.{digits}f}", max(0.0, value / top), band)
+    return ComplexityRow(published, value, figure_text(value), max(0.0, value / top), band)
+
+
+def figure_text(value: float | None, unit: str = "") -> str:
+    """A figure with three digits or so and its unit; a dash for none."""
+    if value is None or math.isnan(value):
+        return DASH
+    if isinstance(value, int):
+        return f"{value} {unit}".rstrip()
+    digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 3 if abs(value) < 1 else 2
+    return f"{value:.{digits}f} {unit}".rstrip()
 
 
 def arc_text(arc: Arc) -> str:

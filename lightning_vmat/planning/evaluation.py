@@ -49,13 +49,22 @@ def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[st
     return summarise_structures(case, dose_gy), goals
 
 
+def body_objective(case: Case, fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"]) -> float:
+    """The protocol's objective of a fluence's dose over every voxel of the body."""
+    return body_objective_of_dose(case, PencilBeamOperator.build(case, case.body_index).forward(fluence_mu))
+
+
+def body_objective_of_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> float:
+    """The protocol's objective of any dose on `case.body_index`."""
+    return float(PlanObjective.from_case(case, all_voxels(case), load_protocol(case.protocol))(dose_gy))
+
+
 def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
     """Project a planner's fluence onto every voxel of the body and measure."""
     body_dose_gy = PencilBeamOperator.build(case, case.body_index, node_step_mm=FINE_NODE_STEP_MM).forward(
         result.fluence_mu
     )
     structures, goals = evaluate_dose(case, body_dose_gy)
-    objective = PlanObjective.from_case(case, all_voxels(case), load_protocol(case.protocol))
     dose_gy = torch.zeros(case.grid.voxel_count)
     dose_gy[case.body_index] = body_dose_gy
     violations, complexity = {}, {}
@@ -65,7 +74,7 @@ def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
         complexity = plan_complexity(result.plan, case.control_points, case.beamlets, case.machine, fraction_dose_gy)
     return Evaluation(
         dose_gy=dose_gy.reshape(case.grid.shape),
-        objective=float(objective(body_dose_gy)),
+        objective=body_objective_of_dose(case, body_dose_gy),
         structures=structures,
         goals=goals,
         violations=violations,

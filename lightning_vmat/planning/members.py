@@ -8,9 +8,12 @@ from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProject
 from lightning_vmat.l2o.baselines.adam import Adam
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.planning.alternating import AlternatingSequencing
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
+from lightning_vmat.planning.planner import Planner
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
+from lightning_vmat.planning.started import DeliveredStart, PolishingPlanner
 
 OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "lbfgs": LBFGS(),
@@ -83,3 +86,25 @@ def learned_planner(
     """
     apertures = ApertureOptimization(iterations=aperture_evaluations, leaf_step_mm=1.5, progress=progress)
     return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed)
+
+
+def started_planner(
+    name: str, given: Plan, voxels: int = 15000, seed: int = 0, aperture_evaluations: int = 250, progress: bool = False
+) -> Planner:
+    """The reference planner or one that stops at a fluence, from an existing plan.
+
+    Args:
+        name: `reference` to polish the plan's apertures, `fluence` or `fluence+adam` to optimise what it delivers.
+        given: the plan, at the control points and on the rows of the cases to plan.
+        voxels: size of the voxel sample.
+        seed: of the voxel sample.
+        aperture_evaluations: dose evaluations of the polish.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: an optimizer that is none of `OPTIMIZERS`.
+    """
+    if name == "reference":
+        return PolishingPlanner(given, ApertureOptimization(aperture_evaluations, progress=progress), voxels, seed)
+    optimizer = find_optimizer(name.partition("+")[2] or "lbfgs")
+    return SequencedPlanner(DeliveredStart(given), optimizer, evaluations=100, voxels=voxels, seed=seed)

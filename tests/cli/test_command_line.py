@@ -11,7 +11,7 @@ from typing import Literal
 import pytest
 
 from lightning_vmat.cli import COMMANDS, dispatch, main, one_line, split_command
-from lightning_vmat.commands.arguments import call_from_arguments
+from lightning_vmat.commands.arguments import call_from_arguments, spelled_out
 
 
 def test_help_names_every_command_and_is_quick() -> None:
@@ -89,6 +89,19 @@ def test_positional_and_keyword_only_parameters() -> None:
     calls.clear()
     call_from_arguments(command, ["here", "--out", "there", "--plan", "true", "--size=base"], prog="vmat command")
     assert calls == [(Path("here"), Path("there"), 3, "base", True)]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (["--plan"], ["--plan", "true"]),
+        (["--plan", "--count", "5"], ["--plan", "true", "--count", "5"]),
+        (["--plan", "false", "--count=5"], ["--plan", "false", "--count=5"]),
+        (["--out", "a-b/--plan-c", "--si-ze=x-y"], ["--out", "a-b/--plan-c", "--si_ze=x-y"]),
+    ],
+)
+def test_hyphens_and_lone_switches(written: list[str], meant: list[str]) -> None:
+    assert spelled_out(written, command) == meant
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ def write_slice(
     intercept: float = -1024.0,
     patient_position: str = "HFS",
     series_uid: str = SERIES_UID,
+    signed: bool = False,
     image_type: Sequence[str] = ("ORIGINAL", "PRIMARY", "AXIAL"),
 ) -> Path:
     """A slice whose pixels are sampled where DICOM says they are (PS3.3, C.7.6.2.1.1)."""
@@ -55,9 +56,9 @@ def write_slice(
     data.ImageOrientationPatient, data.PixelSpacing = [float(value) for value in orientation], list(pixel_mm)
     data.Rows, data.Columns, data.SamplesPerPixel = *shape, 1
     data.PhotometricInterpretation = "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, 0
+    data.BitsAllocated, data.BitsStored, data.HighBit, data.PixelRepresentation = 16, 16, 15, int(signed)
     data.RescaleSlope, data.RescaleIntercept = slope, intercept
-    data.PixelData = np.rint((field(points) - intercept) / slope).astype("<u2").tobytes()
+    data.PixelData = np.rint((field(points) - intercept) / slope).astype("<i2" if signed else "<u2").tobytes()
     data["PixelData"].VR = "OW"
     return save(data, path)
 

@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+import pydicom.data
+import pydicom.encaps
 import pytest
 import torch
 from dicom_series import Points, write_series, write_slice
-from pydicom.uid import RLELossless
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import HTJ2KLossless, JPEGLosslessSV1, RLELossless
 
 from lightning_vmat.data.dicom.ct import CtSeries, choose_series, read_ct
 from lightning_vmat.data.dicom.files import find_files
@@ -23,6 +26,7 @@ ORIENTATIONS = {
     "HFDR": (0, 1, 0, -1, 0, 0),
     "sagittal": (0, 1, 0, 0, 0, -1),
 }
+TEST_FILES = Path(pydicom.data.__file__).parent / "test_files"
 HEIGHTS_MM = [-12.0, -9.0, -6.0, -3.0, 0.0, 3.0]
 
 
@@ -69,6 +73,59 @@ def test_compressed_and_without_preamble(tmp_path: Path) -> None:
     raw = second.read_bytes()
     second.write_bytes(raw[132:])
     assert error_from(tmp_path) < 0.6
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    "syntax", ["JPEGLosslessProcess14_1", "JPEGLosslessProcess14", "JPEGLSLossless", "JPEG2000Lossless"]
+)
+def test_series_compressed_without_loss_are_the_same(tmp_path: Path, syntax: str, signed: bool) -> None:
+    gdcm = pytest.importorskip("gdcm", reason="python-gdcm (extra `dicom`) is not installed")
+    for path in write_series(tmp_path, slanted, HEIGHTS_MM, intercept=0.0 if signed else -1024.0, signed=signed):
+        reader, writer, change = gdcm.ImageReader(), gdcm.ImageWriter(), gdcm.ImageChangeTransferSyntax()
+        reader.SetFileName(str(path))
+        assert reader.Read()
+        change.SetTransferSyntax(gdcm.TransferSyntax(getattr(gdcm.TransferSyntax, syntax)))
+        change.SetInput(reader.GetImage())
+        assert change.Change()
+        writer.SetFileName(str(path))
+        writer.SetFile(reader.GetFile())
+        writer.SetImage(change.GetOutput())
+        assert writer.Write()
+        assert pydicom.dcmread(path).file_meta.TransferSyntaxUID.is_encapsulated
+    assert error_from(tmp_path) < 0.6
+
+
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm"])
+def test_files_that_others_compressed(tmp_path: Path, name: str) -> None:
+    if "jpeg_ls" in name:
+        pytest.importorskip("gdcm", reason="python-gdcm (extra `dicom`) is not installed")
+    volumes = []
+    for source in (name, "MR_small.dcm"):
+        folder = tmp_path / source
+        folder.mkdir()
+        for k in range(2):
+            data = pydicom.dcmread(TEST_FILES / source)
+            data.Modality, data.SOPInstanceUID = "CT", f"1.2.{k}"
+            data.ImagePositionPatient[2] = 3.0 * k
+            data.save_as(folder / str(k))
+        volumes.append(read(folder).hu)
+    assert np.array_equal(volumes[0], volumes[1]) and np.ptp(volumes[0]) > 100
+
+
+def test_a_missing_decoder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_series(tmp_path, slanted, HEIGHTS_MM)[0]
+    decoder = get_decoder(JPEGLosslessSV1)
+    monkeypatch.setattr(decoder, "_available", {})  # as where its plugins are not installed
+    for syntax, package in ((JPEGLosslessSV1, "lightning-vmat[dicom]"), (HTJ2KLossless, "pylibjpeg[openjpeg]")):
+        data = pydicom.dcmread(path)
+        data.file_meta.TransferSyntaxUID = syntax
+        if not data.PixelData.startswith(b"\xfe\xff"):
+            data.PixelData = pydicom.encaps.encapsulate([bytes(data.PixelData)])
+        data.save_as(path)
+        with pytest.raises(ValueError, match=f"{path}: compressed as .*pip install ") as error:
+            read(tmp_path)
+        assert package in str(error.value) and "\n" not in str(error.value)
 
 
 def test_localizers_copies_and_other_files_are_passed_over(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from dicom_series import Points, circle, sphere, write_slice, write_structures
 
 from lightning_vmat.data.dicom.patient import DicomPatient, read_patient
-from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarsening, crop_box
+from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarse_mask, coarsening, crop_box
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.volume import VolumeGrid
@@ -134,6 +134,23 @@ def test_structures_that_make_no_case_are_named(tmp_path: Path, rois: dict[str, 
     assert str(error.value).startswith(str(tmp_path / "rs"))
 
 
+def test_an_organ_may_reach_beyond_the_ct(tmp_path: Path) -> None:
+    write_patient(tmp_path)
+    beyond = [*HEIGHTS_MM, *(HEIGHTS_MM[-1] + 2.5 * k for k in range(1, 9))]
+    rois = {
+        "Outline": [ellipse(h) for h in beyond],
+        "PTV": sphere(20.0, (8.0, 4.0, 1.0), HEIGHTS_MM),
+        "Blase": [circle(15.0, (1.3, -20.4, h)) for h in beyond[20:]],
+        "Rektum": [circle(60.0, (40.0, 10.0, h)) for h in HEIGHTS_MM[5:9]],  # sideways out of the image
+    }
+    write_structures(tmp_path / "rs", rois, types=TYPES)
+    case = read(tmp_path).case
+    assert set(case.structures) == {"Body", "PTV", "Bladder", "Rectum"}
+    on_ct_cc = np.pi * 1.5**2 * 3.0  # twelve of its slices; the thirteenth makes no whole voxel with another
+    assert int(case.structures["Bladder"].sum()) * case.grid.voxel_volume_cc == pytest.approx(on_ct_cc, rel=0.02)
+    assert bool(case.structures["Rectum"].any())
+
+
 def test_two_structure_sets_and_lying_on_the_side_are_refused(tmp_path: Path) -> None:
     write_patient(tmp_path / "side", position="HFDL")
     with pytest.raises(ValueError, match="'HFDL': expected one of HFS"):
@@ -153,3 +170,17 @@ def test_blocks_are_centred_on_their_voxels() -> None:
     means = block_mean(x, cut, block)
     expected = coarse.centres_mm(torch.arange(coarse.voxel_count))[:, 0].reshape(coarse.shape).numpy()
     np.testing.assert_allclose(means, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [(1, 1, 1), (2, 4, 4), (3, 5, 5)])
+@pytest.mark.parametrize("radius_mm", [4.0, 10.0, 20.0])
+def test_coarse_masks_keep_their_volume(block: tuple[int, int, int], radius_mm: float) -> None:
+    z, y, x = np.mgrid[:48, :60, :60] * np.array([1.5, 1.0, 1.0]).reshape(3, 1, 1, 1)
+    rng = np.random.default_rng(0)
+    for cz, cy, cx in rng.uniform(28, 32, size=(8, 3)):
+        mask = (z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2 < radius_mm**2
+        box = (slice(0, 48), slice(0, 60), slice(0, 60))
+        coarse = coarse_mask(mask, box, block)
+        assert abs(int(coarse.sum()) - mask.sum() / np.prod(block)) <= 0.5
+        assert coarse[block_mean(mask, box, block) > 0.9].all()
+        assert not coarse[block_mean(mask, box, block) < 0.1].any()

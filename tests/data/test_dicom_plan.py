@@ -14,7 +14,8 @@ import torch
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from lightning_vmat.data.dicom.files import find_files
+from lightning_vmat.data.dicom.ct import read_ct
+from lightning_vmat.data.dicom.files import DicomFile, find_files
 from lightning_vmat.data.dicom.patient import patient_folders, patient_name, read_patient
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.rtdose import read_rtdose
@@ -168,6 +169,7 @@ READERS: list[Callable[[Path], object]] = [
     read_structure_set,
     lambda path: read_rtdose(path, VolumeGrid((5, 6, 7), (8.0, 8.0, 8.0), (0.0, 0.0, 0.0))),
     lambda path: find_files(path.parent),
+    lambda path: read_ct([DicomFile(path, "CT", name, "1.2", "1.3", False) for name in "ab"]),
 ]
 
 
@@ -186,12 +188,12 @@ def outcome(reader: Callable[[Path], object], path: Path) -> str:
 def test_strange_files_give_one_line() -> None:
     files = [path for path in sorted(TEST_FILES.glob("*")) if path.is_file() and path.stat().st_size < 200_000]
     assert len(files) > 50
-    refused = sum(outcome(reader, path) != "" for path in files for reader in READERS[:2])
-    assert refused > len(files)
+    refused = sum(outcome(reader, path) != "" for path in files for reader in (*READERS[:2], READERS[-1]))
+    assert refused > 2 * len(files)
     outcome(READERS[2], TEST_FILES / "rtdose.dcm")
 
 
-@pytest.mark.parametrize("name", ["RTPLAN.dcm", "RTSTRUCT.dcm", "RTDOSE.dcm"])
+@pytest.mark.parametrize("name", ["RTPLAN.dcm", "RTSTRUCT.dcm", "RTDOSE.dcm", "CT_0003.dcm"])
 def test_broken_files_give_one_line(folder: Path, tmp_path: Path, name: str) -> None:
     raw = (folder / name).read_bytes()
     rng = np.random.default_rng(0)
@@ -208,7 +210,7 @@ def test_broken_files_give_one_line(folder: Path, tmp_path: Path, name: str) -> 
             outcome(reader, path)
 
 
-@pytest.mark.parametrize("name", ["RTPLAN.dcm", "RTSTRUCT.dcm", "CT_0003.dcm"])
+@pytest.mark.parametrize("name", ["RTPLAN.dcm", "RTSTRUCT.dcm", "RTDOSE.dcm", "CT_0003.dcm"])
 def test_a_patient_with_a_truncated_file_is_refused(folder: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     raw = (tmp_path / name).read_bytes()

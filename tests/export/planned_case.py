@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import torch
 
-from lightning_vmat.export.content import ReportContent
+from lightning_vmat.export.content import ComparedPlan, ReportContent
 from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
@@ -115,3 +116,16 @@ def make_content(case: Case, *, deliverable: bool = True) -> ReportContent:
         version="0.1.0",
         created=datetime(2026, 1, 2, 3, 4),
     )  # fmt: skip
+
+
+def make_compared(content: ReportContent, name: str = "RTPLAN") -> ComparedPlan:
+    """Three per cent more dose and one goal lost, with more monitor units."""
+    goals = [
+        replace(goal, value=1.03 * goal.value, met=goal.met and goal.structure != "Body") for goal in content.goals
+    ]
+    structures = {
+        name: {key: 1.03 * dose for key, dose in values.items()} for name, values in content.structures.items()
+    }
+    return ComparedPlan(
+        name, 1.03 * content.dose_gy, goals, structures, 500.0, {"leaf_speed": 2}, {**content.complexity, "mu": 680.0}
+    )

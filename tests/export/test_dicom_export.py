@@ -233,6 +233,24 @@ def test_a_phantom_comes_back_voxel_by_voxel(folder: Path) -> None:
     torch.testing.assert_close(patient.dose_gy, 60.0 * back.structures["PTV"].float(), atol=1e-3, rtol=0)
 
 
+def test_uids_are_new_and_everything_is_linked(folder: Path, case: Case, plan: Plan, tmp_path: Path) -> None:
+    structures, rtplan, dose = (pydicom.dcmread(folder / f"{name}.dcm") for name in ("RTSTRUCT", "RTPLAN", "RTDOSE"))
+    slices = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(folder.glob("CT_*.dcm"))]
+    everything = [structures, rtplan, dose, *slices]
+    assert len({data.SOPInstanceUID for data in everything}) == len(everything)
+    assert len({data.SeriesInstanceUID for data in everything}) == 4
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName", "StudyDate"):
+        assert len({str(data[keyword].value) for data in everything}) == 1
+    assert rtplan.ReferencedStructureSetSequence[0].ReferencedSOPInstanceUID == structures.SOPInstanceUID
+    assert dose.ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == rtplan.SOPInstanceUID
+    study = structures.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    named = study.RTReferencedSeriesSequence[0].ContourImageSequence
+    assert {item.ReferencedSOPInstanceUID for item in named} == {data.SOPInstanceUID for data in slices}
+    assert rtplan.ApprovalStatus == structures.ApprovalStatus == "UNAPPROVED"
+    again = {str(write_rtplan(tmp_path / "plan.dcm", case, plan, LINK)) for _ in range(3)}
+    assert len(again) == 3
+
+
 @pytest.mark.parametrize("name", ["RTPLAN", "RTSTRUCT", "RTDOSE", "CT_0001"])
 def test_dciodvfy_finds_no_error(folder: Path, name: str) -> None:
     program = shutil.which("dciodvfy")

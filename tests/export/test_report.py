@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from planned_case import make_case, make_content
+from planned_case import make_case, make_compared, make_content
 
-from lightning_vmat.export.content import ReportContent
+from lightning_vmat.export.comparison import goals_side_by_side
+from lightning_vmat.export.content import ComparedPlan, ReportContent
 from lightning_vmat.export.report import render_report, write_report
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{1}$"
@@ -99,7 +100,8 @@ def test_central_slice_and_one_aperture_show_without_script(html: str) -> None:
 
 def test_hostile_names_stay_text() -> None:
     case = replace(make_case(10.0, 4, {"Rectum": HOSTILE, "PTV": "PTV <b>"}), case_id=HOSTILE, source=HOSTILE)
-    page = Page(render_report(make_content(case)))
+    content = make_content(case)
+    page = Page(render_report(replace(content, compared=make_compared(content, HOSTILE))))
     assert page.tags.count("script") == 1 and page.open == []
     assert HOSTILE in page.text and "b" not in [tag for tag in page.tags if tag == "PTV"]
 
@@ -108,6 +110,40 @@ def test_fluence_alone_is_called_not_deliverable() -> None:
     page = Page(render_report(make_content(make_case(10.0, 4), deliverable=False)))
     assert "not deliverable" in page.text and "Fluence maps" in page.text
     assert "machine" not in page.ids
+
+
+def test_two_plans_stand_side_by_side(content: ReportContent) -> None:
+    page = Page(render_report(replace(content, objective=400.0, compared=make_compared(content))))
+    assert "comparison" in page.ids and page.open == []
+    part = page.text[page.text.index("Compared with: RTPLAN") : page.text.index("Dose on CT")]
+    for phrase in ("PTV D99 % ≥ 54.00 Gy ✓ 56.90 Gy ✓ 58.61 Gy -1.71 Gy",
+                   "Rectum V54 Gy ≤ 15.0 % ✗ 17.1 % ✗ 17.6 % -0.5 %",
+                   "✓ 63.90 Gy ✗ 65.82 Gy -1.92 Gy", "Objective over the whole body 400 500 -20.0 %",
+                   "Clinical goals met, of 6 5 4 +1", "Machine violations 0 2 -2", "612 MU 680 MU -10.0 %",
+                   "PTV 30.0 30.9 -0.9"):  # fmt: skip
+        assert phrase in part, phrase
+
+
+def test_a_dose_alone_is_compared_as_far_as_it_goes(content: ReportContent) -> None:
+    dose = replace(make_compared(content, "clinical dose"), complexity={}, violations={})
+    page = Page(render_report(replace(content, compared=dose)))
+    dash = chr(0x2013)
+    assert f"Machine violations 0 {dash} {dash}" in page.text and f"612 MU {dash} {dash}" in page.text
+
+
+def test_equal_plans_differ_nowhere(content: ReportContent) -> None:
+    same = ComparedPlan(
+        "start", content.dose_gy, content.goals, content.structures, 3.0, content.violations, content.complexity
+    )
+    html = render_report(replace(content, objective=3.0, compared=same))
+    assert not re.findall(r'class="number (better|worse)"', html)
+    assert not re.findall(r'<td class="number ?">[+-]', html[: html.index('id="dose"')])
+
+
+def test_what_is_better_follows_the_goal(content: ReportContent) -> None:
+    rows = {(name, row.label): row.better for name, row in goals_side_by_side(content, make_compared(content))}
+    assert rows["PTV", "D99 %"] is False and rows["PTV", "D2 %"] is True  # less dose: worse coverage, less hot
+    assert rows["Rectum", "V54 Gy"] is True
 
 
 def test_small_enough_and_repeatable(content: ReportContent, html: str) -> None:

@@ -48,8 +48,8 @@ class BeamMotion:
     jaws_mm: Numbers
 
 
-def read_beam_motion(beam: Dataset, mu: float, halves: bool, path: Path) -> BeamMotion:
-    """Cut a beam into sectors: one between two control points where these are evenly spaced.
+def read_beam_motion(beam: Dataset, mu: float, halves: bool, path: Path, sectors: int | None = None) -> BeamMotion:
+    """Cut a beam into sectors: one between two control points where these are evenly spaced, or as many as asked for.
 
     Monitor units of a sector are the difference of the meterset at its ends, leaves and jaws those at its middle.
 
@@ -58,6 +58,7 @@ def read_beam_motion(beam: Dataset, mu: float, halves: bool, path: Path) -> Beam
         mu: its monitor units.
         halves: whether each sector has a control point in its middle.
         path: of the file, for messages.
+        sectors: how many are wanted.
 
     Raises:
         ValueError: a beam that is not a photon arc under an MLC along x, or whose numbers make no sense.
@@ -71,11 +72,7 @@ def read_beam_motion(beam: Dataset, mu: float, halves: bool, path: Path) -> Beam
     travelled = _travelled(gantry, direction, where)
     edges, leaves, jaws = _devices(beam, points, where)
     given = mu * _meterset(beam, points, where)
-
-    steps = np.diff(travelled)
-    sectors = max(1, round(travelled[-1] / float(np.median(steps[steps > SAME_DEG]))))
-    if halves and sectors % 2 == 0:
-        sectors //= 2
+    sectors = sectors or _natural_sectors(travelled, halves)
     ends = travelled[-1] * np.arange(sectors + 1) / sectors
     given_at_ends = _at(ends, travelled, given[:, None])[:, 0]
     given_at_ends[[0, -1]] = 0.0, mu  # whatever is given while the gantry stands still there
@@ -94,6 +91,13 @@ def read_beam_motion(beam: Dataset, mu: float, halves: bool, path: Path) -> Beam
         right_mm=tips[:, pairs:],
         jaws_mm=_at(middles, travelled, jaws).reshape(-1, 2, 2),
     )
+
+
+def _natural_sectors(travelled: Numbers, halves: bool) -> int:
+    """As many as there are steps between control points, or half of that."""
+    steps = np.diff(travelled)
+    sectors = max(1, round(float(travelled[-1]) / float(np.median(steps[steps > SAME_DEG]))))
+    return sectors // 2 if halves and sectors % 2 == 0 else sectors
 
 
 def _at(places: Numbers, known: Numbers, values: Numbers) -> Numbers:

@@ -55,7 +55,7 @@ def planned_beams(plan: RtPlan, protocol: Protocol, machine: Machine, size: Size
             f"{plan.path}: {prescribed}{plan.fractions} fractions, expected {expected_gy:g} Gy in {protocol.fractions} "
             f"as in protocol {protocol.name}; choose another --protocol, or --use_plan false"
         )
-    beamlets = plan.beamlet_grid(machine, size.beamlet_width_mm)
+    beamlets = plan.beamlet_grid(machine, size.beamlet_width_mm, size.leaf_pairs_per_row)
     return Beams(plan.isocentre_mm, plan.arcs, beamlets, plan.on_rows(beamlets))
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut
 
-from lightning_vmat.data.dicom.files import DicomFile, clear_errors, read_dataset
+from lightning_vmat.data.dicom.files import DicomFile, check_decoder, clear_errors, read_dataset
 from lightning_vmat.plan.case import MAX_HU
 from lightning_vmat.plan.volume import VolumeGrid
 
@@ -103,6 +103,7 @@ def _read_slice(path: Path) -> _Slice:
         row_mm, column_mm = (float(value) for value in data.PixelSpacing)
         if not (0 < row_mm < np.inf and 0 < column_mm < np.inf):
             raise ValueError(f"{path}: pixels of {row_mm} x {column_mm} mm, expected positive numbers")
+        check_decoder(data, path)
         hu = np.asarray(apply_modality_lut(data.pixel_array, data), dtype=np.float32)
         if hu.ndim != 2 or not np.isfinite(hu).all():
             raise ValueError(f"{path}: pixels of shape {hu.shape} or not finite, expected a grey image")

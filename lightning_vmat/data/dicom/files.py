@@ -12,6 +12,7 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
 
 HEADER_TAGS = ["SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"]
 MODALITIES = ("CT", "RTSTRUCT", "RTPLAN", "RTDOSE")
@@ -87,6 +88,20 @@ def read_dataset(path: Path, **options: Any) -> Dataset:
         raise ValueError(f"{path}: no such file, expected DICOM")
     with clear_errors(path):
         return pydicom.dcmread(path, force=True, **options)
+
+
+def check_decoder(data: Dataset, path: Path) -> None:
+    """Raise a ValueError where pixels are compressed and nothing installed reads them."""
+    syntax = getattr(data, "file_meta", Dataset()).get("TransferSyntaxUID")
+    if syntax is None or not syntax.is_transfer_syntax or not syntax.is_encapsulated:
+        return
+    try:
+        readable = get_decoder(syntax).is_available
+    except NotImplementedError as error:
+        raise ValueError(f"{path}: compressed as {syntax.name}, expected still images") from error
+    if not readable:
+        package = "pylibjpeg[openjpeg]" if "High-Throughput" in syntax.name else "lightning-vmat[dicom]"
+        raise ValueError(f"{path}: compressed as {syntax.name}, which needs a decoder: pip install '{package}'")
 
 
 def find_files(folder: Path) -> list[DicomFile]:

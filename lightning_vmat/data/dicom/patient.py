@@ -14,12 +14,13 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_vmat.data.case_files import check_beams
 from lightning_vmat.data.dicom.beams import Beams, default_beams, planned_beams
 from lightning_vmat.data.dicom.contours import contours_mask
 from lightning_vmat.data.dicom.ct import AIR_HU, CtSeries, choose_series, read_ct
 from lightning_vmat.data.dicom.files import DicomFile, clear_errors, find_files, naming, only_one, read_dataset, shown
 from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarsening, crop_box
+from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarse_mask, coarsening, crop_box
 from lightning_vmat.data.dicom.roi_names import RoiNames
 from lightning_vmat.data.dicom.rtdose import read_rtdose, summation_type
 from lightning_vmat.data.dicom.rtplan import read_rtplan
@@ -109,6 +110,7 @@ def read_patient(
     *,
     size: str = "base",
     use_plan: bool = True,
+    start: Path | None = None,
     show_identifiers: bool = False,
 ) -> DicomPatient:
     """Read CT and structure set, and plan and dose where there are some.
@@ -119,6 +121,7 @@ def read_patient(
         names: which ROI is which structure.
         size: name of a size; it gives voxels, control points and beamlets.
         use_plan: take arcs, isocentre, leaves and monitor units of an RTPLAN.
+        start: an RTPLAN to take in place of one in the folder.
         show_identifiers: name the case by Patient ID.
 
     Raises:
@@ -135,7 +138,8 @@ def read_patient(
         rois = names.assign(structures.rois, protocol.prescription_gy)
         grid, hu, masks = _volumes(ct, rois, names.supports(structures.rois), protocol, get_size(size).voxel_mm)
     link = _link(ct, structures, frame_uid or ct.frame_of_reference_uid, structure_file.path)
-    beams = _beams(files, folder, masks, grid, protocol, link, size, use_plan)
+    plan_path = start or (_plan_path(files, folder) if use_plan else None)
+    beams = _beams(plan_path, folder, masks, grid, protocol, link, size)
     case = Case(
         case_id=patient_name(folder, show_identifiers),
         source="dicom",
@@ -150,6 +154,8 @@ def read_patient(
         machine_name=MACHINE,
         protocol=protocol_name,
     )
+    with naming(plan_path or structure_file.path):
+        check_beams(case)
     return DicomPatient(
         case, link, {name: roi.name for name, roi in rois.items()}, beams.plan, _dose(files, grid, link)
     )
@@ -185,7 +191,7 @@ def _volumes(
         if name in protocol.prescription_gy:
             _check_inside(name, roi, ct.grid)
         mask = fine[name] if name in fine else contours_mask(roi.contours, ct.grid)
-        masks[name] = torch.from_numpy(block_mean(mask, box, block) >= 0.5)
+        masks[name] = torch.from_numpy(coarse_mask(mask, box, block))
     hu = block_mean(np.where(kept, ct.hu, np.float32(AIR_HU)), box, block)
     grid = coarse_grid(ct.grid, box, block)
     present = {name: mask for name, mask in masks.items() if bool(mask.any()) or name in protocol.prescription_gy}
@@ -210,21 +216,25 @@ def _link(ct: CtSeries, structures: StructureSet, frame_uid: str, path: Path) ->
         return PatientLink(frame_of_reference_uid=frame_uid, structure_set_uid=structures.uid, **words)
 
 
+def _plan_path(files: list[DicomFile], folder: Path) -> Path | None:
+    found = only_one(files, "RTPLAN", folder)
+    return None if found is None else found.path
+
+
 def _beams(
-    files: list[DicomFile],
+    plan_path: Path | None,
     folder: Path,
     masks: dict[str, Tensor],
     grid: VolumeGrid,
     protocol: Protocol,
     link: PatientLink,
     size: str,
-    use_plan: bool,
 ) -> Beams:
     machine, cut = load_machine(MACHINE), get_size(size)
-    plan_file = only_one(files, "RTPLAN", folder) if use_plan else None
-    if plan_file is not None:
-        _check_frame(plan_file.path, plan_file.frame_of_reference_uid, link.frame_of_reference_uid)
-        return planned_beams(read_rtplan(plan_file.path), protocol, machine, cut)
+    if plan_path is not None:
+        plan = read_rtplan(plan_path)
+        _check_frame(plan_path, plan.frame_of_reference_uid, link.frame_of_reference_uid)
+        return planned_beams(plan, protocol, machine, cut)
     target = torch.stack([masks[name] for name in protocol.prescription_gy if name in masks]).any(dim=0)
     points_mm = grid.centres_mm(target.flatten().nonzero()[:, 0])
     if len(points_mm) == 0:

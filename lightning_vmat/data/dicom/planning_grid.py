@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import uniform_filter
 
 from lightning_vmat.plan.volume import VolumeGrid
 
@@ -47,3 +48,19 @@ def block_mean(volume: NDArray[Any], box: Box, block: tuple[int, int, int]) -> N
     (nz, ny, nx), (bz, by, bx) = part.shape, block
     blocks = part.reshape(nz // bz, bz, ny // by, by, nx // bx, bx)
     return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float32))
+
+
+def coarse_mask(mask: NDArray[np.bool_], box: Box, block: tuple[int, int, int]) -> NDArray[np.bool_]:
+    """The blocks that a mask covers most, as many as have its volume.
+
+    Taking those that are covered by half or more would lose volume wherever a surface is convex: 2 to 7 % of a sphere
+    of 10 mm radius on voxels of 4 to 5 mm. Of equally covered blocks those with more of the mask around come first.
+    """
+    covered = block_mean(mask, box, block)
+    kept = np.asarray(covered == 1)
+    partial = np.flatnonzero((covered > 0) & ~kept)
+    missing = round(float(covered.ravel()[partial].sum(dtype=np.float64)))
+    around = uniform_filter(covered, 3, mode="nearest").ravel()[partial]
+    best = np.lexsort((-around, -covered.ravel()[partial]))[:missing]
+    kept.ravel()[partial[best]] = True
+    return kept

@@ -11,7 +11,7 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from lightning_vmat.data.dicom.ct import image_axes
-from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
+from lightning_vmat.data.dicom.files import check_decoder, clear_errors, read_dataset, shown
 from lightning_vmat.plan.volume import VolumeGrid
 
 MOST_GY = 1000.0
@@ -46,6 +46,7 @@ def read_rtdose(path: Path, grid: VolumeGrid) -> Float[Tensor, "z y x"]:
         if step == 0 or np.abs(offsets - step * np.arange(len(offsets))).max() > EVEN_MM:
             raise ValueError(f"{path}: frames at {offsets.tolist()[:5]}... mm, expected even spacing")
         row_mm, column_mm = (float(value) for value in data.PixelSpacing)
+        check_decoder(data, path)
         stored = np.atleast_3d(data.pixel_array)
         dose = (stored if len(offsets) > 1 else stored.reshape(1, *stored.shape[:2])) * float(data.DoseGridScaling)
         if dose.ndim != 3 or len(dose) != len(offsets):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from pydicom.dataset import Dataset
 
+from lightning_vmat.data.dicom import leaf_rows
 from lightning_vmat.data.dicom.beam_motion import BeamMotion, read_beam_motion
 from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
 from lightning_vmat.data.dicom.link import lying_supine
@@ -19,6 +21,7 @@ from lightning_vmat.plan.machine import Machine
 
 OWN_MODEL = "lightning_vmat"  # three points for each of our sectors, see `export.arc_delivery`
 SAME_MM = 0.01
+NOMINAL_ENERGY_MV = 6
 IGNORED_DELIVERY = ("SETUP", "TRMT_PORTFILM", "OPEN_PORTFILM")
 
 
@@ -30,6 +33,7 @@ class RtPlan:
         path: of the file.
         uid: SOP Instance UID.
         structure_set_uid: of the RTSTRUCT that it refers to; empty if none.
+        frame_of_reference_uid: of its isocentre; empty if it does not say.
         arcs: as for a head-first supine patient, see `link.lying_supine`.
         motions: how the machine moves along each arc, in sectors.
         isocentre_mm: patient LPS.
@@ -40,49 +44,66 @@ class RtPlan:
     path: Path
     uid: str
     structure_set_uid: str
+    frame_of_reference_uid: str
     arcs: tuple[Arc, ...]
     motions: tuple[BeamMotion, ...]
     isocentre_mm: tuple[float, float, float]
     fractions: int
     prescription_gy: tuple[float, ...]
 
-    def beamlet_grid(self, machine: Machine, beamlet_width_mm: float) -> BeamletGrid:
-        """The field inside the widest jaws, one row a leaf pair.
+    def beamlet_grid(self, machine: Machine, beamlet_width_mm: float, leaf_pairs_per_row: int = 1) -> BeamletGrid:
+        """The field inside the widest jaws: one row a leaf pair, or a few where these always move together.
 
         Raises:
             ValueError: leaf pairs that are not the machine's, or jaws that open none.
         """
-        edges = np.array(self.motions[0].leaf_edges_mm)
-        own = np.array(machine.leaf_edges_mm)
-        if edges.shape != own.shape or np.abs(edges - own).max() > SAME_MM:
-            raise ValueError(f"{self.path}: {len(edges) - 1} leaf pairs, expected those of {machine.name}")
+        self.check_leaves(machine)
+        edges = np.array(machine.leaf_edges_mm)
         low_x, low_y = (min(float(m.jaws_mm[:, axis, 0].min()) for m in self.motions) for axis in (0, 1))
         high_x, high_y = (max(float(m.jaws_mm[:, axis, 1].max()) for m in self.motions) for axis in (0, 1))
         middles = (edges[:-1] + edges[1:]) / 2
-        rows = np.flatnonzero((middles > low_y) & (middles < high_y))
-        if len(rows) == 0 or high_x <= low_x:
+        pairs = np.flatnonzero((middles > low_y) & (middles < high_y))
+        if len(pairs) == 0 or high_x <= low_x:
             raise ValueError(f"{self.path}: jaws never open, expected a field")
+        inside = slice(int(pairs[0]), int(pairs[-1]) + 1)
+        ganged = all(leaf_rows.move_together(motion, inside, leaf_pairs_per_row) for motion in self.motions)
         return BeamletGrid(
-            leaf_edges_mm=tuple(float(edge) for edge in own[rows[0] : rows[-1] + 2]),
+            leaf_edges_mm=tuple(edges[inside.start : inside.stop + 1 : leaf_pairs_per_row if ganged else 1].tolist()),
             beamlet_start_mm=low_x,
             beamlet_width_mm=beamlet_width_mm,
             beamlets=max(1, int(np.ceil((high_x - low_x) / beamlet_width_mm - 1e-6))),
         )
 
-    def on_rows(self, beamlets: BeamletGrid) -> Plan:
-        """The plan on the rows of a grid: the mean tips of each row's leaf pairs, behind the jaws where those are in.
+    def check_leaves(self, machine: Machine) -> None:
+        """Raise a ValueError where the leaf pairs are not the machine's."""
+        edges, own = np.array(self.motions[0].leaf_edges_mm), np.array(machine.leaf_edges_mm)
+        if edges.shape != own.shape or np.abs(edges - own).max() > SAME_MM:
+            raise ValueError(
+                f"{self.path}: {len(edges) - 1} leaf pairs from {edges[0]:g} to {edges[-1]:g} mm, expected those of "
+                f"{machine.name}"
+            )
 
-        Leaf pairs whose middle is under a jaw count as closed.
-        """
-        parts = [_on_rows(motion, beamlets) for motion in self.motions]
+    def on_rows(self, beamlets: BeamletGrid) -> Plan:
+        """The plan on the rows of a grid; see `leaf_rows.on_rows`."""
+        parts = [leaf_rows.on_rows(motion, beamlets) for motion in self.motions]
         return Plan(*(torch.cat(tensors).float() for tensors in zip(*parts, strict=True)))
 
+    def outside(self, beamlets: BeamletGrid) -> float:
+        """Fraction of the plan's open area, weighted with monitor units, that a field does not cover."""
+        parts = [leaf_rows.open_areas(motion, beamlets) for motion in self.motions]
+        whole, covered = (sum(values) for values in zip(*parts, strict=True))
+        return 1.0 - covered / whole if whole > 0 else 0.0
 
-def read_rtplan(path: Path) -> RtPlan:
+
+def read_rtplan(path: Path, sectors: Sequence[int] | None = None) -> RtPlan:
     """Read an RTPLAN of photon arcs.
 
+    Args:
+        path: of the file.
+        sectors: how many to cut each arc into; as many as it has between its control points when None.
+
     Raises:
-        ValueError: a broken file, or a plan of other techniques.
+        ValueError: a broken file, or a plan of other techniques or another beam quality.
     """
     data = read_dataset(path)
     with clear_errors(path):
@@ -95,11 +116,19 @@ def read_rtplan(path: Path) -> RtPlan:
         numbered = [(beam, meterset[int(beam.BeamNumber)]) for beam in beams if int(beam.BeamNumber) in meterset]
         if not numbered:
             raise ValueError(f"{path}: no treatment beam, expected arcs")
-        motions = tuple(read_beam_motion(beam, mu, halves, path) for beam, mu in numbered)
+        if sectors is not None and len(sectors) != len(numbered):
+            raise ValueError(f"{path}: {len(numbered)} arcs, expected {len(sectors)}")
+        for beam, _ in numbered:
+            _check_quality(beam, f"{path}: beam {beam.BeamNumber}")
+        wanted: Sequence[int | None] = sectors or [None] * len(numbered)
+        motions = tuple(
+            read_beam_motion(beam, mu, halves, path, count) for (beam, mu), count in zip(numbered, wanted, strict=True)
+        )
         return RtPlan(
             path=Path(path),
             uid=str(data.SOPInstanceUID),
             structure_set_uid=_structure_set(data),
+            frame_of_reference_uid=str(data.get("FrameOfReferenceUID", "")),
             arcs=tuple(_supine(motion, position) for motion in motions),
             motions=motions,
             isocentre_mm=_isocentre([beam for beam, _ in numbered], path),
@@ -110,6 +139,16 @@ def read_rtplan(path: Path) -> RtPlan:
                 if item.get("TargetPrescriptionDose") is not None
             ),
         )
+
+
+def _check_quality(beam: Dataset, where: str) -> None:
+    """Doses are those of a flattened 6 MV beam; a beam that says otherwise has another."""
+    energy = beam.ControlPointSequence[0].get("NominalBeamEnergy")
+    modes = beam.get("PrimaryFluenceModeSequence") or []
+    mode = str(modes[0].get("FluenceMode", "")) if len(modes) else ""
+    if (energy not in (None, "") and float(energy) != NOMINAL_ENERGY_MV) or mode == "NON_STANDARD":
+        quality = f"{float(energy or 0):g} MV{' without flattening filter' if mode == 'NON_STANDARD' else ''}"
+        raise ValueError(f"{where}: {quality}, expected {NOMINAL_ENERGY_MV} MV with flattening filter")
 
 
 def _fraction_group(data: Dataset, path: Path) -> tuple[int, dict[int, float]]:
@@ -150,21 +189,3 @@ def _supine(motion: BeamMotion, position: str) -> Arc:
     stop, _ = lying_supine(position, motion.gantry_stop_deg, motion.couch_deg)
     direction = motion.direction
     return Arc(start, stop, len(motion.mu), direction, motion.collimator_deg, couch)
-
-
-def _on_rows(motion: BeamMotion, beamlets: BeamletGrid) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    edges, rows = torch.tensor(motion.leaf_edges_mm), torch.tensor(beamlets.leaf_edges_mm)
-    middles = (edges[:-1] + edges[1:]) / 2
-    row = torch.bucketize(middles, rows) - 1
-    jaws = torch.from_numpy(motion.jaws_mm)
-    banks = [torch.from_numpy(bank).clone() for bank in (motion.left_mm, motion.right_mm)]
-    jaw_in = (jaws[:, 0, 0] > beamlets.beamlet_start_mm + SAME_MM, jaws[:, 0, 1] < beamlets.beamlet_stop_mm - SAME_MM)
-    banks[0][jaw_in[0]] = torch.maximum(banks[0], jaws[:, 0, :1])[jaw_in[0]]
-    banks[1][jaw_in[1]] = torch.minimum(banks[1], jaws[:, 0, 1:])[jaw_in[1]]
-    shut = (banks[0] > banks[1]) | (middles < jaws[:, 1, :1]) | (middles > jaws[:, 1, 1:])
-    closed = (banks[0] + banks[1]) / 2
-    left, right = (
-        torch.stack([torch.where(shut, closed, bank)[:, row == k].mean(dim=1) for k in range(len(rows) - 1)], dim=1)
-        for bank in banks
-    )
-    return left, right, torch.from_numpy(motion.mu)

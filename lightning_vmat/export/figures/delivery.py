@@ -59,26 +59,32 @@ def delivery_figure(case: Case, plan: Plan) -> Figure:
     number = np.arange(1, len(plan.mu) + 1)
     figure = Figure(figsize=(7.6, 7.6), layout="constrained")
     monitor, gantry, rate, leaves, travel = figure.subplots(5, 1, sharex=True)
-    plain_axes(monitor, xlabel="", ylabel="MU per\ncontrol point")
+    _panel(monitor, "Monitor units per control point")
     monitor.bar(number, plan.mu.cpu().numpy(), width=0.85, color=SERIES[0])
-    plain_axes(gantry, xlabel="", ylabel="Gantry speed\n(deg/s)")
+    _panel(gantry, "Gantry speed (deg/s)")
     gantry.step(number, course.gantry_deg_per_s.cpu().numpy(), where="mid", color=SERIES[2], linewidth=1.5)
     _limit(gantry, machine.gantry_speed_deg_per_s)
-    plain_axes(rate, xlabel="", ylabel="Dose rate\n(MU/min)")
+    _panel(rate, "Dose rate (MU/min)")
     rate.step(number, course.dose_rate_mu_per_min.cpu().numpy(), where="mid", color=SERIES[1], linewidth=1.5)
     _limit(rate, 60 * machine.dose_rate_mu_per_s)
-    plain_axes(leaves, xlabel="", ylabel="Leaf speed\n(mm/s)")
+    _panel(leaves, "Leaf speed (mm/s)")
     middle, leaf_speed = number[:-1] + 0.5, course.leaf_mm_per_s.cpu().numpy()
     leaves.fill_between(middle, leaf_speed, step="mid", color=SERIES[3], alpha=0.25, linewidth=0)
     leaves.step(middle, leaf_speed, where="mid", color=SERIES[3], linewidth=1.2)
     _limit(leaves, machine.leaf_speed_mm_per_s)
-    plain_axes(travel, xlabel="Gantry angle (deg)", ylabel="Mean leaf\ntravel (mm)")
+    _panel(travel, "Mean leaf travel (mm)", xlabel="Gantry angle (deg)")
     travel.bar(middle, course.mean_travel_mm.cpu().numpy(), width=0.85, color=SERIES[4])
     _gantry_ticks(travel, case)
     for axes in (monitor, gantry, rate, leaves, travel):
         axes.set_ylim(bottom=0)
         _arc_breaks(axes, case)
     return figure
+
+
+def _panel(axes: Axes, title: str, xlabel: str = "") -> None:
+    """Axes with their quantity above, where a narrow page has room for it."""
+    plain_axes(axes, xlabel=xlabel, ylabel="")
+    axes.set_title(title, loc="left", color=MUTED, pad=3)
 
 
 def _limit(axes: Axes, value: float) -> None:

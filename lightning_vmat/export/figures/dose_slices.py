@@ -22,7 +22,6 @@ Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 LETTERS = {"axial": "ARPL", "coronal": "HRFL", "sagittal": "HAFP"}  # top, left, bottom, right
 WINDOW_HU = (-160.0, 240.0)
-MAX_AXIAL_SLICES = 80
 MAX_PIXELS = 288
 WASH_TOP = 1.1  # of the highest prescription
 WASH_START = (0.10, 0.25)  # the wash fades in between these fractions of the prescription
@@ -127,8 +126,7 @@ def _plane_view(planes: _Planes, plane: Plane) -> PlaneView:
     isocentre = planes.isocentre_voxel()
     count = planes.hu.shape[axis]
     middle = min(max(round(isocentre[axis]), 0), count - 1)
-    step = math.ceil(count / MAX_AXIAL_SLICES)
-    chosen = list(range(middle % step, count, step)) if plane == "axial" else [middle]
+    chosen = list(range(count)) if plane == "axial" else [middle]
     rows, columns = (other for other in range(3) if other != axis)
     height, width = planes.hu.shape[rows], planes.hu.shape[columns]
     across = (isocentre[columns] + 0.5) * spacing[columns]

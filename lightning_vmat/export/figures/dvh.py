@@ -65,6 +65,31 @@ def dvh_figure(
     return figure
 
 
+def compared_dvh_figure(
+    case: Case,
+    dose_gy: Float[Tensor, "z y x"],
+    other_gy: Float[Tensor, "z y x"],
+    styles: Mapping[str, StructureStyle],
+) -> Figure:
+    """DVHs of two doses: solid and labelled the first, dotted the second."""
+    names = [name for name in styles if name != BODY]
+    stop_gy = max(1.12 * max(case.prescription_gy.values()), 1.02 * float(dose_gy.max()), 1.02 * float(other_gy.max()))
+    figure = Figure(figsize=(7.2, 4.9), layout="constrained")
+    axes = figure.subplots()
+    plain_axes(axes, xlabel="Dose (Gy)", ylabel="Volume (%)")
+    curves: dict[str, NDArray[np.float64]] = {}
+    for dose, line, width in ((other_gy, (0, (1, 1.3)), 1.7), (dose_gy, "-", 1.7)):
+        edges, curves = cumulative_dvh(dose, case, names, stop_gy)
+        for name in names:
+            shown = np.searchsorted(-curves[name], 0.0) + 1
+            axes.plot(edges[:shown], 100 * curves[name][:shown], color=styles[name].colour, linewidth=width,
+                      linestyle=line)  # fmt: skip
+    axes.set_xlim(0, stop_gy)
+    axes.set_ylim(0, 103)
+    _label_curves(axes, edges, {name: 100 * curves[name] for name in names}, styles, [])
+    return figure
+
+
 def goal_place(goal: GoalResult) -> tuple[float, float] | None:
     """Dose (Gy) and volume (%) of a goal's limit on the DVH; a goal on the mean has none."""
     volume, dose = _VOLUME_MEASURE.match(goal.measure), _DOSE_MEASURE.match(goal.measure)

@@ -1,0 +1,121 @@
+"""Two plans of a case side by side: rows of the tables."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from lightning_vmat.export.content import ComparedPlan, ReportContent
+from lightning_vmat.export.tables import DASH, PUBLISHED, Published, figure_text, goal_row, measure_text
+from lightning_vmat.objectives.goal import GoalResult
+
+DOSES = {"d95_gy": "D95", "d2_gy": "D2", "mean_gy": "Mean", "max_gy": "Max"}
+SAME = 5e-3  # part of the limit, or of the larger value, below which plans count as equal
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """One figure of both plans.
+
+    Args:
+        label: what is measured.
+        limit: its clinical limit; empty where there is none.
+        ours: of the reported plan, with its unit.
+        theirs: of the compared plan.
+        difference: ours less theirs.
+        ours_met: whether the reported plan meets the limit; None without one.
+        theirs_met: whether the compared plan does.
+        better: whether the reported plan is better (True), worse (False), or neither.
+    """
+
+    label: str
+    limit: str
+    ours: str
+    theirs: str
+    difference: str
+    ours_met: bool | None = None
+    theirs_met: bool | None = None
+    better: bool | None = None
+
+
+def goals_side_by_side(content: ReportContent, compared: ComparedPlan) -> list[tuple[str, SideBySide]]:
+    """Structure and figures of every clinical goal that both plans have."""
+    others = {(goal.structure, goal.measure): goal for goal in compared.goals}
+    return [
+        (goal.structure, _goal_row(goal, others[goal.structure, goal.measure]))
+        for goal in content.goals
+        if (goal.structure, goal.measure) in others
+    ]
+
+
+def figures_side_by_side(content: ReportContent, compared: ComparedPlan) -> list[SideBySide]:
+    """Objective, goals met, violations and complexity; what is not known of a plan is a dash."""
+    met = (sum(goal.met for goal in content.goals), sum(goal.met for goal in compared.goals))
+    rows = [
+        _row("Objective over the whole body", "", (content.objective, compared.objective), lower_is_better=True),
+        _row(f"Clinical goals met, of {len(content.goals)}", "", met, lower_is_better=False),
+        _row("Machine violations", "", (_broken(content), _broken(compared)), lower_is_better=True),
+    ]
+    for key in dict.fromkeys((*content.complexity, *compared.complexity)):
+        published = PUBLISHED.get(key, Published(key.replace("_", " "), ""))
+        pair = (content.complexity.get(key), compared.complexity.get(key))
+        rows.append(_row(published.label, published.unit, pair))
+    return rows
+
+
+def doses_side_by_side(content: ReportContent, compared: ComparedPlan) -> dict[str, list[tuple[str, str, str]]]:
+    """Ours, theirs and difference in Gy of each dose figure, by structure; the heads are those of `DOSES`."""
+    rows = {}
+    for name, ours in content.structures.items():
+        theirs = compared.structures.get(name)
+        if theirs is not None:
+            rows[name] = [_dose_cell(ours.get(key), theirs.get(key)) for key in DOSES]
+    return rows
+
+
+def _dose_cell(ours: float | None, theirs: float | None) -> tuple[str, str, str]:
+    if ours is None or theirs is None:
+        return DASH, DASH, ""
+    return f"{ours:.1f}", f"{theirs:.1f}", _signed(ours - theirs, "{:+.1f}")
+
+
+def _goal_row(ours: GoalResult, theirs: GoalResult) -> SideBySide:
+    mine, other = goal_row(ours), goal_row(theirs)
+    gain = (ours.value - theirs.value) * (1 if ours.at_least else -1)
+    share, unit = (100.0, "{:+.1f} %") if ours.measure.startswith("V") else (1.0, "{:+.2f} Gy")
+    return SideBySide(
+        label=measure_text(ours.measure),
+        limit=mine.limit,
+        ours=mine.value,
+        theirs=other.value,
+        difference=_signed(share * (ours.value - theirs.value), unit),
+        ours_met=ours.met,
+        theirs_met=theirs.met,
+        better=gain > 0 if abs(gain) > SAME * abs(ours.limit) else None,
+    )
+
+
+def _broken(plan: ReportContent | ComparedPlan) -> int | None:
+    """Violations of a plan whose leaves are known."""
+    return sum(plan.violations.values()) if plan.complexity else None
+
+
+def _row(
+    label: str, unit: str, pair: tuple[float | None, float | None], lower_is_better: bool | None = None
+) -> SideBySide:
+    mine, other = (figure_text(value, unit) for value in pair)
+    ours, theirs = pair
+    if ours is None or theirs is None or not (math.isfinite(ours) and math.isfinite(theirs)):
+        return SideBySide(label, "", mine, other, "")
+    change = ours - theirs
+    equal = abs(change) <= SAME * max(abs(ours), abs(theirs))
+    better = None if equal or lower_is_better is None else (change < 0) == lower_is_better
+    counted = isinstance(ours, int) or not theirs
+    difference = _signed(change, "{:+g}") if counted else _signed(100 * change / theirs, "{:+.1f} %")
+    return SideBySide(label, "", mine, other, difference, better=better)
+
+
+def _signed(value: float, form: str) -> str:
+    """A difference with its sign, or without one if it rounds to nothing."""
+    text = form.format(value)
+    return text.lstrip("+-") if float(text.split()[0]) == 0 else text

@@ -1,0 +1,74 @@
+"""Planning from an existing plan: its delivered fluence as a start, or its apertures polished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.planning.aperture_optimization import ApertureOptimization
+from lightning_vmat.planning.evaluation import body_objective
+from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.problem import build_problem
+
+
+@dataclass(frozen=True)
+class DeliveredStart:
+    """The fluence that a plan delivers, as a `Start` of fluence optimization.
+
+    Args:
+        given: the plan, at the control points and on the rows of the case.
+    """
+
+    given: Plan
+
+    def __call__(self, case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        return self.given.fluence_mu(case.beamlets, case.machine) / problem.scale_mu
+
+
+@dataclass(frozen=True)
+class PolishingPlanner:
+    """An existing plan, its apertures optimised on the delivered dose.
+
+    The outcome has no larger objective over the whole body than a start within the machine's limits, which is
+    returned itself if nothing better was found. A start that breaks limits is brought within them first, which may
+    cost more than the polish gains.
+
+    Args:
+        given: where to start.
+        apertures: how to polish.
+        voxels: size of the voxel sample on which the plan is optimised.
+        seed: of the voxel sample.
+    """
+
+    given: Plan
+    apertures: ApertureOptimization
+    voxels: int = 15000
+    seed: int = 0
+
+    def plan(self, case: Case) -> PlanResult:
+        """Plan one case; see `Planner.plan`."""
+        trace = Trace()
+        with trace.stage("problem"):
+            problem = build_problem(case, self.voxels, self.seed)
+        with trace.stage("start"):
+            trace.add("start", 0, 0.0, float(problem.value(DeliveredStart(self.given)(case, problem))))
+        with trace.stage("apertures"):
+            polished = self.apertures.refine(case, problem, self.given, trace)
+        with trace.stage("choice"):
+            plan = self._better(case, polished)
+        trace.spend(1)  # two forward projections of whole bodies count as one evaluation, if of more voxels
+        return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace)
+
+    def _better(self, case: Case, polished: Plan) -> Plan:
+        """The polished plan, or the start if that is deliverable and better."""
+        if any(machine_violations(self.given, case.control_points, case.machine).values()):
+            return polished
+        fluences = [plan.fluence_mu(case.beamlets, case.machine) for plan in (self.given, polished)]
+        before, after = (body_objective(case, fluence_mu) for fluence_mu in fluences)
+        return polished if after <= before else self.given
