@@ -70,7 +70,7 @@ def make_phantom(seed: int, size: str = "base", protocol: str = "prostate_60gy_2
         structures={name: torch.from_numpy(mask) for name, mask in masks.items()},
         prescription_gy=dict(treatment.prescription_gy),
         fractions=treatment.fractions,
-        isocentre_mm=_middle_mm(np.logical_or.reduce([masks[name] for name in treatment.prescription_gy]), grid),
+        isocentre_mm=_centroid_mm(np.logical_or.reduce([masks[name] for name in treatment.prescription_gy]), grid),
         arcs=(Arc(control_points=cut.control_points, collimator_deg=COLLIMATOR_DEG),),
         beamlets=cut.nodal_field(machine) if with_nodes else cut.centred_field(machine),
         machine_name=MACHINE,
@@ -129,9 +129,9 @@ def _grown(distance: Volume, grid: VolumeGrid, margins_mm: list[float], posterio
     return np.asarray(distance < np.clip(steep, 0.7, 1.4) * length([x * margins_mm[0], y * back, z * margins_mm[2]]))
 
 
-def _middle_mm(mask: NDArray[np.bool_], grid: VolumeGrid) -> tuple[float, float, float]:
-    """Middle of the bounding box, to 0.1 mm as a couch is set."""
+def _centroid_mm(mask: NDArray[np.bool_], grid: VolumeGrid) -> tuple[float, float, float]:
+    """Centre of mass, to 0.1 mm as a couch is set."""
     index = np.argwhere(mask)
-    middle = (index.min(axis=0) + index.max(axis=0))[::-1] / 2
-    x, y, z = (round(o + s * float(i), 1) for o, s, i in zip(grid.origin_mm, grid.spacing_mm, middle, strict=True))
+    centre = [int(places.sum()) / len(index) for places in reversed(index.T)]
+    x, y, z = (round(o + s * i, 1) for o, s, i in zip(grid.origin_mm, grid.spacing_mm, centre, strict=True))
     return x, y, z
