@@ -10,6 +10,8 @@ COMMANDS = {
     "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
     "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
     "prepare dicom": ("prepare:dicom", "patients from DICOM folders as a cohort"),
+    "prepare pack": ("prepare:pack", "a cohort of planned phantoms as one small file"),
+    "prepare unpack": ("prepare:unpack", "the cohort of such a file, or of a shipped one"),
     "prepare sheet": ("prepare:sheet", "slices of a cohort's cases with their outlines, as an image"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
     "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
