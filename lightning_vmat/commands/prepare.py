@@ -136,6 +136,42 @@ def dicom(
     prepare(sources, split_in_order(list(folders)), out, manifest, plan=plan, jobs=jobs, shard=shard)
 
 
+def portpy(
+    source: Path,
+    *,
+    out: Path,
+    protocol: str = "prostate_60gy_20fx",
+    size: SizeName = "base",
+    full: bool = False,
+    plan: bool = False,
+    jobs: int = 2,
+    shard: str = "1/1",
+) -> None:
+    """Make a cohort of PortPy patients: an arc over the gantry angles that each has, and its own dose influence.
+
+    Args:
+        source: folder of one patient, or of a subfolder for each.
+        out: folder of the cohort; cases that it already holds are kept.
+        protocol: shipped protocol or YAML; gives target, prescription and fractions.
+        size: size of the voxel sample on which plans are made; all else is the patient's own.
+        full: the full influence matrices instead of the thresholded ones.
+        plan: give each case a reference plan.
+        jobs: processes.
+        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+
+    Raises:
+        ValueError: folders that cannot be read or are no patients, or a cohort of other settings in `out`.
+    """
+    from lightning_vmat.data.cohort import split_in_order
+    from lightning_vmat.data.portpy_case import PortPySource, patient_folders
+    from lightning_vmat.data.preparation import prepare
+
+    sources = [PortPySource(folder, size, protocol, full) for folder in patient_folders(source)]
+    manifest = {"source": "portpy", "size": size, "protocol": protocol, "full": full}
+    names = [one.name for one in sources]
+    prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
+
+
 def pack(cohort: Path, *, out: Path) -> None:
     """Pack a cohort of planned phantoms into one small file: seeds, leaves, monitor units, checksums.
 

@@ -21,6 +21,7 @@ from lightning_vmat.data.parallel import in_processes
 from lightning_vmat.data.phantom import MIXED, PHANTOM_VERSION, SHARES, make_phantom, phantom_name
 from lightning_vmat.data.plan_files import write_plan
 from lightning_vmat.data.reference_plans import planner_settings, reference_plan
+from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
@@ -35,6 +36,7 @@ class Loaded:
         doses: to keep with it, by file name without suffix.
         plan: that it was treated with; kept as its plan unless a reference plan is asked for.
         plan_metadata: how that plan was made.
+        influence: dose influence on the voxels of the case's grid, to be used instead of our own.
         texts: small files to keep with it, by name.
     """
 
@@ -42,6 +44,7 @@ class Loaded:
     doses: dict[str, Float[Tensor, "z y x"]] = field(default_factory=dict)
     plan: Plan | None = None
     plan_metadata: dict[str, Any] = field(default_factory=lambda: {"planner": "clinical"})
+    influence: StoredInfluence | None = None
     texts: dict[str, str] = field(default_factory=dict)
 
 
@@ -157,10 +160,16 @@ def prepare_case(source: Source, out: Path, plan: bool) -> str:
     _clear_drafts(folder)
     if not (folder / CASE_FILE).is_file():
         loaded = source.load()
-        treated = (loaded.plan, loaded.plan_metadata if loaded.plan is not None else None)
-        kept, metadata = reference_plan(loaded.case, source.size) if plan else treated
-        write_case(loaded.case, folder, plan=kept, metadata=metadata, doses=loaded.doses, texts=loaded.texts)
-    elif plan and not (folder / PLAN_FILE).is_file():
+        write_case(
+            loaded.case,
+            folder,
+            plan=None if plan else loaded.plan,
+            metadata=loaded.plan_metadata,
+            doses=loaded.doses,
+            influence=loaded.influence,
+            texts=loaded.texts,
+        )
+    if plan and not (folder / PLAN_FILE).is_file():
         reference, metadata = reference_plan(read_case(folder), source.size)
         write_plan(reference, folder / PLAN_FILE, metadata)
     return source.name
