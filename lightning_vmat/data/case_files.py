@@ -69,6 +69,7 @@ def write_case(
             write_dose(dose_gy, case.grid, draft / f"{name}.nii.gz")
         if influence is not None:
             influence.save(draft / INFLUENCE_FILE)
+            (draft / INFLUENCE_FILE).chmod(0o644)
         for name, text in (texts or {}).items():
             (draft / name).write_text(text, encoding="utf-8")
         (draft / CASE_FILE).write_text(yaml.safe_dump(_settings(case), sort_keys=False))
