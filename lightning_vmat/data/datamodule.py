@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from lightning import LightningDataModule
@@ -9,6 +10,7 @@ from monai.data import CacheDataset
 from torch.utils.data import DataLoader
 
 from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.data.batching import SameShapeBatches
 from lightning_vmat.data.cohort import read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
@@ -22,7 +24,8 @@ class CohortDataModule(LightningDataModule):
     Args:
         cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one (then its cases are made
             where caches belong, at the first use).
-        batch_size: cases in a batch; more than 1 needs fluence maps of one shape.
+        batch_size: cases in a batch; where fluence maps have several shapes, each batch has one of them (in one process
+            only: DDP then needs a batch size of 1).
         structures: structures whose beam's-eye-view thickness conditions the networks, in the order of the channels.
         voxels: size of the voxel sample of a planning problem.
         with_problems: give each batch its planning problems, to compute dose and objective.
@@ -91,10 +94,9 @@ class CohortDataModule(LightningDataModule):
         return self._loader("test")
 
     def _loader(self, part: str, shuffle: bool = False) -> DataLoader[PlanBatch]:
-        return DataLoader(
-            self.datasets[part],
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            num_workers=self.num_workers,
-            collate_fn=PlanBatch.collate,
-        )
+        dataset = self.datasets[part]
+        make = partial(DataLoader, dataset, num_workers=self.num_workers, collate_fn=PlanBatch.collate)
+        shapes = [tuple(item.condition.shape) for item in dataset]
+        if self.batch_size == 1 or len(set(shapes)) == 1:
+            return make(batch_size=self.batch_size, shuffle=shuffle)
+        return make(batch_sampler=SameShapeBatches(shapes, self.batch_size, shuffle))

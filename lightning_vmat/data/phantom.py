@@ -1,4 +1,4 @@
-"""Seeded prostate phantoms: a varied male pelvis with CT, structures, targets and one full arc.
+"""Seeded prostate phantoms: a varied male pelvis with CT, structures, targets and a full arc (with nodes two).
 
 The population is documented where it is drawn: organs in `pelvic_organs`, bones and prostheses in `pelvic_bones`, fat,
 muscles and lymph nodes in `pelvic_tissues`, treatments here. The same seed is the same patient in every treatment.
@@ -72,7 +72,7 @@ def make_phantom(seed: int, size: str = "base", protocol: str = "prostate_60gy_2
         prescription_gy=dict(treatment.prescription_gy),
         fractions=treatment.fractions,
         isocentre_mm=_centroid_mm(np.logical_or.reduce([masks[name] for name in treatment.prescription_gy]), grid),
-        arcs=(Arc(control_points=cut.control_points, collimator_deg=COLLIMATOR_DEG),),
+        arcs=_arcs(cut.control_points, two=with_nodes),
         beamlets=cut.nodal_field(machine) if with_nodes else cut.centred_field(machine),
         machine_name=MACHINE,
         protocol=treatment.name,
@@ -91,6 +91,13 @@ def draw_protocol(draws: Draws) -> str:
         if place < 0:
             return name
     return next(iter(SHARES))
+
+
+def _arcs(control_points: int, two: bool) -> tuple[Arc, ...]:
+    """One full turn; where nodes are treated another one back."""
+    there = Arc(control_points=control_points, collimator_deg=COLLIMATOR_DEG)
+    back = Arc(control_points=control_points, direction="counterclockwise", collimator_deg=360.0 - COLLIMATOR_DEG)
+    return (there, back) if two else (there,)
 
 
 def _grid(size: Size, with_nodes: bool) -> VolumeGrid:

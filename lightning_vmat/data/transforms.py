@@ -8,6 +8,7 @@ from typing import Any
 
 from monai.transforms import Compose, Transform
 
+from lightning_vmat import __version__
 from lightning_vmat.data.batch import PlanItem
 from lightning_vmat.data.case_files import PLAN_FILE, read_case
 from lightning_vmat.data.plan_files import read_plan
@@ -20,13 +21,14 @@ Record = dict[str, Any]  # case_dir: Path, then what the transforms add
 
 
 class LoadCase(Transform):
-    """`case_dir` -> `case`, and `plan` where the folder holds one (else None)."""
+    """`case_dir` -> `case`, and `plan` with its `metadata` where the folder holds one (else None, and nothing)."""
 
     def __call__(self, record: Record) -> Record:
         folder = Path(record["case_dir"])
         case = read_case(folder)
         path = folder / PLAN_FILE
-        return {**record, "case": case, "plan": _plan_of(case, path) if path.is_file() else None}
+        plan, metadata = _plan_of(case, path) if path.is_file() else (None, {})
+        return {**record, "case": case, "plan": plan, "metadata": metadata}
 
 
 class BuildCondition(Transform):
@@ -40,13 +42,21 @@ class BuildCondition(Transform):
 
 
 class BuildProblem(Transform):
-    """`case` -> `problem`, on a sample of so many voxels drawn with this seed."""
+    """`case` -> `problem`, on a sample of so many voxels drawn with this seed, and its `scale_mu`.
 
-    def __init__(self, voxels: int, seed: int = 0) -> None:
-        self.voxels, self.seed = voxels, seed
+    Most of the time of loading goes into problems. Where none is asked for, and the plan's metadata tell the scale on the
+    same sample, none is built.
+    """
+
+    def __init__(self, voxels: int, seed: int = 0, needed: bool = True) -> None:
+        self.voxels, self.seed, self.needed = voxels, seed, needed
 
     def __call__(self, record: Record) -> Record:
-        return {**record, "problem": build_problem(record["case"], self.voxels, self.seed)}
+        known, same = record["metadata"], (self.voxels, self.seed, __version__)
+        if not self.needed and (known.get("voxels"), known.get("seed"), known.get("package_version")) == same:
+            return {**record, "problem": None, "scale_mu": known["scale_mu"]}
+        problem = build_problem(record["case"], self.voxels, self.seed)
+        return {**record, "problem": problem if self.needed else None, "scale_mu": problem.scale_mu}
 
 
 class BuildTarget(Transform):
@@ -56,38 +66,34 @@ class BuildTarget(Transform):
         case, plan = record["case"], record["plan"]
         fluence = None
         if plan is not None:
-            fluence = plan.fluence_mu(case.beamlets, case.machine) / record["problem"].scale_mu
+            fluence = plan.fluence_mu(case.beamlets, case.machine) / record["scale_mu"]
         return {**record, "fluence": fluence}
 
 
 class MakeItem(Transform):
-    """Everything so far -> `PlanItem`, with or without the problem; the CT is let go."""
-
-    def __init__(self, with_problem: bool) -> None:
-        self.with_problem = with_problem
+    """Everything so far -> `PlanItem`; the CT is let go."""
 
     def __call__(self, record: Record) -> PlanItem:
-        problem = record["problem"]
         return PlanItem(
             case_id=record["case"].case_id,
             case_dir=Path(record["case_dir"]),
             condition=record["condition"],
             fluence=record["fluence"],
-            scale_mu=problem.scale_mu,
-            problem=problem if self.with_problem else None,
+            scale_mu=record["scale_mu"],
+            problem=record["problem"],
         )
 
 
 def item_transform(structures: Sequence[str], voxels: int, with_problem: bool, seed: int = 0) -> Compose:
     """All of them: `{"case_dir": folder}` -> `PlanItem`."""
-    steps = [LoadCase(), BuildCondition(structures), BuildProblem(voxels, seed), BuildTarget(), MakeItem(with_problem)]
-    return Compose(steps)
+    problem = BuildProblem(voxels, seed, needed=with_problem)
+    return Compose([LoadCase(), BuildCondition(structures), problem, BuildTarget(), MakeItem()])
 
 
-def _plan_of(case: Case, path: Path) -> Plan:
-    plan, _ = read_plan(path)
+def _plan_of(case: Case, path: Path) -> tuple[Plan, dict[str, Any]]:
+    plan, metadata = read_plan(path)
     if tuple(plan.left_mm.shape) != case.fluence_shape[:2]:
         raise ValueError(
             f"{path}: leaves {tuple(plan.left_mm.shape)}, expected {case.fluence_shape[:2]} as in the case"
         )
-    return plan
+    return plan, metadata

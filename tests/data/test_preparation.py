@@ -87,6 +87,28 @@ def test_training_reads_a_packed_cohort(file: Path, tmp_path: Path, monkeypatch:
     assert stamps == {path: path.stat().st_mtime_ns for path in made.rglob("*")}
 
 
+def test_cases_of_several_shapes_come_in_batches_of_one(cohort: Path) -> None:
+    module = CohortDataModule(cohort, ["Rectum"], batch_size=2, voxels=1000)
+    folders = [folder for folder in sorted(cohort.glob("phantom_*")) for _ in range(3)]
+    module.datasets["train"] = module._load(folders)  # three cases of each of three patients, two of one shape
+    for _ in range(3):
+        batches = list(module.train_dataloader())
+        assert sorted(len(batch) for batch in batches) == [1, 2, 2, 2, 2]
+        assert sorted(name for batch in batches for name in batch.case_ids) == [folder.name for folder in folders]
+
+
+def test_scale_of_a_plan_spares_the_problem(cohort: Path) -> None:
+    """Same scale with the problem (built anew) and without (the plan's metadata tell it)."""
+    scales = []
+    for with_problems in (True, False):
+        module = CohortDataModule(cohort, ["Rectum"], voxels=1000, with_problems=with_problems)
+        module.setup("test")
+        (batch,) = module.test_dataloader()
+        assert bool(batch.problems) is with_problems
+        scales.append(float(batch.scale_mu))
+    assert scales[0] == scales[1]
+
+
 def test_another_phantom_than_the_planned_one_is_refused(file: Path, tmp_path: Path) -> None:
     about = json.loads(json.dumps(vars(read_pack(file)), default=str))
     about["checksums"]["phantom_0003"] = "0" * 16
