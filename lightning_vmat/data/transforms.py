@@ -44,8 +44,8 @@ class BuildCondition(Transform):
 class BuildProblem(Transform):
     """`case` -> `problem`, on a sample of so many voxels drawn with this seed, and its `scale_mu`.
 
-    Most of the time of loading goes into problems. Where none is asked for, and the plan's metadata tell the scale on the
-    same sample, none is built.
+    Most of the time of loading goes into problems. Where none is asked for, and the metadata of the plan tell the scale
+    on the same sample, none is built.
     """
 
     def __init__(self, voxels: int, seed: int = 0, needed: bool = True) -> None:
