@@ -10,6 +10,7 @@ COMMANDS = {
     "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
     "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
     "prepare dicom": ("prepare:dicom", "patients from DICOM folders as a cohort"),
+    "prepare sheet": ("prepare:sheet", "slices of a cohort's cases with their outlines, as an image"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
     "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
     "bench dose": ("bench:dose", "speed of the dose operators; with --check, the accuracy of dose"),

@@ -6,6 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 SizeName = Literal["tiny", "demo", "base", "clinical"]
+PhantomProtocol = Literal[
+    "prostate_60gy_20fx", "prostate_78gy_39fx", "prostate_boost_67gy_20fx", "prostate_nodes_68gy_25fx", "mixed"
+]
 
 
 def phantom(
@@ -14,6 +17,7 @@ def phantom(
     count: int = 24,
     size: SizeName = "demo",
     seed: int = 0,
+    protocol: PhantomProtocol = "prostate_60gy_20fx",
     plan: bool = False,
     as_dicom: bool = False,
     jobs: int = 2,
@@ -26,6 +30,8 @@ def phantom(
         count: number of phantoms.
         size: resolution.
         seed: of the first phantom; the others follow.
+        protocol: treatment of all of them, so that one teacher learns one task from maps of one shape; or `mixed`:
+            45 % 60 Gy in 20 fractions, 25 % 78 Gy in 39, 15 % with a boost, 15 % with pelvic nodes (a larger field).
         plan: give each case a reference plan.
         as_dicom: write folders of DICOM files (CT, RTSTRUCT, and RTPLAN and RTDOSE of the plan) in place of cases.
         jobs: processes.
@@ -42,12 +48,12 @@ def phantom(
 
     if count < 1 or seed < 0:
         raise ValueError(f"count {count}, seed {seed}: expected at least 1 and 0")
-    sources = [PhantomSource(number, size) for number in range(seed, seed + count)]
+    sources = [PhantomSource(number, size, protocol) for number in range(seed, seed + count)]
     if as_dicom:
         work_on_each(partial(export_source, out=out, plan=plan), own_shard(sources, shard, jobs), jobs)
         return
     names = [source.name for source in sources]
-    manifest = {"source": "phantom", "size": size, "seeds": [seed, seed + count - 1]}
+    manifest = {"source": "phantom", "size": size, "protocol": protocol, "seeds": [seed, seed + count - 1]}
     prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
 
 
@@ -128,3 +134,25 @@ def dicom(
     ]
     manifest = {"source": "dicom", "size": size, "protocol": protocol, "use_plan": use_plan}
     prepare(sources, split_in_order(list(folders)), out, manifest, plan=plan, jobs=jobs, shard=shard)
+
+
+def sheet(cohort: Path, *, out: Path, count: int = 12) -> None:
+    """Draw slices of the first cases of a cohort, with the outlines of their structures, to look at.
+
+    Args:
+        cohort: folder that `vmat prepare` wrote.
+        out: image to write (.png, .pdf or .svg).
+        count: cases to draw.
+
+    Raises:
+        ValueError: no such cohort, no cases, another kind of file, or a count that is not positive.
+    """
+    from lightning_vmat.data.case_files import read_case
+    from lightning_vmat.data.cohort import SPLITS, read_cohort
+    from lightning_vmat.export.case_sheet import draw_sheet
+
+    if count < 1 or out.suffix not in (".png", ".pdf", ".svg"):
+        raise ValueError(f"count {count}, {out}: expected at least 1, and a file ending in .png, .pdf or .svg")
+    whole = read_cohort(cohort)
+    folders = [folder for part in SPLITS if whole.split[part] for folder in whole.folders(part)]
+    draw_sheet([read_case(folder) for folder in folders[:count]], out)

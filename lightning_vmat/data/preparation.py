@@ -65,13 +65,14 @@ class PhantomSource:
 
     seed: int
     size: str
+    protocol: str = "prostate_60gy_20fx"
 
     @property
     def name(self) -> str:
         return phantom_name(self.seed)
 
     def load(self) -> Loaded:
-        return Loaded(make_phantom(self.seed, self.size))
+        return Loaded(make_phantom(self.seed, self.size, self.protocol))
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine
+
+NODAL_LEAF_PAIRS, NODAL_WIDTH_MM = 40, 240.0  # the leaf pairs of 5 mm
+MULTIPLE_OF = 4  # rows and beamlets, for the networks
 
 
 @dataclass(frozen=True)
@@ -36,16 +40,29 @@ class Size:
         Raises:
             ValueError: the machine has too few leaf pairs for it.
         """
+        return self._field(machine, self.rows, self.beamlets)
+
+    def nodal_field(self, machine: Machine) -> BeamletGrid:
+        """The fixed field of a phantom whose pelvic nodes are treated, at least 20 cm x 24 cm.
+
+        Raises:
+            ValueError: the machine has too few leaf pairs for it.
+        """
+        rows = math.ceil(NODAL_LEAF_PAIRS / self.leaf_pairs_per_row / MULTIPLE_OF) * MULTIPLE_OF
+        beamlets = math.ceil(NODAL_WIDTH_MM / self.beamlet_width_mm / MULTIPLE_OF) * MULTIPLE_OF
+        return self._field(machine, rows, beamlets)
+
+    def _field(self, machine: Machine, rows: int, beamlets: int) -> BeamletGrid:
         edges = machine.leaf_edges_mm
-        pairs = self.rows * self.leaf_pairs_per_row
+        pairs = rows * self.leaf_pairs_per_row
         first = (len(edges) - 1 - pairs) // 2
         if first < 0:
             raise ValueError(f"machine {machine.name}: {len(edges) - 1} leaf pairs, expected at least {pairs}")
         return BeamletGrid(
             leaf_edges_mm=tuple(edges[first : first + pairs + 1 : self.leaf_pairs_per_row]),
-            beamlet_start_mm=-self.beamlets * self.beamlet_width_mm / 2,
+            beamlet_start_mm=-beamlets * self.beamlet_width_mm / 2,
             beamlet_width_mm=self.beamlet_width_mm,
-            beamlets=self.beamlets,
+            beamlets=beamlets,
         )
 
 

@@ -1,52 +1,67 @@
-"""The solids that a phantom is built of, as signed distances in mm, negative inside, at points `[3, z, y, x]`."""
+"""The solids that a phantom is built of, as signed distances in mm, negative inside.
+
+Only +, -, x, /, square roots, roundings and comparisons of double precision, one at a time: what IEEE 754 rounds in one
+way only, so that a phantom has the same bits on every machine. No sums over axes, matrix products, sines or powers.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import reduce
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
 
-Volume = NDArray[np.float32]  # [z, y, x]
-Points = NDArray[np.float32]  # [3, z, y, x]: patient x, y, z
-Place = Sequence[float]  # x, y, z in mm
+from lightning_vmat.data.points import REACH_MM, Place, Points, Volume
+
+SMOOTHINGS = 60  # of a tube's axis: rounds its corners over about 8 mm
+FAR_MM = 100.0  # the distance that solids give where they are beyond reach
 
 
 def ellipsoid(points: Points, centre: Place, radii: Place) -> Volume:
     """To first order near the surface: level function over the length of its gradient."""
-    axes = [(points[i] - np.float32(centre[i])) / np.float32(radii[i]) for i in range(3)]
-    level = np.sqrt(sum(a * a for a in axes)) + np.float32(1e-6)
-    slope = np.sqrt(sum((a / np.float32(r)) ** 2 for a, r in zip(axes, radii, strict=True))) + np.float32(1e-6)
-    return np.asarray(level * (level - 1) / slope, dtype=np.float32)
+    out = np.full(points.shape, FAR_MM)
+    reach = [r + REACH_MM for r in radii]
+    block = points.block(
+        [c - r for c, r in zip(centre, reach, strict=True)], [c + r for c, r in zip(centre, reach, strict=True)]
+    )
+    axes = [(p[block] - c) / r for p, c, r in zip(points.axes, centre, radii, strict=True)]
+    level = length(axes) + 1e-6
+    out[block] = level * (level - 1) / (length([a / r for a, r in zip(axes, radii, strict=True)]) + 1e-6)
+    return out
 
 
-def capsule(points: Points, start: Place, stop: Place, radius_start: float, radius_stop: float) -> Volume:
-    """A rod with round ends whose radius runs linearly from start to stop."""
-    along = np.subtract(stop, start).astype(np.float32)
-    offset = [points[i] - np.float32(start[i]) for i in range(3)]
-    share = sum(o * a for o, a in zip(offset, along, strict=True)) / np.float32(along @ along)
-    share = np.clip(share, 0.0, 1.0).astype(np.float32)
-    distance = np.sqrt(sum((o - share * a) ** 2 for o, a in zip(offset, along, strict=True)))
-    return np.asarray(distance - (radius_start + share * np.float32(radius_stop - radius_start)), dtype=np.float32)
+def chain(points: Points, places: Sequence[Place], radii: Sequence[float]) -> Volume:
+    """Rods with round ends from place to place; their radius runs linearly from that at one to that at the next."""
+    out = np.full(points.shape, FAR_MM)
+    for start, stop, one, other in zip(places[:-1], places[1:], radii[:-1], radii[1:], strict=True):
+        reach = max(one, other) + REACH_MM
+        ends = list(zip(start, stop, strict=True))
+        block = points.block([min(pair) - reach for pair in ends], [max(pair) + reach for pair in ends])
+        along = [b - a for a, b in ends]
+        offset = [p[block] - a for p, a in zip(points.axes, start, strict=True)]
+        share = offset[0] * along[0] + offset[1] * along[1] + offset[2] * along[2]
+        share = np.clip(share / (along[0] * along[0] + along[1] * along[1] + along[2] * along[2]), 0.0, 1.0)
+        distance = length([o - share * a for o, a in zip(offset, along, strict=True)])
+        out[block] = np.minimum(out[block], distance - (one + share * (other - one)))
+    return out
 
 
-def tube(points: Points, knots: NDArray[np.float64], flatness: float) -> Volume:
-    """A tube along z.
+def tube(points: Points, knots: Sequence[Sequence[float]], flatness: float) -> Volume:
+    """A smooth tube along z.
 
     Args:
         points: where to evaluate.
-        knots: rows (z, centre x, centre y, radius), z ascending; smoothly interpolated.
+        knots: (z, centre x, centre y, radius), z ascending.
         flatness: how much wider (x) than deep (y) the cross-section is; 1 for a circle.
     """
-    z = points[2]
-    centre_x, centre_y, radius = PchipInterpolator(knots[:, 0], knots[:, 1:])(
-        np.clip(z, knots[0, 0], knots[-1, 0])
-    ).transpose(3, 0, 1, 2)
-    across = np.hypot((points[0] - centre_x) / np.sqrt(flatness), (points[1] - centre_y) * np.sqrt(flatness)) - radius
-    ends = np.maximum(knots[0, 0] - z, z - knots[-1, 0])
-    return np.asarray(np.maximum(across, ends), dtype=np.float32)
+    low, high, z = knots[0][0], knots[-1][0], points.z
+    centre_x, centre_y, radius = (_look_up(_axis(knots, column), z - low) for column in (1, 2, 3))
+    root = math.sqrt(flatness)
+    across = length([(points.x - centre_x) / root, (points.y - centre_y) * root]) - radius
+    return np.maximum(across, np.maximum(low - z, z - high))
 
 
 def union(*solids: Volume) -> Volume:
@@ -57,6 +72,35 @@ def intersection(*solids: Volume) -> Volume:
     return reduce(np.maximum, solids)
 
 
-def mirrored(points: Points) -> Points:
-    """Points with x changed in sign: the same solid for the other side."""
-    return points * np.array([-1, 1, 1], dtype=np.float32)[:, None, None, None]
+def length(parts: Sequence[Volume]) -> Volume:
+    """Of vectors by their components."""
+    return np.asarray(np.sqrt(reduce(np.add, (part * part for part in parts))))
+
+
+def cube_root(number: float) -> float:
+    """Of a positive number, by Newton's iteration, always as many steps."""
+    root = 1.0
+    for _ in range(80):
+        root = (2.0 * root + number / (root * root)) / 3.0
+    return root
+
+
+def _axis(knots: Sequence[Sequence[float]], column: int) -> NDArray[np.float64]:
+    """One column of the knots at every mm of z, corners rounded; the ends stay."""
+    values: list[float] = []
+    for lower, upper in pairwise(knots):
+        while (place := knots[0][0] + len(values)) <= upper[0]:
+            share = (place - lower[0]) / (upper[0] - lower[0])
+            values.append(lower[column] + share * (upper[column] - lower[column]))
+    table = np.asarray(values)
+    for _ in range(SMOOTHINGS):
+        table[1:-1] = (table[:-2] + table[2:]) * 0.25 + table[1:-1] * 0.5
+    return table
+
+
+def _look_up(table: NDArray[np.float64], place: Volume) -> Volume:
+    """Linear interpolation of a table with one entry a mm."""
+    place = np.clip(place, 0.0, len(table) - 1.001)
+    lower = place.astype(np.int64)
+    share = place - lower
+    return np.asarray(table[lower] * (1.0 - share) + table[lower + 1] * share)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning_vmat.dose.sampling import Sampling
     from lightning_vmat.dose.sparse_rows import SparseRows
 
-VOXELS = 64  # of a program
+VOXELS, WARPS = 64, 2  # of a program: one thread a voxel
 SPLITS = 8  # programs that share the control points of a block of voxels
 ELEMENTS = 512  # of a row, loaded at once
 FIXED_POINT_BITS = 40  # of the largest possible contribution; 2^22 of them still fit 63 bits
@@ -163,7 +163,7 @@ def sample(sampling: Sampling, maps: Float[Tensor, "control_point kernel y_node 
     with torch.cuda.device_of(maps):
         sample_kernel[(triton.cdiv(voxels, VOXELS), splits)](
             maps.contiguous(), *_tables(sampling), doses, points, voxels, triton.cdiv(points, splits),
-            *_numbers(sampling), KERNELS=kernels, VOXELS=VOXELS, enable_fp_fusion=False,
+            *_numbers(sampling), KERNELS=kernels, VOXELS=VOXELS, num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip
     return doses.sum(dim=0)
 
@@ -186,7 +186,8 @@ def spread(
     with torch.cuda.device_of(dose):
         spread_kernel[(triton.cdiv(voxels, VOXELS), points)](
             maps, scale, *_tables(sampling), dose.contiguous(), voxels,
-            *_numbers(sampling), KERNELS=kernels, VOXELS=VOXELS, FIXED_POINT=deterministic, enable_fp_fusion=False,
+            *_numbers(sampling), KERNELS=kernels, VOXELS=VOXELS, FIXED_POINT=deterministic,
+            num_warps=WARPS, enable_fp_fusion=False,
         )  # fmt: skip
     return (maps.double() / scale).float() if deterministic else maps
 

@@ -120,8 +120,10 @@ def matrad_model(path: Path, ssd_mm: float = 900.0, *, calibrated: bool = True) 
 def generic_6mv() -> BeamModel:
     """A 6 MV linac: Nyholm's kernel where it returns TPR20,10 = 0.667, factorised into three kernels.
 
-    Kernels here do not widen with the distance from the source. Dose near the surface is lowered by about 1 %, so that
-    the depth dose at fixed source-surface distance is still that of the original (66 % at 10 cm), as is the TPR. The
+    Kernels are those of the isocentre plane and widen in proportion to the distance from the source, as the beam does;
+    in water they keep their width. At a fixed source-surface distance this costs scatter at depth, so dose in the first
+    5 cm is lowered by about 1 %: it makes the depth dose that of the original at 10 cm (66 %), not elsewhere (2 % less
+    of itself at 20 cm, 4 % at 30 cm), and TPR(2 cm) over TPR(10 cm) 1 % less than the original's. TPR20,10 is kept. The
     open beam has modest horns, as a flattened beam has. Scatter from the linac's head is not modelled: output per MU
     changes with the field by scatter in the patient only.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
-MOST_ENTRIES = 2**31 - 1  # indices are int32
+MOST_ENTRIES = 2**31 - 1024  # indices are int32, and kernels look up to 512 beyond a row
 
 
 def check_influence(

@@ -19,6 +19,8 @@ from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.case import Case
 
+SHARPEST = 0.6  # nodes apart, over the width of the penumbra: as for the built-in beam
+
 
 @dataclass(frozen=True)
 class PencilBeamOperator:
@@ -39,7 +41,7 @@ class PencilBeamOperator:
         voxel_index: Int[Tensor, " voxel"],
         beam_model: BeamModel | None = None,
         *,
-        node_step_mm: float = NODE_STEP_MM,
+        node_step_mm: float | None = None,
     ) -> PencilBeamOperator:
         """The operator of a case at some of its voxels.
 
@@ -48,6 +50,7 @@ class PencilBeamOperator:
             voxel_index: flat indices of voxels; those far outside the field still get scatter.
             beam_model: the machine's own if None.
             node_step_mm: between the nodes at which blurred maps are known; dose errs by its square (see `blur.py`).
+                `NODE_STEP_MM` if None, less for a penumbra too sharp for it.
 
         Raises:
             ValueError: no voxels, voxels outside the grid, a beam model of another source-axis distance, or nodes too
@@ -63,16 +66,17 @@ class PencilBeamOperator:
                 f"beam model {model.name}: SAD {model.sad_mm} mm, expected the machine's {case.machine.sad_mm}"
             )
         penumbra_mm = float(model.sigma_mm.min())
-        if not 0 < node_step_mm <= penumbra_mm:
+        step_mm = min(NODE_STEP_MM, SHARPEST * penumbra_mm) if node_step_mm is None else node_step_mm
+        if not 0 < step_mm <= penumbra_mm:
             raise ValueError(
-                f"case {case.case_id}: nodes every {node_step_mm:g} mm, expected more than 0 and at most the width of "
+                f"case {case.case_id}: nodes every {step_mm:g} mm, expected more than 0 and at most the width of "
                 f"the penumbra, {penumbra_mm:.2g} mm"
             )
         voxels_mm = case.grid.centres_mm(voxel_index)
         low, high = _reach(voxels_mm, case.control_points, case.isocentre_mm, model.sad_mm)
         leaves, beamlets = case.beamlets.leaf_edges_mm, case.beamlets
-        x_nodes = Nodes.over((beamlets.beamlet_start_mm, beamlets.beamlet_stop_mm), (low[0], high[0]), node_step_mm)
-        y_nodes = Nodes.over((leaves[0], leaves[-1]), (low[1], high[1]), node_step_mm)
+        x_nodes = Nodes.over((beamlets.beamlet_start_mm, beamlets.beamlet_stop_mm), (low[0], high[0]), step_mm)
+        y_nodes = Nodes.over((leaves[0], leaves[-1]), (low[1], high[1]), step_mm)
         centre = torch.tensor(case.isocentre_mm, device=voxels_mm.device)
         sampling = Sampling(
             offset_mm=(voxels_mm - centre).contiguous(),

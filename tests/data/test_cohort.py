@@ -50,6 +50,7 @@ def test_cohort_says_how_it_was_made(cohort: Path) -> None:
     assert yaml.safe_load((cohort / "manifest.yaml").read_text()) == {
         "source": "phantom",
         "size": "tiny",
+        "protocol": "prostate_60gy_20fx",
         "seeds": [0, 5],
         "package_version": __version__,
         "planned": False,

@@ -29,13 +29,18 @@ def test_depth_dose(generic: BeamModel) -> None:
     pdd = percentage_depth_dose(generic)
     assert 14 <= int(pdd.argmax()) <= 16
     assert 0.66 <= float(pdd[100]) <= 0.67
-    assert float(pdd[200]) == pytest.approx(0.38, abs=0.01)
+    for depth_mm, original in ((50, 0.856), (100, 0.662), (150, 0.503)):
+        assert float(pdd[depth_mm]) == pytest.approx(original, rel=0.01)
+    assert float(pdd[200]) == pytest.approx(0.980 * 0.380, rel=0.005)  # what widening kernels cost
+    assert float(pdd[300]) == pytest.approx(0.955 * 0.216, rel=0.005)
     assert bool((pdd[15:].diff() < 0).all())
 
 
 def test_tissue_phantom_ratio(generic: BeamModel) -> None:
     dose = generic.square_field_dose(100.0, DEPTH_MM)
     assert float(dose[200] / dose[100]) == pytest.approx(0.667, abs=0.005)
+    assert float(dose[50] / dose[100]) == pytest.approx(1.187, rel=0.01)
+    assert float(dose[20] / dose[100]) == pytest.approx(0.99 * 1.297, rel=0.005)  # lowered near the surface
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_dose_does_not_depend_on_the_other_voxels() -> None:
     few = index[::7]
     dose = PencilBeamOperator.build(case, index).forward(fluence)[::7]
     torch.testing.assert_close(
-        PencilBeamOperator.build(case, few).forward(fluence), dose, rtol=0.01, atol=2e-3 * float(dose.max())
+        PencilBeamOperator.build(case, few).forward(fluence), dose, rtol=1e-5, atol=1e-6 * float(dose.max())
     )
 
 
@@ -102,13 +102,13 @@ def test_depths_in_half_precision_cost_the_dose_little() -> None:
 
 @pytest.mark.slow
 def test_set_up_of_a_clinical_case_takes_15_seconds_on_two_cores() -> None:
-    """In seconds of work: others on the machine lengthen those on the wall."""
+    """In seconds of work, of which there are about 10: others on the machine lengthen those on the wall."""
     case = make_phantom(0, "clinical")
     index = sample_voxels(case, 100_000).index
     start = time.process_time()
     operator = PencilBeamOperator.build(case, index)
     assert operator.sampling.depth_mm.shape == (180, 100_000)
-    assert time.process_time() - start < 2 * 15
+    assert time.process_time() - start < 20  # by two threads, 10 on the wall
 
 
 def test_a_block_of_the_matrix_is_what_forward_does() -> None:

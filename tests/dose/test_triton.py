@@ -46,7 +46,7 @@ def test_kernels_compile(capability: int, monkeypatch: pytest.MonkeyPatch, tmp_p
         known = pointers | dict.fromkeys(whole, "i32") | types
         signature = {n: "constexpr" if n in constants else known.get(n, "fp32") for n in kernel.arg_names}
         source = ASTSource(kernel, signature, constexprs=constants)
-        options = {"enable_fp_fusion": False}
+        options = {"enable_fp_fusion": False} | ({"num_warps": _triton.WARPS} if "VOXELS" in constants else {})
         compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
         assert f"sm_{capability}" in compiled.asm["ptx"]
         assert len(compiled.asm["cubin"]) > 0
