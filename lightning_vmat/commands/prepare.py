@@ -43,7 +43,7 @@ def phantom(
     from functools import partial
 
     from lightning_vmat.data.cohort import split_in_order
-    from lightning_vmat.data.preparation import PhantomSource, own_shard, prepare, work_on_each
+    from lightning_vmat.data.preparation import PhantomSource, own_shard, phantom_manifest, prepare, work_on_each
     from lightning_vmat.export.patient_folder import export_source
 
     if count < 1 or seed < 0:
@@ -53,7 +53,7 @@ def phantom(
         work_on_each(partial(export_source, out=out, plan=plan), own_shard(sources, shard, jobs), jobs)
         return
     names = [source.name for source in sources]
-    manifest = {"source": "phantom", "size": size, "protocol": protocol, "seeds": [seed, seed + count - 1]}
+    manifest = phantom_manifest(size, protocol, seed, count)
     prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
 
 
@@ -134,6 +134,76 @@ def dicom(
     ]
     manifest = {"source": "dicom", "size": size, "protocol": protocol, "use_plan": use_plan}
     prepare(sources, split_in_order(list(folders)), out, manifest, plan=plan, jobs=jobs, shard=shard)
+
+
+def portpy(
+    source: Path,
+    *,
+    out: Path,
+    protocol: str = "prostate_60gy_20fx",
+    size: SizeName = "base",
+    full: bool = False,
+    plan: bool = False,
+    jobs: int = 2,
+    shard: str = "1/1",
+) -> None:
+    """Make a cohort of PortPy patients: an arc over the gantry angles that each has, and its own dose influence.
+
+    Args:
+        source: folder of one patient, or of a subfolder for each.
+        out: folder of the cohort; cases that it already holds are kept.
+        protocol: shipped protocol or YAML; gives target, prescription and fractions.
+        size: size of the voxel sample on which plans are made; all else is the patient's own.
+        full: the full influence matrices instead of the thresholded ones.
+        plan: give each case a reference plan.
+        jobs: processes.
+        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+
+    Raises:
+        ValueError: folders that cannot be read or are no patients, or a cohort of other settings in `out`.
+    """
+    from lightning_vmat.data.cohort import split_in_order
+    from lightning_vmat.data.portpy_case import PortPySource, patient_folders
+    from lightning_vmat.data.preparation import prepare
+
+    sources = [PortPySource(folder, size, protocol, full) for folder in patient_folders(source)]
+    manifest = {"source": "portpy", "size": size, "protocol": protocol, "full": full}
+    names = [one.name for one in sources]
+    prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
+
+
+def pack(cohort: Path, *, out: Path) -> None:
+    """Pack a cohort of planned phantoms into one small file: seeds, leaves, monitor units, checksums.
+
+    Args:
+        cohort: folder that `vmat prepare phantom` finished, with plans.
+        out: the file to write (.safetensors).
+
+    Raises:
+        ValueError: no such cohort, cases that are no phantoms, a case without a plan, or another kind of file.
+    """
+    from lightning_vmat.data.packed import SUFFIX, write_pack
+
+    if out.suffix != SUFFIX:
+        raise ValueError(f"{out}: expected a file ending in {SUFFIX}")
+    write_pack(cohort, out)
+
+
+def unpack(cohort: str, *, out: Path, jobs: int = 2, shard: str = "1/1") -> None:
+    """Make the cases of a packed cohort anew from their seeds, each with its plan; bit for bit those that were packed.
+
+    Args:
+        cohort: file that `vmat prepare pack` wrote, or the name of a shipped one.
+        out: folder of the cohort; cases that it already holds are kept.
+        jobs: processes.
+        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+
+    Raises:
+        ValueError: no such file, or phantoms that come out otherwise than those that were planned.
+    """
+    from lightning_vmat.data import packed
+
+    packed.unpack(cohort, out, jobs=jobs, shard=shard)
 
 
 def sheet(cohort: Path, *, out: Path, count: int = 12) -> None:

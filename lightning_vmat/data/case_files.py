@@ -1,4 +1,5 @@
-"""A case as a folder that 3D Slicer opens: `ct.nii.gz`, `structures/<name>.nii.gz`, `case.yaml`, and perhaps a plan."""
+"""A case as a folder that 3D Slicer opens: `ct.nii.gz`, `structures/<name>.nii.gz`, `case.yaml`, and perhaps a plan
+and a stored influence."""
 
 from __future__ import annotations
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from lightning_vmat.data.atomic import atomic_folder
 from lightning_vmat.data.nifti import check_same_grid, read_volume, write_volume
 from lightning_vmat.data.plan_files import write_dose, write_plan
+from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
@@ -24,6 +26,7 @@ from lightning_vmat.plan.checks import check_kinds, check_values, is_number
 
 CASE_VERSION = 1
 CASE_FILE, CT_FILE, STRUCTURES = "case.yaml", "ct.nii.gz", "structures"
+INFLUENCE_FILE = "influence.safetensors"
 PLAN_FILE, DOSE_FILE, CLINICAL_DOSE_FILE = "plan.safetensors", "dose.nii.gz", "clinical_dose.nii.gz"
 STRUCTURE_NAME = r"[\w-][\w -]*"
 KEYS = {"case_id", "source", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets", "machine", "protocol"}
@@ -38,6 +41,7 @@ def write_case(
     plan: Plan | None = None,
     metadata: Mapping[str, object] | None = None,
     doses: Mapping[str, Float[Tensor, "z y x"]] | None = None,
+    influence: StoredInfluence | None = None,
     texts: Mapping[str, str] | None = None,
 ) -> None:
     """Write a case, all of it or nothing.
@@ -48,6 +52,7 @@ def write_case(
         plan: a plan to keep with it.
         metadata: how the plan was made.
         doses: doses of the whole course to keep with it, by file name without suffix.
+        influence: dose influence on the voxels of the case's grid.
         texts: small files to keep with it, by name.
 
     Raises:
@@ -62,6 +67,9 @@ def write_case(
             write_plan(plan, draft / PLAN_FILE, metadata)
         for name, dose_gy in (doses or {}).items():
             write_dose(dose_gy, case.grid, draft / f"{name}.nii.gz")
+        if influence is not None:
+            influence.save(draft / INFLUENCE_FILE)
+            (draft / INFLUENCE_FILE).chmod(0o644)
         for name, text in (texts or {}).items():
             (draft / name).write_text(text, encoding="utf-8")
         (draft / CASE_FILE).write_text(yaml.safe_dump(_settings(case), sort_keys=False))
@@ -97,6 +105,7 @@ def read_case(folder: Path) -> Case:
             beamlets=BeamletGrid(**check_values(BeamletGrid, settings["beamlets"], "beamlets")),
             machine_name=str(settings["machine"]),
             protocol=str(settings["protocol"]),
+            influence_path=influence if (influence := folder / INFLUENCE_FILE).is_file() else None,
             **check_kinds(Case, plain, f"case {settings['case_id']}"),
         )
         check_beams(case)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lightning_vmat import __version__
 from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.data.case_files import CASE_FILE
+from lightning_vmat.data.case_files import CASE_FILE, CASE_VERSION, PLAN_FILE
+from lightning_vmat.data.plan_files import read_plan
+from lightning_vmat.data.reference_plans import QUALITY
 
 SPLIT_FILE, MANIFEST_FILE = "split.yaml", "manifest.yaml"
 SPLITS = ("train", "validation", "test")
@@ -54,18 +58,53 @@ class Cohort:
                 raise ValueError(f"{folder}: no such case, though {SPLIT_FILE} lists it; run `vmat prepare` again")
         return folders
 
-    def write(self, manifest: Mapping[str, object]) -> None:
-        """Write the split and how the cohort was made.
+    @contextmanager
+    def under_way(self, manifest: Mapping[str, object]) -> Iterator[None]:
+        """A block that makes cases of this cohort; the split file, without which a folder is no cohort, comes last.
+
+        Args:
+            manifest: how the cases are made, with `planner` None for cases without plans. Versions join it, and
+                how good the plans are once all are there.
 
         Raises:
             ValueError: a cohort made in another way is there already.
         """
-        path = self.root / MANIFEST_FILE
+        path, is_new = self.root / MANIFEST_FILE, not self.root.exists()
+        about = {**manifest, "package_version": __version__, "case_version": CASE_VERSION}
         if path.is_file():
-            _check_same(_read_yaml(path), manifest, path)
-        for name, content in ((MANIFEST_FILE, dict(manifest)), (SPLIT_FILE, self.split)):
-            with atomic_file(self.root / name) as draft:
-                draft.write_text(yaml.safe_dump(content, sort_keys=False))
+            about = _merged(_read_yaml(path), about, path)
+        if self._missing(about):
+            (self.root / SPLIT_FILE).unlink(missing_ok=True)
+        _write_yaml(path, about)
+        try:
+            yield
+        finally:
+            if not self._missing(about):
+                self.write({**about, "cases": self._cases()})
+            elif not any(self.root.glob(f"*/{CASE_FILE}")):
+                path.unlink()
+                if is_new:
+                    self.root.rmdir()
+
+    def write(self, manifest: Mapping[str, object]) -> None:
+        """Write how the cohort was made, then the split."""
+        _write_yaml(self.root / MANIFEST_FILE, manifest)
+        _write_yaml(self.root / SPLIT_FILE, self.split)
+
+    def _missing(self, about: Mapping[str, object]) -> bool:
+        """Whether a case, or the plan of one in a cohort with plans, is not there yet."""
+        needed = (CASE_FILE, PLAN_FILE) if about["planner"] is not None else (CASE_FILE,)
+        names = [name for part in SPLITS for name in self.split[part]]
+        return not all((self.root / name / file).is_file() for name in names for file in needed)
+
+    def _cases(self) -> dict[str, dict[str, object]]:
+        """Of each case how good its plan is, as far as that was noted."""
+        cases = {}
+        for name in (name for part in SPLITS for name in self.split[part]):
+            path = self.root / name / PLAN_FILE
+            metadata = read_plan(path)[1] if path.is_file() else {}
+            cases[name] = {key: metadata[key] for key in QUALITY if key in metadata}
+        return cases
 
 
 def read_cohort(root: Path) -> Cohort:
@@ -77,7 +116,11 @@ def read_cohort(root: Path) -> Cohort:
     root = Path(root)
     path = root / SPLIT_FILE
     if not path.is_file():
-        raise ValueError(f"{path}: no such file, expected a cohort folder as `vmat prepare` writes it")
+        half = f"; {root / MANIFEST_FILE} is there: run `vmat prepare` again to finish it"
+        raise ValueError(
+            f"{path}: no such file, expected a cohort folder as `vmat prepare` writes it"
+            f"{half if (root / MANIFEST_FILE).is_file() else ''}"
+        )
     split = _read_yaml(path)
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in split.values()):
         raise ValueError(f"{path}: expected a list of case names for each of {', '.join(SPLITS)}")
@@ -96,11 +139,19 @@ def split_in_order(names: list[str]) -> dict[str, list[str]]:
     }
 
 
-def _check_same(found: dict[str, Any], manifest: Mapping[str, object], path: Path) -> None:
-    """All but the version and whether plans were asked for must agree."""
-    for key, value in manifest.items():
-        if key not in ("package_version", "planned") and found.get(key) != value:
-            raise ValueError(f"{path}: made with {key} {found.get(key)}, expected {value}; choose another folder")
+def _merged(found: Mapping[str, object], manifest: Mapping[str, object], path: Path) -> dict[str, object]:
+    """The manifest of a cohort that is added to: the same settings and versions; plans may have come or come now.
+
+    Raises:
+        ValueError: what differs.
+    """
+    planner = found.get("planner") if manifest["planner"] is None else manifest["planner"]
+    merged = {**manifest, "planner": planner}
+    for key, value in merged.items():
+        before = found.get(key)
+        if before != value and not (key == "planner" and before is None):
+            raise ValueError(f"{path}: made with {key} {before}, expected {value}; choose another folder")
+    return merged
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -111,3 +162,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected keys and values")
     return content
+
+
+def _write_yaml(path: Path, content: Mapping[str, object]) -> None:
+    with atomic_file(path) as draft:
+        draft.write_text(yaml.safe_dump(dict(content), sort_keys=False))

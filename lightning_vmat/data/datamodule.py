@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.data.cohort import read_cohort
+from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
 
 PARTS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -19,7 +20,8 @@ class CohortDataModule(LightningDataModule):
     """Batches of `PlanBatch` from a cohort.
 
     Args:
-        cohort: folder that `vmat prepare` wrote.
+        cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one (then its cases are made
+            where caches belong, at the first use).
         batch_size: cases in a batch; more than 1 needs fluence maps of one shape.
         structures: structures whose beam's-eye-view thickness conditions the networks, in the order of the channels.
         voxels: size of the voxel sample of a planning problem.
@@ -52,13 +54,17 @@ class CohortDataModule(LightningDataModule):
         self.transform = item_transform(structures, voxels, with_problems, seed)
         self.datasets: dict[str, CacheDataset] = {}
 
+    def prepare_data(self) -> None:
+        """Make the cases of a packed cohort, in one process only."""
+        unpacked(self.cohort)
+
     def setup(self, stage: str) -> None:
         """Load and prepare the cases that the stage needs.
 
         Raises:
             ValueError: no such cohort, no cases for the stage, or a case that cannot be read.
         """
-        cohort = read_cohort(self.cohort)
+        cohort = read_cohort(unpacked(self.cohort))
         for part in PARTS[stage]:
             if part not in self.datasets:
                 self.datasets[part] = self._load(cohort.folders(part))

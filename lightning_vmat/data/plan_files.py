@@ -26,7 +26,16 @@ def write_plan(plan: Plan, path: Path, metadata: Mapping[str, object] | None = N
     tensors = {name: value.detach().cpu().float().contiguous() for name, value in vars(plan).items()}
     header = {"plan_version": str(PLAN_VERSION), "metadata": json.dumps(dict(metadata or {}))}
     with atomic_file(path) as draft:
-        draft.write_bytes(save(tensors, metadata=header))
+        draft.write_bytes(same_bytes(tensors, header))
+
+
+def same_bytes(tensors: dict[str, Tensor], header: dict[str, str]) -> bytes:
+    """A safetensors file whose bytes depend on its content only: `save` puts header keys in any order."""
+    content = save(tensors, metadata=header)
+    length = int.from_bytes(content[:8], "little")
+    ordered = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    ordered += b" " * (-len(ordered) % 8)
+    return len(ordered).to_bytes(8, "little") + ordered + content[8 + length :]
 
 
 def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:

@@ -85,12 +85,7 @@ class PortPyFolder:
         Raises:
             ValueError: no beams, or a beam that is not there.
         """
-        found = {}
-        for path in sorted(
-            self.folder.glob("Beams/*.json"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)]
-        ):
-            about = self.json(f"Beams/{path.name}")
-            found[str(about.get("ID"))] = about
+        found = {str(about.get("ID")): about for about in self._every_beam()}
         if beam_ids is None:
             planned = (self.folder / "PlannerBeams.json").is_file()
             wanted = self.json("PlannerBeams.json")["IDs"] if planned else list(found)
@@ -102,3 +97,21 @@ class PortPyFolder:
         if not wanted:
             raise ValueError(f"{self.folder / 'Beams'}: no beams, expected PortPy's layout")
         return [found[str(beam_id)] for beam_id in wanted]
+
+    def all_beams(self) -> list[dict[str, Any]]:
+        """Metadata of all beams, whichever the planner chose.
+
+        Raises:
+            ValueError: no beams, or one without its number and angles.
+        """
+        beams = self._every_beam()
+        for about in beams:
+            if missing := {"ID", "gantry_angle", "collimator_angle", "couch_angle"} - about.keys():
+                raise ValueError(f"{self.folder / 'Beams'}: beam {about.get('ID')} has no {', '.join(sorted(missing))}")
+        if not beams:
+            raise ValueError(f"{self.folder / 'Beams'}: no beams, expected PortPy's layout")
+        return beams
+
+    def _every_beam(self) -> list[dict[str, Any]]:
+        paths = sorted(self.folder.glob("Beams/*.json"), key=lambda p: [int(n) for n in re.findall(r"\d+", p.name)])
+        return [self.json(f"Beams/{path.name}") for path in paths]

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from lightning_vmat import __version__
 from lightning_vmat.data.case_files import CASE_FILE, PLAN_FILE, read_case, write_case
 from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.data.open_kbp import read_open_kbp
-from lightning_vmat.data.phantom import make_phantom, phantom_name
+from lightning_vmat.data.parallel import in_processes
+from lightning_vmat.data.phantom import MIXED, PHANTOM_VERSION, SHARES, make_phantom, phantom_name
 from lightning_vmat.data.plan_files import write_plan
-from lightning_vmat.data.sizes import get_size
+from lightning_vmat.data.reference_plans import planner_settings, reference_plan
+from lightning_vmat.dose.stored_influence import StoredInfluence
+from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
-from lightning_vmat.planning.members import reference_planner
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,16 @@ class Loaded:
         case: the case.
         doses: to keep with it, by file name without suffix.
         plan: that it was treated with; kept as its plan unless a reference plan is asked for.
+        plan_metadata: how that plan was made.
+        influence: dose influence on the voxels of the case's grid, to be used instead of our own.
         texts: small files to keep with it, by name.
     """
 
     case: Case
     doses: dict[str, Float[Tensor, "z y x"]] = field(default_factory=dict)
     plan: Plan | None = None
+    plan_metadata: dict[str, Any] = field(default_factory=lambda: {"planner": "clinical"})
+    influence: StoredInfluence | None = None
     texts: dict[str, str] = field(default_factory=dict)
 
 
@@ -75,6 +79,20 @@ class PhantomSource:
         return Loaded(make_phantom(self.seed, self.size, self.protocol))
 
 
+def phantom_manifest(size: str, protocol: str, seed: int, count: int) -> dict[str, object]:
+    """What tells one cohort of phantoms from another: seeds, and the versions of anatomy and protocols."""
+    protocols = SHARES if protocol == MIXED else (protocol,)
+    versions = {name: hashlib.sha256(repr(load_protocol(name)).encode()).hexdigest()[:12] for name in protocols}
+    return {
+        "source": "phantom",
+        "size": size,
+        "protocol": protocol,
+        "seeds": [seed, seed + count - 1],
+        "phantom_version": PHANTOM_VERSION,
+        "protocol_versions": versions,
+    }
+
+
 @dataclass(frozen=True)
 class OpenKbpSource:
     """A patient's folder; the clinical dose is kept as `clinical_dose.nii.gz`."""
@@ -101,7 +119,7 @@ def prepare(
     jobs: int,
     shard: str,
 ) -> None:
-    """Make a cohort, or one shard of it.
+    """Make a cohort, or one shard of it; what is there already is kept, so that a killed run goes on.
 
     Args:
         sources: all cases of the cohort.
@@ -113,11 +131,13 @@ def prepare(
         shard: `i/n`, the i-th (from 1) of n parts.
 
     Raises:
-        ValueError: bad input, by file; a cohort of other settings in `out`. Finished cases stay.
+        ValueError: bad input, by file; a cohort of other settings or versions in `out`. Finished cases stay, but
+            without all of them the folder does not count as a cohort.
     """
     mine = own_shard(sources, shard, jobs)
-    Cohort(out, split).write({**manifest, "package_version": __version__, "planned": plan})
-    work_on_each(partial(prepare_case, out=out, plan=plan), mine, jobs)
+    planner = planner_settings(sources[0].size) if plan else manifest.get("planner")
+    with Cohort(out, split).under_way({**manifest, "planner": planner}):
+        work_on_each(partial(prepare_case, out=out, plan=plan), mine, jobs)
 
 
 def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: int) -> None:
@@ -129,7 +149,7 @@ def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: in
         jobs: processes.
     """
     with tqdm(total=len(mine), desc="cases", unit="case") as bar:
-        for name in _each(work, mine, min(jobs, len(mine))):
+        for name in in_processes(work, mine, min(jobs, len(mine))):
             bar.set_postfix_str(name)
             bar.update()
 
@@ -137,30 +157,30 @@ def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: in
 def prepare_case(source: Source, out: Path, plan: bool) -> str:
     """Make one case with what is asked for, unless it is there; its name."""
     folder = out / source.name
+    _clear_drafts(folder)
     if not (folder / CASE_FILE).is_file():
         loaded = source.load()
-        treated = (loaded.plan, {"planner": "clinical"} if loaded.plan is not None else None)
-        kept, metadata = reference_plan(loaded.case, source.size) if plan else treated
-        write_case(loaded.case, folder, plan=kept, metadata=metadata, doses=loaded.doses, texts=loaded.texts)
-    elif plan and not (folder / PLAN_FILE).is_file():
+        write_case(
+            loaded.case,
+            folder,
+            plan=None if plan else loaded.plan,
+            metadata=loaded.plan_metadata,
+            doses=loaded.doses,
+            influence=loaded.influence,
+            texts=loaded.texts,
+        )
+    if plan and not (folder / PLAN_FILE).is_file():
         reference, metadata = reference_plan(read_case(folder), source.size)
         write_plan(reference, folder / PLAN_FILE, metadata)
     return source.name
 
 
-def reference_plan(case: Case, size: str) -> tuple[Plan, dict[str, object]]:
-    """A plan of the reference planner, and how it was made."""
-    result = reference_planner(voxels=get_size(size).optimised_voxels).plan(case)
-    if result.plan is None:
-        raise ValueError(f"case {case.case_id}: the reference planner gave no deliverable plan")
-    metadata: dict[str, object] = {
-        "planner": "reference",
-        "package_version": __version__,
-        "seconds": result.trace.seconds,
-        "dose_evaluations": result.trace.dose_evaluations,
-        "objective": result.trace.points[-1].objective,
-    }
-    return result.plan, metadata
+def _clear_drafts(folder: Path) -> None:
+    """Remove what a killed run had begun to write of a case."""
+    for draft in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(draft, ignore_errors=True)
+    for draft in folder.glob(f".*.{PLAN_FILE}"):
+        draft.unlink(missing_ok=True)
 
 
 def own_shard(sources: Sequence[Source], shard: str, jobs: int) -> list[Source]:
@@ -175,17 +195,3 @@ def own_shard(sources: Sequence[Source], shard: str, jobs: int) -> list[Source]:
     if not (number.isdigit() and total.isdigit() and 1 <= int(number) <= int(total)):
         raise ValueError(f"shard {shard!r}: expected i/n with i from 1 to n")
     return list(sources[int(number) - 1 :: int(total)])
-
-
-def _each(work: Any, sources: Sequence[Source], jobs: int) -> Iterator[str]:
-    """Results as they come, from fresh processes with one thread each, or from this one."""
-    if jobs <= 1:
-        yield from map(work, sources)
-        return
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    pool = ProcessPoolExecutor(jobs, context, initializer=torch.set_num_threads, initargs=(1,))
-    try:
-        for done in as_completed([pool.submit(work, source) for source in sources]):
-            yield done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from scipy.sparse import coo_array, csr_array
@@ -135,11 +135,18 @@ class StoredInfluence:
             partial.unlink(missing_ok=True)
 
     @classmethod
-    def load(cls, path: str | Path) -> StoredInfluence:
+    def load(
+        cls, path: str | Path, *, rows: Int[Tensor, " voxel"] | None = None, row_count: int | None = None
+    ) -> StoredInfluence:
         """Read a file that `save` wrote.
 
+        Args:
+            path: the file.
+            rows: which voxels' rows to keep, in their order; all if None.
+            row_count: number of rows expected in the file; any if None.
+
         Raises:
-            ValueError: a file that is missing, broken or of another version.
+            ValueError: a file that is missing, broken, of another version or of another number of rows.
         """
         try:
             with safe_open(path, framework="np") as file:
@@ -151,6 +158,9 @@ class StoredInfluence:
             shape = (len(row_start) - 1, control_points * leaf_pairs * beamlets)
             matrix = csr_array((value.astype(np.float32) * about["scale"], column, row_start), shape=shape)
             matrix.check_format()
+            if row_count is not None and matrix.shape[0] != row_count:
+                raise ValueError(f"{matrix.shape[0]} rows, expected {row_count}")
+            matrix = matrix if rows is None else matrix[rows.cpu().numpy()]
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"influence file {path}: {' '.join(str(error).split())}") from error
         return cls.from_scipy(matrix, (control_points, leaf_pairs, beamlets), f"influence file {path}")

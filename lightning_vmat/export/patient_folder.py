@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lightning_vmat.data.atomic import atomic_folder
 from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.preparation import Source, reference_plan
+from lightning_vmat.data.preparation import Source
+from lightning_vmat.data.reference_plans import reference_plan
 from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.export.ct_series import write_ct_series

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -39,6 +40,7 @@ class Case:
         beamlets: beamlet grid at the isocentre plane.
         machine_name: shipped machine or path of a YAML.
         protocol: name of the planning protocol (objectives and clinical goals).
+        influence_path: file of a dose influence on all voxels of the grid, if dose is to come from one.
 
     Raises:
         ValueError: what is wrong with the case, by name.
@@ -56,6 +58,7 @@ class Case:
     beamlets: BeamletGrid
     machine_name: str
     protocol: str
+    influence_path: Path | None = None
 
     def __post_init__(self) -> None:
         where = f"case {self.case_id}"

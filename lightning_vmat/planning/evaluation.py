@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
-from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.metrics.complexity import plan_complexity
 from lightning_vmat.metrics.plan_report import structure_dvhs, summarise_structures
 from lightning_vmat.objectives.goal import GoalResult
@@ -19,6 +18,7 @@ from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.plan.voxels import all_voxels
+from lightning_vmat.planning.dose_operator import dose_operator
 from lightning_vmat.planning.planner import PlanResult
 
 
@@ -51,7 +51,7 @@ def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[st
 
 def body_objective(case: Case, fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"]) -> float:
     """The protocol's objective of a fluence's dose over every voxel of the body."""
-    return body_objective_of_dose(case, PencilBeamOperator.build(case, case.body_index).forward(fluence_mu))
+    return body_objective_of_dose(case, dose_operator(case, case.body_index).forward(fluence_mu))
 
 
 def body_objective_of_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> float:
@@ -61,9 +61,7 @@ def body_objective_of_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> floa
 
 def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
     """Project a planner's fluence onto every voxel of the body and measure."""
-    body_dose_gy = PencilBeamOperator.build(case, case.body_index, node_step_mm=FINE_NODE_STEP_MM).forward(
-        result.fluence_mu
-    )
+    body_dose_gy = dose_operator(case, case.body_index, FINE_NODE_STEP_MM).forward(result.fluence_mu)
     structures, goals = evaluate_dose(case, body_dose_gy)
     dose_gy = torch.zeros(case.grid.voxel_count)
     dose_gy[case.body_index] = body_dose_gy

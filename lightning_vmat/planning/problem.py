@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.dose.projection import DoseProjection
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.objectives.plan_objective import PlanObjective
@@ -12,6 +11,7 @@ from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.open_field import conformal_field
 from lightning_vmat.plan.voxels import sample_voxels
+from lightning_vmat.planning.dose_operator import dose_operator
 
 
 def build_problem(
@@ -29,10 +29,10 @@ def build_problem(
         weight_factors: factors on the protocol's objective weights by structure name.
 
     Raises:
-        ValueError: a protocol that does not fit the case, or a target that gets no dose.
+        ValueError: a protocol or a stored influence that does not fit the case, or a target that gets no dose.
     """
     sample = sample_voxels(case, voxels, seed)
-    projection = DoseProjection(PencilBeamOperator.build(case, sample.index))
+    projection = DoseProjection(dose_operator(case, sample.index))
     objective = PlanObjective.from_case(case, sample, load_protocol(case.protocol), dict(weight_factors or {}))
     open_field = conformal_field(case).float()
     foremost = case.target_names[0]

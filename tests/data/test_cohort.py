@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,14 +12,17 @@ import yaml
 from lightning_vmat import __version__
 from lightning_vmat.commands.prepare import open_kbp, phantom
 from lightning_vmat.data.batch import PlanBatch
-from lightning_vmat.data.case_files import read_case
+from lightning_vmat.data.case_files import CASE_VERSION, read_case
 from lightning_vmat.data.cohort import Cohort, read_cohort, split_in_order
 from lightning_vmat.data.datamodule import CohortDataModule
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.data.phantom import PHANTOM_VERSION, make_phantom
 from lightning_vmat.data.plan_files import read_plan, write_plan
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.planning.problem import build_problem
 
+SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+KBP = SHARED / "open-kbp"
 STRUCTURES = ["Rectum", "Bladder"]
 
 
@@ -47,13 +52,18 @@ def test_split_takes_every_case_once(count: int) -> None:
 
 
 def test_cohort_says_how_it_was_made(cohort: Path) -> None:
-    assert yaml.safe_load((cohort / "manifest.yaml").read_text()) == {
+    manifest = yaml.safe_load((cohort / "manifest.yaml").read_text())
+    assert set(manifest.pop("protocol_versions")) == {"prostate_60gy_20fx"}
+    assert manifest == {
         "source": "phantom",
         "size": "tiny",
         "protocol": "prostate_60gy_20fx",
         "seeds": [0, 5],
+        "phantom_version": PHANTOM_VERSION,
+        "planner": None,
         "package_version": __version__,
-        "planned": False,
+        "case_version": CASE_VERSION,
+        "cases": {f"phantom_{number:04d}": {} for number in range(6)},
     }
     assert [folder.name for folder in read_cohort(cohort).folders("test")] == ["phantom_0005"]
     assert torch.equal(read_case(cohort / "phantom_0003").hu, make_phantom(3, "tiny").hu)
@@ -85,6 +95,25 @@ def test_bad_shard_is_named(tmp_path: Path, shard: str) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("key", ["package_version", "case_version", "phantom_version", "protocol_versions"])
+def test_versions_do_not_mix(tmp_path: Path, key: str) -> None:
+    phantom(out=tmp_path, count=1, size="tiny", jobs=1)
+    manifest = yaml.safe_load((tmp_path / "manifest.yaml").read_text())
+    (tmp_path / "manifest.yaml").write_text(yaml.safe_dump({**manifest, key: "0.0.1"}))
+    with pytest.raises(
+        ValueError, match=rf"manifest\.yaml: made with {key} 0\.0\.1, expected .*; choose another folder"
+    ):
+        phantom(out=tmp_path, count=1, size="tiny", jobs=1)
+
+
+def test_plans_of_other_settings_do_not_mix(tmp_path: Path) -> None:
+    phantom(out=tmp_path, count=1, size="tiny", jobs=1)
+    manifest = yaml.safe_load((tmp_path / "manifest.yaml").read_text())
+    (tmp_path / "manifest.yaml").write_text(yaml.safe_dump({**manifest, "planner": {"rounds": 3}}))
+    with pytest.raises(ValueError, match=r"made with planner \{'rounds': 3\}, expected \{'planner': 'reference'"):
+        phantom(out=tmp_path, count=1, size="tiny", jobs=1, plan=True)
+
+
 def test_reference_plan_is_added_to_a_case_that_lacks_one(tmp_path: Path) -> None:
     phantom(out=tmp_path, count=1, size="tiny", jobs=1)
     phantom(out=tmp_path, count=1, size="tiny", jobs=1, plan=True)
@@ -92,6 +121,11 @@ def test_reference_plan_is_added_to_a_case_that_lacks_one(tmp_path: Path) -> Non
     plan, metadata = read_plan(tmp_path / "phantom_0000/plan.safetensors")
     assert not any(machine_violations(plan, case.control_points, case.machine).values())
     assert metadata["planner"] == "reference" and metadata["dose_evaluations"] > 0
+    manifest = yaml.safe_load((tmp_path / "manifest.yaml").read_text())
+    quality = manifest["cases"]["phantom_0000"]
+    assert quality["goals"] == 13 and quality["goals_met"] + len(quality["unmet"]) == 13 and quality["violations"] == 0
+    assert manifest["planner"]["voxels"] == 1000
+    assert metadata["scale_mu"] == build_problem(case, 1000).scale_mu
 
 
 @pytest.mark.slow
@@ -104,7 +138,19 @@ def test_broken_patient_leaves_no_case_behind(tmp_path: Path) -> None:
     (tmp_path / "data/test-pats/pt_9").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"pt_9/voxel_dimensions\.csv: no such file"):
         open_kbp(tmp_path / "data", out=tmp_path / "out", split="test", jobs=1)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.yaml", "split.yaml"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not KBP.is_dir(), reason=f"no OpenKBP patients in {KBP}")
+def test_cohort_that_is_not_finished_is_none(tmp_path: Path) -> None:
+    source = tmp_path / "data/test-pats"
+    shutil.copytree(KBP / "test-pats/pt_242", source / "pt_1")
+    (source / "pt_9").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"pt_9/voxel_dimensions\.csv: no such file"):
+        open_kbp(tmp_path / "data", out=tmp_path / "out", split="test", size="tiny", jobs=1)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["manifest.yaml", "pt_1"]
+    with pytest.raises(ValueError, match=r"split\.yaml: no such file.* run `vmat prepare` again to finish it"):
+        read_cohort(tmp_path / "out")
 
 
 def test_batches_bring_condition_and_normalised_fluence(cohort: Path) -> None:

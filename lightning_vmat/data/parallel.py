@@ -1,0 +1,70 @@
+"""The same work on many things in several processes of one thread each: results do not depend on how many."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+TASKS_A_PROCESS = 50  # then a fresh one, so that memory stays bounded
+
+
+def in_processes(work: Callable[[T], str], things: Sequence[T], jobs: int) -> Iterator[str]:
+    """Results as they come.
+
+    Args:
+        work: what to do with each thing; picklable.
+        things: what to work on.
+        jobs: processes; with 1, this one.
+    """
+    with _one_thread():
+        if jobs <= 1:
+            yield from map(work, things)
+            return
+        context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+        pool = ProcessPoolExecutor(
+            jobs, context, initializer=_start, initargs=(os.getpid(),), max_tasks_per_child=TASKS_A_PROCESS
+        )
+        try:
+            for done in as_completed([pool.submit(work, thing) for thing in things]):
+                yield done.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """One thread here and in processes that start here: sums in another order would change last bits of plans."""
+    before, threads = {name: os.environ.get(name) for name in THREADS}, torch.get_num_threads()
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _start(parent: int) -> None:
+    """Begin a process: one thread, and an end when its parent is killed."""
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

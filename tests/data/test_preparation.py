@@ -1,0 +1,117 @@
+"""Cohorts are the same bit for bit however they came about: at once, killed and begun again, packed and unpacked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lightning_vmat.commands.prepare import pack, phantom, unpack
+from lightning_vmat.data.datamodule import CohortDataModule
+from lightning_vmat.data.packed import read_pack
+
+pytestmark = pytest.mark.slow
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file, hidden ones too."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three tiny phantoms with one, two and nested targets, and their reference plans, made at once."""
+    root = tmp_path_factory.mktemp("planned") / "cohort"
+    phantom(out=root, count=3, size="tiny", seed=3, protocol="mixed", plan=True, jobs=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def file(cohort: Path) -> Path:
+    path = cohort.parent / "three.safetensors"
+    pack(cohort, out=path)
+    return path
+
+
+def test_killed_run_goes_on_to_the_same_cohort(cohort: Path, tmp_path: Path) -> None:
+    """The main process alone is killed, between the first case and the last; its workers follow."""
+    out = tmp_path / "cohort"
+    options = "--count=3 --size=tiny --seed=3 --protocol=mixed --plan=true --jobs=2"
+    command = [sys.executable, "-m", "lightning_vmat.cli", "prepare", "phantom", f"--out={out}", *options.split(" ")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 200
+        while not list(out.glob("*/case.yaml")) and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        os.kill(process.pid, signal.SIGKILL)
+    done = {path.parent.name for path in out.glob("phantom_*/case.yaml")}
+    assert 1 <= len(done) < 3 and not (out / "split.yaml").exists()
+    left = next(name for name in ("phantom_0003", "phantom_0004", "phantom_0005") if name not in done)
+    (out / f".{left}.begun").mkdir()  # as a process that is killed while it writes leaves it
+    time.sleep(2)  # the other processes end within half a second after their parent
+    phantom(out=out, count=3, size="tiny", seed=3, protocol="mixed", plan=True, jobs=1)
+    assert contents(out) == contents(cohort)
+
+
+def test_shards_in_processes_make_the_same_cohort(cohort: Path, tmp_path: Path) -> None:
+    for shard in ("2/2", "1/2"):
+        assert not (tmp_path / "split.yaml").exists()
+        phantom(out=tmp_path, count=3, size="tiny", seed=3, protocol="mixed", plan=True, jobs=2, shard=shard)
+    assert contents(tmp_path) == contents(cohort)
+
+
+def test_packed_cohort_comes_back_bit_for_bit(cohort: Path, file: Path, tmp_path: Path) -> None:
+    assert file.stat().st_size < 100_000
+    unpack(str(file), out=tmp_path / "back", jobs=1)
+    assert contents(tmp_path / "back") == contents(cohort)
+
+
+def test_training_reads_a_packed_cohort(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    for _ in range(2):  # made, then found
+        module = CohortDataModule(file, ["Rectum", "Bladder"], batch_size=2, voxels=500)
+        module.prepare_data()
+        module.setup("fit")
+        (made,) = (tmp_path / "lightning_vmat").iterdir()
+        stamps = {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+        batches = list(module.train_dataloader())
+        assert all(batch.fluence is not None for batch in batches)
+    assert stamps == {path: path.stat().st_mtime_ns for path in made.rglob("*")}
+
+
+def test_another_phantom_than_the_planned_one_is_refused(file: Path, tmp_path: Path) -> None:
+    about = json.loads(json.dumps(vars(read_pack(file)), default=str))
+    about["checksums"]["phantom_0003"] = "0" * 16
+    del about["path"]
+    damaged = tmp_path / "damaged.safetensors"
+    save_file(load_file(file), damaged, {"pack_version": "1", "cohort": json.dumps(about)})
+    with pytest.raises(ValueError, match=r"damaged\.safetensors: phantom_0003 made here differs"):
+        unpack(str(damaged), out=tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out/split.yaml").exists()
+
+
+def test_what_is_no_packed_cohort_is_named(cohort: Path, file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nothing: neither a shipped cohort"):
+        read_pack("nothing")
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(ValueError, match=r"broken\.safetensors: not a packed cohort"):
+        read_pack(broken)
+    save_file({"a": torch.zeros(1)}, broken)
+    with pytest.raises(ValueError, match=r"pack version None, expected 1"):
+        read_pack(broken)
+    unplanned = tmp_path / "unplanned"
+    phantom(out=unplanned, count=1, size="tiny", jobs=1)
+    with pytest.raises(ValueError, match=r"plan\.safetensors: no such file"):
+        pack(unplanned, out=tmp_path / "x.safetensors")
+    with pytest.raises(ValueError, match=r"x\.zip: expected a file ending in \.safetensors"):
+        pack(cohort, out=tmp_path / "x.zip")
+    assert not (tmp_path / "x.safetensors").exists()
