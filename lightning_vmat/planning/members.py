@@ -105,6 +105,7 @@ def started_planner(
         ValueError: an optimizer that is none of `OPTIMIZERS`.
     """
     if name == "reference":
-        return PolishingPlanner(given, ApertureOptimization(aperture_evaluations, progress=progress), voxels, seed)
+        gentle = ApertureOptimization(aperture_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress)
+        return PolishingPlanner(given, gentle, voxels, seed)
     optimizer = find_optimizer(name.partition("+")[2] or "lbfgs")
     return SequencedPlanner(DeliveredStart(given), optimizer, evaluations=100, voxels=voxels, seed=seed)
