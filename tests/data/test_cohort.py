@@ -5,12 +5,14 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from lightning_vmat import __version__
-from lightning_vmat.commands.prepare import open_kbp, phantom
+from lightning_vmat.commands.prepare import open_kbp, phantom, sheet
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.data.case_files import CASE_VERSION, read_case
 from lightning_vmat.data.cohort import Cohort, read_cohort, split_in_order
@@ -232,3 +234,15 @@ def test_what_is_not_a_cohort_is_named(tmp_path: Path) -> None:
 def test_settings_that_make_no_sense_are_refused(cohort: Path) -> None:
     with pytest.raises(ValueError, match="batch_size 0"):
         datamodule(cohort, batch_size=0)
+
+
+def test_sheet_shows_a_cohort(cohort: Path, tmp_path: Path) -> None:
+    sheet(cohort, out=tmp_path / "few.png", count=3)
+    sheet(cohort, out=tmp_path / "all.png")
+    with Image.open(tmp_path / "few.png") as few, Image.open(tmp_path / "all.png") as every:
+        assert few.width == every.width and 1.4 < every.height / few.height < 1.6  # two and three rows
+        assert np.asarray(few.convert("L")).std() > 20
+    with pytest.raises(ValueError, match=r"count 0, .*expected at least 1"):
+        sheet(cohort, out=tmp_path / "x.png", count=0)
+    with pytest.raises(ValueError, match=r"x\.txt: expected .* \.png"):
+        sheet(cohort, out=tmp_path / "x.txt")
