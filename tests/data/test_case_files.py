@@ -276,7 +276,7 @@ def test_ct_of_another_scale_is_refused(folder: Path, case: Case) -> None:
     write_volume(case.hu.clamp(min=-50) * 20, case.grid, folder / "ct.nii.gz")
     with pytest.raises(ValueError, match=r"CT spans -1000 to \d+ HU, expected -1100 to 12000"):
         read_case(folder)
-    for hu, median in ((case.hu + 1024, r"1\d\d\d"), ((case.hu - 1024).clamp(min=-1024), r"-9\d\d")):
+    for hu, median in ((case.hu + 1024, r"(9|1\d)\d\d"), ((case.hu - 1024).clamp(min=-1024), r"-(9|10)\d\d")):
         write_volume(hu, case.grid, folder / "ct.nii.gz")
         with pytest.raises(ValueError, match=rf"median of {median} HU in Body, expected -900 to 300"):
             read_case(folder)
