@@ -44,4 +44,5 @@ class DicomSource:
         )
         link = patient.link if self.show_identifiers else patient.link.without_identifiers()
         doses = {} if patient.dose_gy is None else {"clinical_dose": patient.dose_gy}
-        return Loaded(patient.case, doses, patient.plan, {LINK_FILE: link_text(link, patient.roi_names)})
+        texts = {LINK_FILE: link_text(link, patient.roi_names)}
+        return Loaded(patient.case, doses=doses, plan=patient.plan, texts=texts)
