@@ -129,7 +129,7 @@ def find_planner(name: str, run: Path | None, voxels: int, seed: int, progress: 
     from lightning_vmat.planning.members import find_optimizer, fluence_planner, reference_planner
 
     kind, _, optimizer = name.partition("+")
-    if kind not in PLANNERS or name == "reference+" + optimizer:
+    if kind not in PLANNERS or (kind == "reference" and name != kind):
         raise ValueError(f"planner {name!r}: expected one of {', '.join(PLANNERS)}, or fluence+adam and the like")
     if kind in ("reference", "fluence"):
         if run is not None:

@@ -49,14 +49,20 @@ def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[st
     return summarise_structures(case, dose_gy), goals
 
 
-def body_objective(case: Case, fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"]) -> float:
-    """The protocol's objective of a fluence's dose over every voxel of the body."""
-    return body_objective_of_dose(case, dose_operator(case, case.body_index).forward(fluence_mu))
+def body_objective(
+    case: Case, fluence_mu: Float[Tensor, "*plan control_point leaf_pair beamlet"]
+) -> Float[Tensor, "*plan"]:
+    """The protocol's objective of each fluence's dose over every voxel of the body; the operator is set up once."""
+    return _body_objective(case)(dose_operator(case, case.body_index).forward(fluence_mu))
 
 
 def body_objective_of_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> float:
     """The protocol's objective of any dose on `case.body_index`."""
-    return float(PlanObjective.from_case(case, all_voxels(case), load_protocol(case.protocol))(dose_gy))
+    return float(_body_objective(case)(dose_gy))
+
+
+def _body_objective(case: Case) -> PlanObjective:
+    return PlanObjective.from_case(case, all_voxels(case), load_protocol(case.protocol))
 
 
 def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:

@@ -20,7 +20,7 @@ OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "adam": Adam(learning_rate=0.05),
     "accelerated": AcceleratedProjectedGradient(),
 }
-"""Hand-made fluence optimizers, each with the settings that `tests/benchmarks/tune_optimizers.py` found best."""
+"""Hand-made fluence optimizers. Their settings are still to be searched: `tests/benchmarks/tune_optimizers.py`."""
 
 
 def fluence_planner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -70,5 +71,5 @@ class PolishingPlanner:
         if any(machine_violations(self.given, case.control_points, case.machine).values()):
             return polished
         fluences = [plan.fluence_mu(case.beamlets, case.machine) for plan in (self.given, polished)]
-        before, after = (body_objective(case, fluence_mu) for fluence_mu in fluences)
+        before, after = body_objective(case, torch.stack(fluences)).tolist()
         return polished if after <= before else self.given

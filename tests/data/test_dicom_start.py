@@ -117,7 +117,7 @@ def test_a_start_fits_a_case_that_is_cut_otherwise(root: Path) -> None:
     torch.testing.assert_close(plans["fine"].mu.reshape(59, 3).sum(dim=1), plans["coarse"].mu, atol=1e-3, rtol=0)
     torch.testing.assert_close(plans["fine"].left_mm[1::3], plans["coarse"].left_mm, atol=0.1, rtol=0)
     assert not any(machine_violations(plans["fine"], fine.control_points, fine.machine).values())
-    values = [body_objective(one, plans[name].fluence_mu(one.beamlets, one.machine))
+    values = [float(body_objective(one, plans[name].fluence_mu(one.beamlets, one.machine)))
               for name, one in {"fine": fine, "coarse": coarse}.items()]  # fmt: skip
     assert values[0] == pytest.approx(values[1], rel=0.03)
 
