@@ -46,7 +46,7 @@ def draw_skin(points: Points, draws: Draws) -> Skin:
 
 def draw_muscles(points: Points, hip: Place, draws: Draws) -> Volume:
     """Muscles of hip, thigh, pelvis and back, both sides."""
-    bulk, points = draws.uniform(0.9, 1.1), waved(points, draws, 3.0, 45.0)
+    bulk, points = draws.uniform(1.15, 1.4), waved(points, draws, 3.0, 45.0)
     return union(*(_muscles_of_a_side(side, hip, bulk) for side in (points, mirrored(points))))
 
 

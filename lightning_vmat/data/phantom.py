@@ -22,7 +22,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.machine import load_machine
 from lightning_vmat.plan.volume import VolumeGrid
 
-PHANTOM_VERSION = 1  # to be raised with every change of the bits of a seed
+PHANTOM_VERSION = 2  # to be raised with every change of the bits of a seed
 MACHINE, COLLIMATOR_DEG = "truebeam_millennium120", 10.0
 MIXED = "mixed"
 SHARES = {  # of a mixed population
