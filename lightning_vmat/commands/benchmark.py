@@ -15,11 +15,12 @@ def benchmark(
     cases: int | None = None,
     split: Literal["train", "validation", "test"] = "test",
 ) -> None:
-    """Plan every held-out case with each planner; print medians, and doses beside the clinical plan's; write it all.
+    """Plan every held-out case with each planner; print each case and medians, and doses beside a clinical plan's.
 
     Args:
         cohort: folder that `vmat prepare` wrote.
         planners: names, with the run of those that need one: `fluence,reference,generator=runs/demo/distillation`.
+            With `fluence` among them, `gap` is how far each objective is above that of fluence alone.
         json: file for the figures: each case, quartiles, and mean doses over cases. While it is made, `.partial`
             beside it keeps what there is: the same command goes on where an earlier one was stopped.
         voxels: size of the voxel sample on which plans are optimised; they are judged on all of the body.
@@ -60,5 +61,5 @@ def benchmark(
             figures.add(name, case.case_id, measure(case, result, evaluation))
             figures.add_doses(name, case.case_id, key_doses(case, evaluation.structures))
             figures.save()
-    print(f"medians over {len(folders)} cases ({split})")
+    print(f"{len(folders)} cases ({split}); at the end medians, the share of cases that meet all goals, all violations")
     print(figures.finish())

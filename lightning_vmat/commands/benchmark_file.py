@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.planning.comparison import Row, as_table, dose_table, means, quartiles
+from lightning_vmat.planning.comparison import Row, as_table, dose_table, means, quartiles, with_gap
 
 Rows = dict[str, dict[str, Row]]
 
@@ -68,19 +68,20 @@ class BenchmarkFile:
 
     def finish(self) -> str:
         """Write the final file; what to print of it."""
-        summary = {name: quartiles(rows.values()) for name, rows in self.cases.items()}
+        cases = with_gap(self.cases)
+        summary = {name: quartiles(rows.values()) for name, rows in cases.items()}
         averages = {name: means(rows.values()) for name, rows in self.doses_gy.items()}
         figures = {
             **self.settings,
             "quartiles": summary,
             "mean_doses_gy": averages,
-            "cases": self.cases,
+            "cases": cases,
             "doses_gy": self.doses_gy,
         }
         with atomic_file(self.path) as draft:
             draft.write_text(json.dumps(figures, indent=1))
         self.partial.unlink(missing_ok=True)
-        tables = [as_table(summary)]
+        tables = [as_table(cases)]
         if "clinical" in averages:
             tables.append(f"mean doses\n{dose_table(averages)}")
         return "\n\n".join(tables)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -44,10 +44,28 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
     }
 
 
+def with_gap(cases: Mapping[str, Mapping[str, Row]], bound: str = "fluence") -> dict[str, dict[str, Row]]:
+    """The figures with a `gap`: objective over that of the fluence that no linac delivers, less one.
+
+    Args:
+        cases: figures by planner and case.
+        bound: planner whose objective on the same case is the bound; without its figures there are no gaps.
+    """
+    bounds = {case: row["objective"] for case, row in cases.get(bound, {}).items()}
+    return {
+        planner: {
+            case: row | ({"gap": row["objective"] / bounds[case] - 1} if case in bounds else {})
+            for case, row in rows.items()
+        }
+        for planner, rows in cases.items()
+    }
+
+
 def quartiles(rows: Iterable[Row]) -> dict[str, list[float]]:
-    """First quartile, median and third quartile of each figure."""
+    """First quartile, median and third quartile of each figure that all rows have."""
     rows = list(rows)
-    return {name: np.quantile([row[name] for row in rows], QUARTILES).round(6).tolist() for name in rows[0]}
+    names = [name for name in rows[0] if all(name in row for row in rows)]
+    return {name: np.quantile([row[name] for row in rows], QUARTILES).round(6).tolist() for name in names}
 
 
 def key_doses(case: Case, structures: Mapping[str, Mapping[str, float]]) -> Row:
@@ -81,10 +99,28 @@ def dose_table(averages: Mapping[str, Row]) -> str:
     return "\n".join(lines)
 
 
-def as_table(summary: Mapping[str, Mapping[str, list[float]]]) -> str:
-    """Medians as Markdown: a row a planner, a column a figure."""
-    columns = list(next(iter(summary.values())))
-    lines = ["| planner | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for planner, figures in summary.items():
-        lines.append(f"| {planner} | " + " | ".join(f"{figures[name][1]:.3g}" for name in columns) + " |")
+def as_table(cases: Mapping[str, Mapping[str, Row]]) -> str:
+    """Figures as Markdown: a row a case and planner, and at the end each planner's over the cases.
+
+    These are medians, but the mean of `all_goals_met` (the share of such cases) and the sum of `machine_violations`.
+    """
+    columns = list(dict.fromkeys(name for rows in cases.values() for row in rows.values() for name in row))
+    lines = ["| case | planner | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
+    names = dict.fromkeys(case for rows in cases.values() for case in rows)
+    lines += [_line(case, planner, rows[case], columns) for case in names for planner, rows in cases.items()]
+    for planner, rows in cases.items():
+        lines.append(_line(f"all {len(rows)}", planner, _over_cases(list(rows.values())), columns))
     return "\n".join(lines)
+
+
+def _over_cases(rows: Sequence[Row]) -> Row:
+    summary = {name: values[1] for name, values in quartiles(rows).items()}
+    for name, reduced in (("all_goals_met", np.mean), ("machine_violations", np.sum)):
+        if name in summary:
+            summary[name] = float(reduced([row[name] for row in rows]))
+    return summary
+
+
+def _line(case: str, planner: str, row: Row, columns: Iterable[str]) -> str:
+    cells = [f"{row[name]:.3g}" if name in row else "" for name in columns]
+    return f"| {case} | {planner} | {' | '.join(cells)} |"

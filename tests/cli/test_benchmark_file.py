@@ -28,7 +28,7 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path) -> None:
     again.add_doses("clinical", "b", {"PTV D95": 62.0})
     assert not path.exists()
     text = again.finish()
-    assert "| fluence | 2 |" in text and "| PTV D95 | 61.0 |" in text
+    assert "| all 2 | fluence | 2 |" in text and "| PTV D95 | 61.0 |" in text
     kept = json.loads(path.read_text())
     assert kept["quartiles"]["fluence"]["objective"] == [1.5, 2.0, 2.5]
     assert kept["mean_doses_gy"]["clinical"] == {"Cord max": 10.0, "PTV D95": 61.0}
