@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # lightning 2.6 calls jsonargparse by old names
 
+import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
@@ -19,7 +19,9 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from lightning.pytorch.loggers import CSVLogger
 
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
+from lightning_vmat.callbacks.seeds import EpochSeeds
 from lightning_vmat.commands.arguments import clear_message
+from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.recipes.base import PlanRecipe
 
@@ -27,6 +29,8 @@ CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning looks the file up itself
 EXPECTED_WARNINGS = (
     ".*LeafSpec.*",  # lightning 2.6 on torch 2.13
     ".*does not have many workers.*",  # cases are cached in memory: workers would copy them
+    ".*You're resuming from a checkpoint that ended before the epoch ended.*",  # batches that were done are left out
+    "The `srun` command is available",  # a fit on a cluster's login node, or on one machine of one
     "Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its directory
     ".*You're using the WeightAveraging callback, but loading.*",  # the averaged weights are the checkpoint's own
 )
@@ -43,7 +47,11 @@ class RecipeCLI(LightningCLI):
             datamodule_class=CohortDataModule,
             subclass_mode_model=True,
             save_config_callback=SaveRunConfig,
-            trainer_defaults={"default_root_dir": "runs/latest", "callbacks": [AnnounceRun()]},
+            trainer_defaults={
+                "default_root_dir": "runs/latest",
+                "use_distributed_sampler": False,  # the cohort shares out its cases itself
+                "callbacks": [AnnounceRun(), EpochSeeds()],
+            },
             seed_everything_default=0,
             parser_kwargs={"prog": "vmat", "exit_on_error": False, **parser_kwargs},
             auto_configure_optimizers=False,  # a recipe builds its own
@@ -54,7 +62,21 @@ class RecipeCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse what was passed in, and never `sys.argv` beside it."""
         self.config = parser.parse_args(args if isinstance(args, list) else None)
-        check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
+        path = self.config[self.config["subcommand"]].get("ckpt_path")
+        if path is not None and path not in CHECKPOINT_WORDS:
+            check_checkpoint(Path(path))
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--resume", type=bool, default=True, help="fit goes on where a run of the same settings was stopped"
+        )
+
+    def before_fit(self) -> None:
+        """Without `--ckpt_path`, go on where the run directory's last run was stopped."""
+        config = self.config["fit"]
+        if config["resume"] and not config["ckpt_path"]:
+            settings = yaml.safe_load(self._parser("fit").dump(config, skip_unset=False))
+            self.config_init["fit"]["ckpt_path"] = stopped_at(Path(config["trainer"]["default_root_dir"]), settings)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; without a logger of its own it writes `metrics/version_N/metrics.csv` in the run directory."""
@@ -62,20 +84,6 @@ class RecipeCLI(LightningCLI):
         if trainer["logger"] is None or trainer["logger"] is True:
             kwargs["logger"] = CSVLogger(trainer["default_root_dir"], name="metrics")
         return super().instantiate_trainer(**kwargs)
-
-
-def check_checkpoint(path: str | None) -> None:
-    """Say so early when a checkpoint cannot be read.
-
-    Raises:
-        ValueError: there is no such file, or it is not a whole checkpoint.
-    """
-    if path is None or path in CHECKPOINT_WORDS:
-        return
-    if not Path(path).is_file():
-        raise ValueError(f"checkpoint {path}: no such file, expected one that `vmat fit` wrote")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"checkpoint {path}: not a checkpoint or cut short, expected a file that `vmat fit` wrote")
 
 
 def is_news(record: logging.LogRecord) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -54,8 +56,11 @@ class Teacher(PlanRecipe):
         return loss
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
-        same_noise = torch.Generator().manual_seed(batch_index)
-        loss = self.loss(self.denoiser, reference_fluence(batch), batch.condition, same_noise)
+        clean, losses = reference_fluence(batch), []
+        for i, case_id in enumerate(batch.case_ids):  # each with its own noise, whatever the batches and ranks are
+            noise = torch.Generator().manual_seed(zlib.crc32(case_id.encode()))
+            losses.append(self.loss(self.denoiser, clean[i, None], batch.condition[i, None], noise))
+        loss = torch.stack(losses).mean()
         self.log("val/loss", loss, prog_bar=True, batch_size=len(batch.case_ids), sync_dist=True)
         self.evaluate(batch, "val")
 
