@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
 from lightning_vmat.callbacks.seeds import EpochSeeds
+from lightning_vmat.callbacks.stop_on_notice import StopOnNotice
 from lightning_vmat.commands.arguments import clear_message
 from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
@@ -73,6 +74,7 @@ class RecipeCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Without `--ckpt_path`, go on where the run directory's last run was stopped."""
+        self.trainer.callbacks.append(StopOnNotice())  # type: ignore[attr-defined]
         config = self.config["fit"]
         if config["resume"] and not config["ckpt_path"]:
             settings = yaml.safe_load(self._parser("fit").dump(config, skip_unset=False))
