@@ -124,7 +124,7 @@ def finite(loss: Float[Tensor, ""], batch: PlanBatch) -> Float[Tensor, ""]:
     """
     if not bool(loss.isfinite()):
         raise ValueError(
-            f"cases {', '.join(batch.case_ids)}: the loss is {float(loss)}, expected a finite one; the last checkpoint "
+            f"cases {', '.join(batch.case_ids)}: the loss is {loss.item()}, expected a finite one; the last checkpoint "
             "stays as it was (a lower learning rate, or gradient clipping, may help)"
         )
     return loss

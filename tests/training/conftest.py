@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,15 @@ from lightning_vmat.data.phantom import make_phantom
 
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three cases in each part; the last of each has maps of another shape."""
     root = tmp_path_factory.mktemp("cohort")
-    names = list("abcdefg")
+    names = list("abcdefghi")
     for seed, name in enumerate(names):
-        write_case(make_phantom(seed, "tiny"), root / name)
-    Cohort(root, {"train": names[:3], "validation": names[3:5], "test": names[5:]}).write({})
+        case = make_phantom(seed, "tiny")
+        if seed % 3 == 2:
+            case = replace(case, arcs=(replace(case.arcs[0], control_points=8),))
+        write_case(case, root / name)
+    Cohort(root, {"train": names[:3], "validation": names[3:6], "test": names[6:]}).write({})
     return root
 
 
