@@ -69,16 +69,20 @@ class SaveRunConfig(SaveConfigCallback):
         if trainer.ckpt_path is None:
             for checkpoint in (*(run / "checkpoints").glob("*.ckpt"), *run.glob("hpc_ckpt_*.ckpt")):
                 checkpoint.unlink()
-        elif (run / UNFINISHED_FILE).is_file():
-            earlier = yaml.safe_load((run / UNFINISHED_FILE).read_text())["metrics"]
-            for folder in earlier:
-                drop_rows_from(run / folder / METRICS_FILE, trainer.current_epoch)
+        earlier = noted_metrics(run)
+        for folder in earlier:
+            drop_rows_from(run / folder / METRICS_FILE, trainer.current_epoch)
         logs = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, CSVLogger)]
-        metrics = [str(folder.relative_to(run)) for folder in logs if folder.is_relative_to(run)]
+        mine = [str(folder.relative_to(run)) for folder in logs if folder.is_relative_to(run)]
         with atomic_file(run / UNFINISHED_FILE) as draft:
-            draft.write_text(
-                f"# The same `vmat fit` goes on from the last checkpoint.\n{yaml.safe_dump({'metrics': metrics})}"
-            )
+            content = yaml.safe_dump({"metrics": [*earlier, *mine]})
+            draft.write_text(f"# The same `vmat fit` goes on from the last checkpoint.\n{content}")
+
+
+def noted_metrics(run: Path) -> list[str]:
+    """The folders in which a stopped run logged, part by part."""
+    path = run / UNFINISHED_FILE
+    return list(yaml.safe_load(path.read_text())["metrics"]) if path.is_file() else []
 
 
 def without_start(config: Namespace) -> Namespace:

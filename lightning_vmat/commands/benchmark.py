@@ -18,7 +18,7 @@ def benchmark(
     """Plan every held-out case with each planner; print each case and medians, and doses beside a clinical plan's.
 
     Args:
-        cohort: folder that `vmat prepare` wrote.
+        cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one.
         planners: names, with the run of those that need one: `fluence,reference,generator=runs/demo/distillation`.
             With `fluence` among them, `gap` is how far each objective is above that of fluence alone.
         json: file for the figures: each case, quartiles, and mean doses over cases. While it is made, `.partial`
@@ -37,10 +37,11 @@ def benchmark(
     from lightning_vmat.commands.patient import open_case
     from lightning_vmat.commands.plan import find_planner
     from lightning_vmat.data.cohort import read_cohort
+    from lightning_vmat.data.packed import unpacked
     from lightning_vmat.planning.comparison import key_doses, measure
     from lightning_vmat.planning.evaluation import evaluate_dose, evaluate_plan
 
-    folders = read_cohort(cohort).folders(split)[:cases]
+    folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
     names = planners.split(",") if isinstance(planners, str) else planners
     members = {}
     for spec in names:

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from lightning_vmat.planning.planner import Planner
 
 PLANNERS = ("reference", "fluence", "learned", "generator", "teacher", "regression")
-REPORT_FILE = "report.html"
 
 
 def plan(
@@ -58,19 +57,11 @@ def plan(
     Raises:
         ValueError: no such case or run, a planner that needs a run and got none, or results that are there already.
     """
-    import json
-    from datetime import UTC, datetime
-
-    from lightning_vmat import __version__
-    from lightning_vmat.commands import compared as comparison
+    from lightning_vmat.commands.compared import compared_plan
     from lightning_vmat.commands.patient import holds_dicom, open_case, open_dicom
+    from lightning_vmat.commands.plan_results import REPORT_FILE, write_results
     from lightning_vmat.data.atomic import atomic_folder
-    from lightning_vmat.data.case_files import CASE_FILE, DOSE_FILE, PLAN_FILE
-    from lightning_vmat.data.plan_files import write_dose, write_plan
-    from lightning_vmat.export.content import ReportContent
-    from lightning_vmat.export.patient_folder import write_plan_and_dose
-    from lightning_vmat.export.report import write_report
-    from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
+    from lightning_vmat.data.case_files import CASE_FILE
     from lightning_vmat.planning.members import started_planner
 
     if voxels < 1:
@@ -82,40 +73,11 @@ def plan(
         opened = open_case(case, start)
     else:
         opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
-    patient, clinical_dose_gy, link = opened.case, opened.clinical_dose_gy, opened.link
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
-    compared = comparison.compared_plan(compare, opened)
+    compared = compared_plan(compare, opened)
     with atomic_folder(out, replace=overwrite) as draft:
-        result = member.plan(patient)
-        with result.trace.stage("evaluation"):
-            evaluation = evaluate_plan(patient, result)
-        measured = as_json(patient, planner, result, evaluation)
-        if clinical_dose_gy is not None:
-            measured["clinical"] = dose_as_json(patient, clinical_dose_gy.flatten()[patient.body_index])
-        if compared is not None:
-            measured["compared"] = comparison.as_json(compared)
-        if result.plan is not None:
-            write_plan(result.plan, draft / PLAN_FILE, {"planner": planner, "package_version": __version__})
-            if link is not None:
-                write_plan_and_dose(draft, patient, result.plan, evaluation.dose_gy, link, dose_bits)
-        write_dose(evaluation.dose_gy, patient.grid, draft / DOSE_FILE)
-        (draft / comparison.METRICS_FILE).write_text(json.dumps(measured, indent=1))
-        content = ReportContent(
-            case=patient,
-            dose_gy=evaluation.dose_gy,
-            result=result,
-            planner=planner,
-            goals=evaluation.goals,
-            structures=evaluation.structures,
-            violations=evaluation.violations,
-            complexity=evaluation.complexity,
-            version=__version__,
-            created=datetime.now(UTC),
-            objective=evaluation.objective,
-            compared=compared,
-        )
-        write_report(draft / REPORT_FILE, content)
+        measured = write_results(draft, opened, planner, member.plan(opened.case), compared, dose_bits)
     print(_summary(measured))
     print(f"report: {out / REPORT_FILE}")
 

@@ -17,6 +17,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
 from lightning_vmat.callbacks.seeds import EpochSeeds
@@ -35,6 +36,8 @@ EXPECTED_WARNINGS = (
     "Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its directory
     ".*You're using the WeightAveraging callback, but loading.*",  # the averaged weights are the checkpoint's own
 )
+INPUT_ERRORS = ("ValueError", "OSError", "FileNotFoundError", "PermissionError", "NotADirectoryError")
+GOES_ON = "the same command goes on, with --data.num_workers 0 in one process"
 NO_NEWS = ("\N{ELECTRIC LIGHT BULB}", "TPU available", "Loading `train_dataloader`")  # lightning's log lines for nobody
 
 
@@ -118,3 +121,12 @@ def run(arguments: list[str]) -> None:
             raise ValueError(f"{clear_message(error)} (in {' + '.join(sources(arguments))})") from error
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(clear_message(error)) from error
+        except ProcessRaisedException as error:  # one of several processes on this machine
+            what, _, why = str(error).strip().splitlines()[-1].partition(": ")
+            if what not in INPUT_ERRORS:
+                raise
+            raise ValueError(why) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise OSError(f"a data worker was lost, for lack of memory perhaps; {GOES_ON} ({error})") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import torch
 from lightning import LightningDataModule
 from monai.data import CacheDataset
 from torch.utils.data import DataLoader
@@ -103,7 +104,13 @@ class CohortDataModule(LightningDataModule):
             batches = SameShapeBatches(shapes, self.batch_size, training, rank, ranks, seed, progress)
         except ValueError as error:
             raise ValueError(f"cohort {self.cohort}, {part}: {error}") from error
-        return DataLoader(dataset, batch_sampler=batches, num_workers=self.num_workers, collate_fn=PlanBatch.collate)
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            collate_fn=PlanBatch.collate,
+            generator=torch.Generator().manual_seed(seed),  # its own, lest it should draw from that of training
+        )
 
     def _progress(self) -> tuple[int, int]:
         """The trainer's epoch, and how many of its batches were done before training was stopped."""

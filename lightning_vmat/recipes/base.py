@@ -116,6 +116,20 @@ def reference_fluence(batch: PlanBatch) -> Fluence:
     return batch.fluence
 
 
+def finite(loss: Float[Tensor, ""], batch: PlanBatch) -> Float[Tensor, ""]:
+    """The loss, looked at before anything follows its gradient.
+
+    Raises:
+        ValueError: it is NaN or infinite; the weights are still as they were before this batch.
+    """
+    if not bool(loss.isfinite()):
+        raise ValueError(
+            f"cases {', '.join(batch.case_ids)}: the loss is {loss.item()}, expected a finite one; the last checkpoint "
+            "stays as it was (a lower learning rate, or gradient clipping, may help)"
+        )
+    return loss
+
+
 def case_noise(batch: PlanBatch, seed: int) -> Fluence:
     """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
     shape = batch.condition.shape[2:]

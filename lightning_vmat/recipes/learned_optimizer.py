@@ -16,7 +16,7 @@ from lightning_vmat.l2o.learned import LearnedOptimizer, LearnedState
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run, unroll
 from lightning_vmat.objectives.plan_objective import PlanObjective
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, objective, problems_of, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, finite, objective, problems_of, warmup_cosine
 from lightning_vmat.recipes.comparison import JUDGED, LEARNED, Comparison, Table, as_text
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 
@@ -99,7 +99,7 @@ class LearnedOptimization(PlanRecipe):
             state, loss = unroll(problem, self.network, state, min(self.window, self.horizon - state.evaluations))
             self._unrolls[case_id] = problem, state.detach()
             losses.append(loss)
-        loss = torch.stack(losses).mean()
+        loss = finite(torch.stack(losses).mean(), batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
         return loss
 

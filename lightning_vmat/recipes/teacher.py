@@ -14,7 +14,7 @@ from lightning_vmat.diffusion.denoising_loss import DenoisingLoss
 from lightning_vmat.diffusion.heun_sampler import HeunSampler
 from lightning_vmat.diffusion.noise import NoiseDistribution
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, reference_fluence, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, finite, reference_fluence, warmup_cosine
 
 
 class Teacher(PlanRecipe):
@@ -51,7 +51,7 @@ class Teacher(PlanRecipe):
         return self.sampler(self.denoiser, case_noise(batch, seed), batch.condition).clamp(min=0.0)
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
-        loss = self.loss(self.denoiser, reference_fluence(batch), batch.condition)
+        loss = finite(self.loss(self.denoiser, reference_fluence(batch), batch.condition), batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.case_ids))
         return loss
 

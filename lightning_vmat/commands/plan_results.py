@@ -1,0 +1,79 @@
+"""What `vmat plan` writes: plan, dose, figures, report, and DICOM beside DICOM."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_vmat import __version__
+from lightning_vmat.commands import compared as comparison
+from lightning_vmat.commands.patient import OpenedPatient
+from lightning_vmat.data.case_files import DOSE_FILE, PLAN_FILE
+from lightning_vmat.data.plan_files import write_dose, write_plan
+from lightning_vmat.export.content import ComparedPlan, ReportContent
+from lightning_vmat.export.patient_folder import write_plan_and_dose
+from lightning_vmat.export.report import write_report
+from lightning_vmat.planning.evaluation import Evaluation, as_json, dose_as_json, evaluate_plan
+from lightning_vmat.planning.planner import PlanResult
+
+REPORT_FILE = "report.html"
+
+
+def write_results(
+    folder: Path,
+    opened: OpenedPatient,
+    planner: str,
+    result: PlanResult,
+    compared: ComparedPlan | None,
+    dose_bits: Literal[16, 32],
+) -> dict[str, Any]:
+    """Judge a planner's outcome and write all of it.
+
+    Args:
+        folder: for the files.
+        opened: the patient.
+        planner: its name.
+        result: its outcome.
+        compared: another plan to show beside it.
+        dose_bits: of a pixel of the RTDOSE.
+
+    Returns:
+        What `metrics.json` holds.
+    """
+    case = opened.case
+    with result.trace.stage("evaluation"):
+        evaluation = evaluate_plan(case, result)
+    if result.plan is not None:
+        write_plan(result.plan, folder / PLAN_FILE, {"planner": planner, "package_version": __version__})
+        if opened.link is not None:
+            write_plan_and_dose(folder, case, result.plan, evaluation.dose_gy, opened.link, dose_bits)
+    write_dose(evaluation.dose_gy, case.grid, folder / DOSE_FILE)
+    measured = as_json(case, planner, result, evaluation)
+    if opened.clinical_dose_gy is not None:
+        measured["clinical"] = dose_as_json(case, opened.clinical_dose_gy.flatten()[case.body_index])
+    if compared is not None:
+        measured["compared"] = comparison.as_json(compared)
+    (folder / comparison.METRICS_FILE).write_text(json.dumps(measured, indent=1))
+    write_report(folder / REPORT_FILE, _content(opened, planner, result, evaluation, compared))
+    return measured
+
+
+def _content(
+    opened: OpenedPatient, planner: str, result: PlanResult, evaluation: Evaluation, compared: ComparedPlan | None
+) -> ReportContent:
+    return ReportContent(
+        case=opened.case,
+        dose_gy=evaluation.dose_gy,
+        result=result,
+        planner=planner,
+        goals=evaluation.goals,
+        structures=evaluation.structures,
+        violations=evaluation.violations,
+        complexity=evaluation.complexity,
+        version=__version__,
+        created=datetime.now(UTC),
+        objective=evaluation.objective,
+        compared=compared,
+    )
