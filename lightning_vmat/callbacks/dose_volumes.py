@@ -35,13 +35,13 @@ def dvh_curves(doses_gy: Mapping[str, Float[Tensor, " voxel"]], plan: PlanObject
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     for number, (name, voxels) in enumerate(plan.structures.items()):
-        for line, (label, dose_gy) in zip(LINES, doses_gy.items(), strict=False):
+        for line, dose_gy in zip(LINES, doses_gy.values(), strict=False):
             dvh = Dvh(dose_gy[voxels.index], voxels.volume_cc)
             fraction = dvh.volume_cc.cumsum(dim=0) / dvh.total_cc
-            legend = name if line == LINES[0] else None
-            axes.step(dvh.dose_gy.cpu(), fraction.cpu(), where="post", color=f"C{number}", linestyle=line, label=legend)
+            label = name if line == LINES[0] else None
+            axes.step(dvh.dose_gy.cpu(), fraction.cpu(), where="post", color=f"C{number}", linestyle=line, label=label)
     axes.set(xlabel="dose (Gy)", ylabel="fraction of volume", xlim=(0, None), ylim=(0, 1.02))
-    axes.set_title(", ".join(f"{label} {kind}" for label, kind in zip(doses_gy, ("solid", "dashed"), strict=False)))
+    axes.set_title(", ".join(f"{dose} {kind}" for dose, kind in zip(doses_gy, ("solid", "dashed"), strict=False)))
     axes.legend(fontsize=8)
     return figure
 

@@ -42,7 +42,7 @@ def parse(function: Callable[..., Any], arguments: list[str], prog: str) -> dict
     """
     parser = build_parser(function, prog)
     try:
-        return parser.instantiate(parser.parse_args(spelled_out(arguments, function))).as_dict()
+        return dict(parser.instantiate(parser.parse_args(spelled_out(arguments, function))).as_dict())
     except ArgumentError as error:
         raise ValueError(f"{clear_message(error)} (see {prog} --help)") from error
 

@@ -43,4 +43,4 @@ def log_table(
     columns, rows = table_rows(cases)
     chosen = mode()
     with wandb.init(project=project, dir=folder, job_type="benchmark", config=dict(settings), mode=chosen) as run:  # type: ignore[arg-type]
-        run.log({"benchmark": wandb.Table(columns=columns, data=rows)})
+        run.log({"benchmark": wandb.Table(columns=[*columns], data=rows)})

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import wandb
 from wandb.proto import wandb_internal_pb2
 
 BLOCK, HEADER = 32768, struct.Struct("<IHB")  # checksum, length, type: 1 whole, 2 first, 3 middle, 4 last
@@ -32,7 +33,8 @@ def records(path: Path) -> Iterator[Any]:
 
 
 def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The configuration and the logged values of the only offline run under a folder."""
+    """The configuration and the logged values of the only offline run under a folder, which ends here."""
+    wandb.finish()  # as at the end of a process
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     config: dict[str, Any] = {}
     rows = []
