@@ -34,7 +34,7 @@ def records(path: Path) -> Iterator[Any]:
 
 def read_run(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The configuration and the logged values of the only offline run under a folder, which ends here."""
-    wandb.finish()  # as at the end of a process
+    wandb.teardown()  # as at the end of a process: what is written is whole
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
     config: dict[str, Any] = {}
     rows = []
