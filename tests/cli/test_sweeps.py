@@ -31,7 +31,7 @@ def arguments_of(sweep: dict[str, Any], end: str, folder: Path) -> list[str]:
     stand_in.write_text(f'#!{sys.executable}\nimport sys\nprint("\\0".join(sys.argv[1:]), end="")\n')
     stand_in.chmod(0o755)
     macros = create_sweep_command_args({"args": sampled(sweep["parameters"], end)})
-    command = []
+    command: list[str] = []
     for word in create_sweep_command(sweep["command"]):
         command += macros["args"] if word == "${args}" else [word]
     environment = os.environ | {"WANDB_RUN_ID": "trial", "PATH": f"{folder}:{os.environ['PATH']}"}
