@@ -88,7 +88,7 @@ def noted_metrics(run: Path) -> list[str]:
 def without_start(config: Namespace) -> Namespace:
     """A configuration without what only says where one run of the command starts from."""
     kept = config.clone()
-    kept.ckpt_path, kept.resume = None, True
+    kept.ckpt_path, kept.resume, kept.profile = None, True, False
     return kept
 
 

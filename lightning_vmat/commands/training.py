@@ -22,6 +22,8 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
 from lightning_vmat.callbacks.seeds import EpochSeeds
 from lightning_vmat.callbacks.stop_on_notice import StopOnNotice
+from lightning_vmat.callbacks.throughput import Throughput
+from lightning_vmat.callbacks.trace import StepTrace
 from lightning_vmat.callbacks.wandb_run import LogSettings
 from lightning_vmat.commands.arguments import clear_message
 from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
@@ -55,7 +57,7 @@ class RecipeCLI(LightningCLI):
             trainer_defaults={
                 "default_root_dir": "runs/latest",
                 "use_distributed_sampler": False,  # the cohort shares out its cases itself
-                "callbacks": [AnnounceRun(), EpochSeeds()],
+                "callbacks": [AnnounceRun(), EpochSeeds(), Throughput()],
             },
             seed_everything_default=0,
             parser_kwargs={"prog": "vmat", "exit_on_error": False, **parser_kwargs},
@@ -76,6 +78,10 @@ class RecipeCLI(LightningCLI):
             "--resume", type=bool, default=True, help="fit goes on where a run of the same settings was stopped"
         )
 
+        parser.add_argument(
+            "--profile", type=bool, default=False, help="fit records a few steps: profile/ in the run directory"
+        )
+
     def before_fit(self) -> None:
         """Without `--ckpt_path`, go on where the run directory's last run was stopped."""
         config = self.config["fit"]
@@ -89,6 +95,9 @@ class RecipeCLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         if trainer["logger"] is None or trainer["logger"] is True:
             kwargs["logger"] = CSVLogger(trainer["default_root_dir"], name="metrics")
+        if self._get(self.config_init, "profile") and self.subcommand == "fit":
+            own = trainer["callbacks"] or []
+            kwargs["callbacks"] = [*(own if isinstance(own, list) else [own]), StepTrace()]
         return super().instantiate_trainer(**kwargs)
 
 

@@ -40,6 +40,7 @@ class PlanRecipe(LightningModule, ABC):
 
     def __init__(self) -> None:
         super().__init__()
+        self.dose_evaluations = 0  # in training, on this rank, since this process began
         for stage in ("val", "test"):
             self.add_module(f"{stage}_means", CaseMeans(self.QUALITIES))
 

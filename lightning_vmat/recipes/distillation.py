@@ -134,6 +134,7 @@ class Distillation(PlanRecipe):
             loss = loss + self.pairs_weight * regression
         if self.dose_weight:
             dose_loss = objective(batch, generated.relu()).log().mean()
+            self.dose_evaluations += len(batch)
             self._log("train/log_objective", dose_loss, batch)
             loss = loss + self.dose_weight * dose_loss
         return loss

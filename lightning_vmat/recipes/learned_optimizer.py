@@ -96,7 +96,9 @@ class LearnedOptimization(PlanRecipe):
         losses = []
         begun = self._begin(batch)
         for case_id, (problem, state) in begun.items():
-            state, loss = unroll(problem, self.network, state, min(self.window, self.horizon - state.evaluations))
+            steps = min(self.window, self.horizon - state.evaluations)
+            state, loss = unroll(problem, self.network, state, steps)
+            self.dose_evaluations += steps
             self._unrolls[case_id] = problem, state.detach()
             losses.append(loss)
         loss = finite(torch.stack(losses).mean(), batch)
