@@ -9,18 +9,17 @@ from pathlib import Path
 from lightning_vmat.data.atomic import atomic_file
 
 
-def drop_rows_from(path: Path, epoch: int) -> None:
-    """Drop rows of an epoch and later ones, and a last row that was cut short; rows without an epoch stay.
+def drop_rows_from(path: Path, step: int) -> None:
+    """Drop rows of a step and later ones, and a last row that was cut short.
 
     Args:
         path: `metrics.csv` as `CSVLogger` writes it; nothing happens if there is none.
-        epoch: the first to drop.
+        step: the first to drop.
     """
     if not path.is_file():
         return
     header, *rows = csv.reader(io.StringIO(path.read_text()))
-    place = header.index("epoch") if "epoch" in header else None
-    whole = [row for row in rows if len(row) == len(header)]
-    kept = [row for row in whole if place is None or not row[place] or int(row[place]) < epoch]
+    place = header.index("step")
+    kept = [row for row in rows if len(row) == len(header) and int(row[place]) < step]
     with atomic_file(path) as draft, draft.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *kept])

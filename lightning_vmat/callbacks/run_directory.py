@@ -70,8 +70,9 @@ class SaveRunConfig(SaveConfigCallback):
             for checkpoint in (*(run / "checkpoints").glob("*.ckpt"), *run.glob("hpc_ckpt_*.ckpt")):
                 checkpoint.unlink()
         earlier = noted_metrics(run)
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # under which this batch will be logged
         for folder in earlier:
-            drop_rows_from(run / folder / METRICS_FILE, trainer.current_epoch)
+            drop_rows_from(run / folder / METRICS_FILE, step)
         logs = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, CSVLogger)]
         mine = [str(folder.relative_to(run)) for folder in logs if folder.is_relative_to(run)]
         with atomic_file(run / UNFINISHED_FILE) as draft:

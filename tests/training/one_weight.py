@@ -45,6 +45,7 @@ class OneWeight(PlanRecipe):
             loss = loss * float("nan")
         finite(loss, batch)
         self.log("train/loss", loss.detach(), batch_size=1)
+        self.log("train/case", float(batch.case_ids[0][-1]), batch_size=1)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: PlanBatch, batch_idx: int) -> None:

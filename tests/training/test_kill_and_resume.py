@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from one_weight import configuration, killed, weight_of
+from lightning.pytorch import Callback, LightningModule, Trainer
+from one_weight import DIE_IN, configuration, killed, weight_of
 
 from lightning_vmat.cli import main
 from lightning_vmat.commands.resuming import differences, is_whole
@@ -128,6 +131,28 @@ def test_a_checkpoint_of_slurm_is_gone_on_from_if_it_is_newer(config: Path) -> N
     os.utime(run / "hpc_ckpt_1.ckpt", (newer, newer))
     assert main(fit) == 0
     assert weight_of(run / "checkpoints" / "last.ckpt") > 1e5
+
+
+class SaveAndDie(Callback):
+    """A checkpoint in the middle of the second epoch, as where Slurm's notice comes, and a killed process."""
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if DIE_IN in os.environ and trainer.global_step == 4:
+            for logger in trainer.loggers:
+                logger.save()
+            trainer.save_checkpoint(Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_epoch_that_was_stopped_in_its_middle_goes_on_with_the_cases_left(config: Path, whole: Path) -> None:
+    """No case twice in an epoch, none left out; Lightning logs a batch after the hook in which it was killed."""
+    fit = ["fit", "--config", str(config), "--trainer.callbacks+", f"{__name__}.SaveAndDie"]
+    killed(fit, "here")
+    assert main(fit) == 0
+    expected = [(step, case) for step, case in logged(whole, "train/case") if step != 3]
+    assert logged(config.parent / "run", "train/case") == expected
 
 
 def test_differences_are_named_by_their_keys() -> None:
