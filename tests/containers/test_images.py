@@ -32,7 +32,7 @@ def squeezed(text: str) -> str:
 
 @pytest.mark.slow
 def test_each_step_runs_on_what_was_copied_before(tmp_path: Path) -> None:
-    """Of the variant for CPUs, which does all that the other does. pip resolves all versions but installs nothing; the user is added to files of its own."""
+    """The variant for CPUs, whose steps include the other's. pip installs nothing; the user has files of its own."""
     (tmp_path / "etc").mkdir()
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}{os.pathsep}/usr/sbin"
     environment = os.environ | {"VARIANT": "cpu", "PATH": path, "FOLDER": str(tmp_path)}
