@@ -16,6 +16,8 @@ from lightning_vmat.data.atomic import atomic_file
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes beside the destination and renames, so that a full disk or a killed job leaves the last good file.
 
+    The `last.ckpt` that another replaces stays as `previous.ckpt`.
+
     Raises:
         OSError: naming the checkpoint, when it cannot be written.
     """
@@ -23,10 +25,18 @@ class WholeCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         with atomic_file(Path(path)) as draft:
             super().save_checkpoint(checkpoint, draft, storage_options)
+            if Path(path).name == "last.ckpt" and Path(path).is_file():
+                keep(Path(path), "previous.ckpt")
+
+
+def keep(path: Path, name: str) -> None:
+    """Give a file another name beside its own, in place of a file that has it."""
+    with atomic_file(path.with_name(name)) as draft:
+        draft.hardlink_to(path)
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Keeps `checkpoints/last.ckpt`, and `checkpoints/best.ckpt` when a metric is monitored.
+    """Keeps `checkpoints/last.ckpt` and the one before it, and `checkpoints/best.ckpt` when a metric is monitored.
 
     With `num_sanity_val_steps: -1` all validation cases are judged before training too, and the untrained weights
     are the first candidate: the best checkpoint is then never worse than no training at all.
@@ -45,6 +55,7 @@ class RunCheckpoint(ModelCheckpoint):
             every_n_epochs=every_n_epochs,
             save_top_k=1 if monitor else 0,
             save_last=True,
+            save_on_train_epoch_end=True,  # nothing of an epoch is left to do for a run that goes on from here
             enable_version_counter=False,
         )
 
@@ -56,6 +67,22 @@ class RunCheckpoint(ModelCheckpoint):
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.num_sanity_val_steps == float("inf") and self.monitor in trainer.callback_metrics:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+    def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
+        """Save what is sound, and what was logged until now with it.
+
+        Raises:
+            ValueError: weights that are NaN or infinite; earlier checkpoints stay.
+        """
+        spoilt = [name for name, value in trainer.lightning_module.named_parameters() if not value.isfinite().all()]
+        if spoilt:
+            raise ValueError(
+                f"epoch {trainer.current_epoch}: {spoilt[0]} is NaN or infinite, expected finite weights; "
+                f"{filepath} stays as it was"
+            )
+        for logger in trainer.loggers:
+            logger.save()
+        super()._save_checkpoint(trainer, filepath)
 
     def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         """The best one; and word that it is time for the last one too, which Lightning skips unless it is the best."""

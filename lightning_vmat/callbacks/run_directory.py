@@ -5,15 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, SaveConfigCallback
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 
+from lightning_vmat.callbacks.metrics_rows import drop_rows_from
 from lightning_vmat.data.atomic import atomic_file
 
 CONFIG_FILE = "config.yaml"
+UNFINISHED_FILE = "unfinished.yaml"  # there from the first batch of a run until it has come to its end
+METRICS_FILE = "metrics.csv"
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -21,6 +25,8 @@ class SaveRunConfig(SaveConfigCallback):
 
     The recipe of a checkpoint is rebuilt from this file, so it is there before any checkpoint; and a run that never
     gets to train leaves that of an earlier run, and no empty folders. Validating or testing never touches it.
+    `unfinished.yaml` beside it says that the run has not come to its end. A run that begins anew removes the
+    checkpoints of an earlier one, lest it should go on from them if it is stopped.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
@@ -37,6 +43,10 @@ class SaveRunConfig(SaveConfigCallback):
     ) -> None:
         self._save_once(trainer, pl_module)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            (Path(trainer.default_root_dir) / UNFINISHED_FILE).unlink(missing_ok=True)
+
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if trainer.is_global_zero and not self.already_saved:
             for logger in trainer.loggers:
@@ -46,11 +56,41 @@ class SaveRunConfig(SaveConfigCallback):
     def _save_once(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and not self.already_saved:
             self.save_config(trainer, pl_module, "fit")
+            self._begin(trainer)
             self.already_saved = True
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         with atomic_file(Path(trainer.default_root_dir) / self.config_filename) as draft:
-            draft.write_text(self.parser.dump(self.config, skip_unset=False))
+            draft.write_text(self.parser.dump(without_start(self.config), skip_unset=False))
+
+    def _begin(self, trainer: Trainer) -> None:
+        """Note that the run is under way; what an earlier part of it logged beyond the checkpoint is dropped."""
+        run = Path(trainer.default_root_dir)
+        if trainer.ckpt_path is None:
+            for checkpoint in (*(run / "checkpoints").glob("*.ckpt"), *run.glob("hpc_ckpt_*.ckpt")):
+                checkpoint.unlink()
+        earlier = noted_metrics(run)
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # under which this batch will be logged
+        for folder in earlier:
+            drop_rows_from(run / folder / METRICS_FILE, step)
+        logs = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, CSVLogger)]
+        mine = [str(folder.relative_to(run)) for folder in logs if folder.is_relative_to(run)]
+        with atomic_file(run / UNFINISHED_FILE) as draft:
+            content = yaml.safe_dump({"metrics": [*earlier, *mine]})
+            draft.write_text(f"# The same `vmat fit` goes on from the last checkpoint.\n{content}")
+
+
+def noted_metrics(run: Path) -> list[str]:
+    """The folders in which a stopped run logged, part by part."""
+    path = run / UNFINISHED_FILE
+    return list(yaml.safe_load(path.read_text())["metrics"]) if path.is_file() else []
+
+
+def without_start(config: Namespace) -> Namespace:
+    """A configuration without what only says where one run of the command starts from."""
+    kept = config.clone()
+    kept.ckpt_path, kept.resume, kept.profile = None, True, False
+    return kept
 
 
 def remove_empty(folder: Path, top: Path) -> None:
@@ -62,13 +102,15 @@ def remove_empty(folder: Path, top: Path) -> None:
 
 
 class AnnounceRun(Callback):
-    """Says where a run writes, and how to resume it when it stops early."""
+    """Says where a run writes and what it goes on from, and how to go on when it stops early."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        rank_zero_info(f"{type(pl_module).__name__}: writing to {trainer.default_root_dir}")
+        run = Path(trainer.default_root_dir)
+        begins = f"goes on from {trainer.ckpt_path}" if trainer.ckpt_path else "begins"
+        rank_zero_info(f"{type(pl_module).__name__} {begins}; writing to {run}, settings in {run / CONFIG_FILE}")
+        rank_zero_info("stopped before its end, the same command goes on from the last checkpoint")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         checkpoint = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         if isinstance(exception, KeyboardInterrupt) and checkpoint.exists():
-            config = checkpoint.parents[1] / CONFIG_FILE
-            rank_zero_info(f"resume with: vmat fit --config {config} --ckpt_path {checkpoint}")
+            rank_zero_info(f"go on from {checkpoint} with: vmat fit --config {checkpoint.parents[1] / CONFIG_FILE}")

@@ -5,21 +5,28 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")  # lightning 2.6 calls jsonargparse by old names
 
+import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
+from lightning_vmat.callbacks.seeds import EpochSeeds
+from lightning_vmat.callbacks.stop_on_notice import StopOnNotice
+from lightning_vmat.callbacks.throughput import Throughput
+from lightning_vmat.callbacks.trace import StepTrace
+from lightning_vmat.callbacks.wandb_run import LogSettings
 from lightning_vmat.commands.arguments import clear_message
+from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.recipes.base import PlanRecipe
 
@@ -27,9 +34,13 @@ CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning looks the file up itself
 EXPECTED_WARNINGS = (
     ".*LeafSpec.*",  # lightning 2.6 on torch 2.13
     ".*does not have many workers.*",  # cases are cached in memory: workers would copy them
+    ".*You're resuming from a checkpoint that ended before the epoch ended.*",  # batches that were done are left out
+    "The `srun` command is available",  # a fit on a cluster's login node, or on one machine of one
     "Checkpoint directory .* exists and is not empty.*",  # a resumed run goes on in its directory
     ".*You're using the WeightAveraging callback, but loading.*",  # the averaged weights are the checkpoint's own
 )
+INPUT_ERRORS = ("ValueError", "OSError", "FileNotFoundError", "PermissionError", "NotADirectoryError")
+GOES_ON = "the same command goes on, with --data.num_workers 0 in one process"
 NO_NEWS = ("\N{ELECTRIC LIGHT BULB}", "TPU available", "Loading `train_dataloader`")  # lightning's log lines for nobody
 
 
@@ -43,7 +54,11 @@ class RecipeCLI(LightningCLI):
             datamodule_class=CohortDataModule,
             subclass_mode_model=True,
             save_config_callback=SaveRunConfig,
-            trainer_defaults={"default_root_dir": "runs/latest", "callbacks": [AnnounceRun()]},
+            trainer_defaults={
+                "default_root_dir": "runs/latest",
+                "use_distributed_sampler": False,  # the cohort shares out its cases itself
+                "callbacks": [AnnounceRun(), EpochSeeds(), Throughput()],
+            },
             seed_everything_default=0,
             parser_kwargs={"prog": "vmat", "exit_on_error": False, **parser_kwargs},
             auto_configure_optimizers=False,  # a recipe builds its own
@@ -54,28 +69,36 @@ class RecipeCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse what was passed in, and never `sys.argv` beside it."""
         self.config = parser.parse_args(args if isinstance(args, list) else None)
-        check_checkpoint(self.config[self.config["subcommand"]].get("ckpt_path"))
+        path = self.config[self.config["subcommand"]].get("ckpt_path")
+        if path is not None and path not in CHECKPOINT_WORDS:
+            check_checkpoint(Path(path))
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--resume", type=bool, default=True, help="fit goes on where a run of the same settings was stopped"
+        )
+
+        parser.add_argument(
+            "--profile", type=bool, default=False, help="fit records a few steps: profile/ in the run directory"
+        )
+
+    def before_fit(self) -> None:
+        """Without `--ckpt_path`, go on where the run directory's last run was stopped."""
+        config = self.config["fit"]
+        settings = yaml.safe_load(self._parser("fit").dump(config, skip_unset=False))
+        self.trainer.callbacks += [LogSettings(settings), StopOnNotice()]  # type: ignore[attr-defined]
+        if config["resume"] and not config["ckpt_path"]:
+            self.config_init["fit"]["ckpt_path"] = stopped_at(Path(config["trainer"]["default_root_dir"]), settings)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; without a logger of its own it writes `metrics/version_N/metrics.csv` in the run directory."""
         trainer = self._get(self.config_init, "trainer")
         if trainer["logger"] is None or trainer["logger"] is True:
             kwargs["logger"] = CSVLogger(trainer["default_root_dir"], name="metrics")
+        if self._get(self.config_init, "profile") and self.subcommand == "fit":
+            own = trainer["callbacks"] or []
+            kwargs["callbacks"] = [*(own if isinstance(own, list) else [own]), StepTrace()]
         return super().instantiate_trainer(**kwargs)
-
-
-def check_checkpoint(path: str | None) -> None:
-    """Say so early when a checkpoint cannot be read.
-
-    Raises:
-        ValueError: there is no such file, or it is not a whole checkpoint.
-    """
-    if path is None or path in CHECKPOINT_WORDS:
-        return
-    if not Path(path).is_file():
-        raise ValueError(f"checkpoint {path}: no such file, expected one that `vmat fit` wrote")
-    if not zipfile.is_zipfile(path):
-        raise ValueError(f"checkpoint {path}: not a checkpoint or cut short, expected a file that `vmat fit` wrote")
 
 
 def is_news(record: logging.LogRecord) -> bool:
@@ -108,3 +131,12 @@ def run(arguments: list[str]) -> None:
             raise ValueError(f"{clear_message(error)} (in {' + '.join(sources(arguments))})") from error
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(clear_message(error)) from error
+        except ProcessRaisedException as error:  # one of several processes on this machine
+            what, _, why = str(error).strip().splitlines()[-1].partition(": ")
+            if what not in INPUT_ERRORS:
+                raise
+            raise ValueError(why) from error
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise OSError(f"a data worker was lost, for lack of memory perhaps; {GOES_ON} ({error})") from error

@@ -1,40 +1,74 @@
-"""Batches of cases whose fluence maps have one shape, from a cohort whose cases have several."""
+"""Batches of cases whose fluence maps have one shape, shared out among the processes that train together."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch.utils.data import Sampler
 
 
 class SameShapeBatches(Sampler[list[int]]):
-    """Indices of batches, each of items of one shape; the last batch of a shape may be smaller.
+    """Indices of one process's batches, each of items of one shape; the last batch of a shape may be smaller.
+
+    In training every process takes as many steps as the others, at maps of the same shape: the items of a step are
+    dealt out, and one that is short of items for all processes repeats some. Otherwise nothing is repeated: each item
+    is in one batch of one process, and processes may have different numbers of batches.
 
     Args:
         shapes: of each item.
         batch_size: most items in a batch.
-        shuffle: draw other batches in another order each time.
+        training: draw other batches in another order each epoch.
+        rank: which of the processes this is.
+        ranks: number of processes.
+        seed: of the order, the same for all processes.
+        progress: the epoch to draw the order for, and how many of its batches to leave out.
+
+    Raises:
+        ValueError: fewer items than processes, outside of training.
     """
 
-    def __init__(self, shapes: Sequence[tuple[int, ...]], batch_size: int, shuffle: bool) -> None:
-        self.shapes, self.batch_size, self.shuffle = list(shapes), batch_size, shuffle
+    def __init__(
+        self,
+        shapes: Sequence[tuple[int, ...]],
+        batch_size: int,
+        training: bool,
+        rank: int = 0,
+        ranks: int = 1,
+        seed: int = 0,
+        progress: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    ) -> None:
+        if not training and len(shapes) < ranks:
+            raise ValueError(f"{len(shapes)} cases for {ranks} devices: expected at least one case for each device")
+        self.shapes, self.batch_size, self.training = list(shapes), batch_size, training
+        self.rank, self.ranks = rank, ranks
+        self.seed, self.progress = seed, progress
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = [
-            places[i : i + self.batch_size]
-            for places in self._places_by_shape()
-            for i in range(0, len(places), self.batch_size)
-        ]
-        order = torch.randperm(len(batches)).tolist() if self.shuffle else range(len(batches))
-        yield from (batches[number] for number in order)
+        epoch, done = self.progress()
+        batches = self._batches(epoch)
+        yield from islice(batches, done % len(batches), None)
 
     def __len__(self) -> int:
-        return sum(-(-len(places) // self.batch_size) for places in self._places_by_shape())
+        return len(self._batches(0))
 
-    def _places_by_shape(self) -> list[list[int]]:
-        order = torch.randperm(len(self.shapes)).tolist() if self.shuffle else range(len(self.shapes))
-        places: dict[tuple[int, ...], list[int]] = {}
-        for place in order:
-            places.setdefault(self.shapes[place], []).append(place)
-        return list(places.values())
+    def _batches(self, epoch: int) -> list[list[int]]:
+        if not self.training:
+            mine = range(self.rank, len(self.shapes), self.ranks)
+            return self._grouped(mine, self.batch_size)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
+        order = torch.randperm(len(self.shapes), generator=generator).tolist()
+        steps = self._grouped(order, self.batch_size * self.ranks)
+        mixed = torch.randperm(len(steps), generator=generator).tolist()
+        return [self._share(steps[number]) for number in mixed]
+
+    def _grouped(self, places: Sequence[int], size: int) -> list[list[int]]:
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for place in places:
+            by_shape.setdefault(self.shapes[place], []).append(place)
+        return [same[i : i + size] for same in by_shape.values() for i in range(0, len(same), size)]
+
+    def _share(self, step: list[int]) -> list[int]:
+        whole = step if len(step) >= self.ranks else (step * self.ranks)[: self.ranks]
+        return whole[self.rank :: self.ranks]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from functools import partial
+import os
 from pathlib import Path
 
+import torch
 from lightning import LightningDataModule
 from monai.data import CacheDataset
 from torch.utils.data import DataLoader
@@ -15,6 +16,7 @@ from lightning_vmat.data.cohort import read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
 
+SEED = "PL_GLOBAL_SEED"  # environment variable that `seed_everything` sets
 PARTS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
 
 
@@ -24,8 +26,7 @@ class CohortDataModule(LightningDataModule):
     Args:
         cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one (then its cases are made
             where caches belong, at the first use).
-        batch_size: cases in a batch; where fluence maps have several shapes, each batch has one of them (in one process
-            only: DDP then needs a batch size of 1).
+        batch_size: cases in a batch, on each device; all of a batch have fluence maps of one shape.
         structures: structures whose beam's-eye-view thickness conditions the networks, in the order of the channels.
         voxels: size of the voxel sample of a planning problem.
         with_problems: give each batch its planning problems, to compute dose and objective.
@@ -82,7 +83,7 @@ class CohortDataModule(LightningDataModule):
             raise
 
     def train_dataloader(self) -> DataLoader[PlanBatch]:
-        return self._loader("train", shuffle=True)
+        return self._loader("train", training=True)
 
     def val_dataloader(self) -> DataLoader[PlanBatch]:
         return self._loader("validation")
@@ -93,10 +94,31 @@ class CohortDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[PlanBatch]:
         return self._loader("test")
 
-    def _loader(self, part: str, shuffle: bool = False) -> DataLoader[PlanBatch]:
+    def _loader(self, part: str, training: bool = False) -> DataLoader[PlanBatch]:
         dataset = self.datasets[part]
-        make = partial(DataLoader, dataset, num_workers=self.num_workers, collate_fn=PlanBatch.collate)
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         shapes = [tuple(item.condition.shape) for item in dataset]
-        if self.batch_size == 1 or len(set(shapes)) == 1:
-            return make(batch_size=self.batch_size, shuffle=shuffle)
-        return make(batch_sampler=SameShapeBatches(shapes, self.batch_size, shuffle))
+        seed = int(os.environ.get(SEED, 0))
+        progress = self._progress if training else at_the_start
+        try:
+            batches = SameShapeBatches(shapes, self.batch_size, training, rank, ranks, seed, progress)
+        except ValueError as error:
+            raise ValueError(f"cohort {self.cohort}, {part}: {error}") from error
+        return DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=self.num_workers,
+            collate_fn=PlanBatch.collate,
+            generator=torch.Generator().manual_seed(seed),  # its own, lest it should draw from that of training
+        )
+
+    def _progress(self) -> tuple[int, int]:
+        """The trainer's epoch, and how many of its batches were done before training was stopped."""
+        if self.trainer is None:
+            return at_the_start()
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
+
+
+def at_the_start() -> tuple[int, int]:
+    """No epoch has passed, no batch is done."""
+    return 0, 0

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from lightning_vmat.networks.arc_blocks import ArcAttention, NoiseEmbedding, ResidualBlock
 
@@ -24,6 +25,7 @@ class FluenceDenoiser(nn.Module):
         blocks: residual blocks in each level on the way down.
         heads: attention heads of the lowest level, along the arc.
         embedding: width of the noise embedding.
+        recompute: keep no activations inside the blocks for the backward pass, but compute them once more there.
 
     Raises:
         ValueError: widths that are not multiples of 8, or maps and conditions that do not fit.
@@ -36,11 +38,13 @@ class FluenceDenoiser(nn.Module):
         blocks: int = 1,
         heads: int = 4,
         embedding: int = 64,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if not channels or any(width < 8 or width % 8 for width in channels):
             raise ValueError(f"denoiser channels {list(channels)}: expected multiples of 8")
         self.condition_channels = condition_channels
+        self.recompute = recompute
         self.reduction = 2 ** (len(channels) - 1)
         self.embed = NoiseEmbedding(embedding)
         self.stem = nn.Conv3d(1 + condition_channels, channels[0], (1, 3, 3), padding=(0, 1, 1))
@@ -73,12 +77,17 @@ class FluenceDenoiser(nn.Module):
                 skips.append(h)
                 h = F.avg_pool3d(h, (1, 2, 2))
             for block in blocks:  # type: ignore[attr-defined]
-                h = block(h, embedding)
-        h = self.middle(h)
+                h = self._call(block, h, embedding)
+        h = self._call(self.middle, h)
         for block in self.up:
             h = h.repeat_interleave(2, dim=3).repeat_interleave(2, dim=4)
-            h = block(torch.cat((h, skips.pop()), dim=1), embedding)
+            h = self._call(block, torch.cat((h, skips.pop()), dim=1), embedding)
         return self.head(h)[:, 0]  # type: ignore[no-any-return]
+
+    def _call(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+        return block(*inputs)  # type: ignore[no-any-return]
 
     def _check(self, x: Tensor, condition: Tensor) -> None:
         if condition.shape != (len(x), self.condition_channels, *x.shape[1:]):

@@ -10,15 +10,15 @@ import torch
 from jaxtyping import Float
 from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MeanMetric
 
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.metrics.dose_metrics import DoseMetrics
+from lightning_vmat.metrics.case_means import CaseMeans
 from lightning_vmat.metrics.dvh import Dvh
+from lightning_vmat.metrics.target_dose import TARGET_VALUES, target_values
 from lightning_vmat.objectives.goals import evaluate_goals
 from lightning_vmat.objectives.plan_objective import PlanObjective
 
@@ -31,17 +31,18 @@ class PlanRecipe(LightningModule, ABC):
 
     Logged for validation and test, as means over cases: `fluence_error` (squared error over the squared reference
     plan's fluence), `diversity` of two plans of one case, and where the batch brings its problems `objective`,
-    `reference_objective` (that of the reference plan's fluence) and the target dose and goals of `DoseMetrics`.
-    Read `goals_met` beside the target dose: most goals are upper limits, which no dose at all meets too.
+    `reference_objective` (that of the reference plan's fluence), the target dose of `target_values`, and
+    `goals_met`, the fraction of a case's clinical goals. Read `goals_met` beside the target dose: most goals are
+    upper limits, which no dose at all meets too.
     """
 
-    QUALITIES = ("fluence_error", "diversity", "objective", "reference_objective")
+    QUALITIES = ("fluence_error", "diversity", "objective", "reference_objective", *TARGET_VALUES, "goals_met")
 
     def __init__(self) -> None:
         super().__init__()
+        self.dose_evaluations = 0  # in training, on this rank, since this process began
         for stage in ("val", "test"):
-            self.add_module(f"{stage}_means", nn.ModuleDict({name: MeanMetric() for name in self.QUALITIES}))
-            self.add_module(f"{stage}_dose", DoseMetrics())
+            self.add_module(f"{stage}_means", CaseMeans(self.QUALITIES))
 
     @abstractmethod
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
@@ -62,13 +63,13 @@ class PlanRecipe(LightningModule, ABC):
         return self.generate(batch)
 
     def on_validation_epoch_end(self) -> None:
-        self._log_dose("val")
+        self._log_means("val")
 
     def on_test_epoch_end(self) -> None:
-        self._log_dose("test")
+        self._log_means("test")
 
     def evaluate(self, batch: PlanBatch, stage: str) -> None:
-        """Measure generated maps: means of their qualities, and of the dose where the batch brings its problems."""
+        """Measure generated maps: their qualities, and those of the dose where the batch brings its problems."""
         x = self.generate(batch)
         qualities = {"diversity": diversity(x, self.generate(batch, seed=1))}
         if batch.fluence is not None:
@@ -77,13 +78,10 @@ class PlanRecipe(LightningModule, ABC):
             qualities["objective"] = self._judge_dose(batch, x, stage)
             if batch.fluence is not None:
                 qualities["reference_objective"] = objective(batch, batch.fluence)
-        for name, values in qualities.items():
-            mean = self.get_submodule(f"{stage}_means.{name}")
-            mean.update(values)  # type: ignore[operator]
-            self.log(f"{stage}/{name}", mean, prog_bar=name == "objective", batch_size=len(x))  # type: ignore[arg-type]
+        self._means(stage).update(qualities)
 
     def _judge_dose(self, batch: PlanBatch, x: Fluence, stage: str) -> PerCase:
-        """Objective of each case; target dose and goals go to the stage's dose metrics."""
+        """Objective of each case; target dose and goals go to the stage's means."""
         values = []
         for problem, maps in zip(batch.problems, x, strict=True):
             dose_gy = problem.dose(maps)
@@ -93,15 +91,19 @@ class PlanRecipe(LightningModule, ABC):
                 dvhs = {name: Dvh(dose_gy[v.index], v.volume_cc) for name, v in plan.structures.items()}
                 goals = evaluate_goals(dvhs, plan.protocol, plan.prescription_gy)
                 met = sum(goal.met for goal in goals) / max(len(goals), 1)
-                self.get_submodule(f"{stage}_dose").update(dvhs, plan.prescription_gy, met)  # type: ignore[operator]
+                self._means(stage).update(target_values(dvhs, plan.prescription_gy) | {"goals_met": met})
         return torch.stack(values)
 
-    def _log_dose(self, stage: str) -> None:
-        metrics = self.get_submodule(f"{stage}_dose")
-        if isinstance(metrics, DoseMetrics) and metrics.update_called:
-            measured = {f"{stage}/{name}": value for name, value in metrics.compute().items()}
-            metrics.reset()
-            self.log_dict({name: value for name, value in measured.items() if not value.isnan()})
+    def _means(self, stage: str) -> CaseMeans:
+        return self.get_submodule(f"{stage}_means")  # type: ignore[return-value]
+
+    def _log_means(self, stage: str) -> None:
+        """Log the means over all cases; every rank takes part, whatever its own cases brought."""
+        means = self._means(stage)
+        means.update({})
+        measured = means.compute()
+        means.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, sync_dist=True)
 
 
 def reference_fluence(batch: PlanBatch) -> Fluence:
@@ -113,6 +115,20 @@ def reference_fluence(batch: PlanBatch) -> Fluence:
     if batch.fluence is None:
         raise ValueError(f"cases {', '.join(batch.case_ids)}: no reference plan (plan.safetensors) to learn from")
     return batch.fluence
+
+
+def finite(loss: Float[Tensor, ""], batch: PlanBatch) -> Float[Tensor, ""]:
+    """The loss, looked at before anything follows its gradient.
+
+    Raises:
+        ValueError: it is NaN or infinite; the weights are still as they were before this batch.
+    """
+    if not bool(loss.isfinite()):
+        raise ValueError(
+            f"cases {', '.join(batch.case_ids)}: the loss is {loss.item()}, expected a finite one; the last checkpoint "
+            "stays as it was (a lower learning rate, or gradient clipping, may help)"
+        )
+    return loss
 
 
 def case_noise(batch: PlanBatch, seed: int) -> Fluence:

@@ -8,6 +8,7 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
+from torch import distributed as dist
 
 from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
 from lightning_vmat.l2o.baselines.adam import Adam
@@ -44,6 +45,14 @@ class Comparison:
         for name, optimizer in members.items():
             self.traces.setdefault(name, []).append(run(problem, optimizer, x0, max(COLUMNS)))
         self.traces.setdefault(OPEN_FIELD, []).append(run(problem, LBFGS(), problem.open_field, max(COLUMNS)))
+
+    def gather(self) -> None:
+        """Bring together what all ranks have; collective, and nothing to do in one process."""
+        if not (dist.is_available() and dist.is_initialized()):
+            return
+        parts: list[dict[str, list[Trace]]] = [{} for _ in range(dist.get_world_size())]
+        dist.all_gather_object(parts, self.traces)
+        self.traces = {name: [trace for part in parts for trace in part[name]] for name in parts[0]}
 
     def table(self) -> Table:
         """Medians over the problems: the objective after each number of evaluations, and seconds for `JUDGED`.

@@ -17,7 +17,7 @@ from lightning_vmat.diffusion.denoising_loss import DenoisingLoss
 from lightning_vmat.diffusion.distribution_matching import DistributionMatchingLoss
 from lightning_vmat.diffusion.noise import KarrasNoise
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, objective
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, finite, objective
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 from lightning_vmat.recipes.teacher import Teacher
 
@@ -119,8 +119,8 @@ class Distillation(PlanRecipe):
         with torch.set_grad_enabled(generator_turn):
             generated = self.one_step(torch.randn_like(batch.condition[:, 0]), batch.condition)
         if generator_turn:
-            self._step(generator_optimizer, self._generator_loss(generated, batch))
-        fake_loss = self.denoising(self.fake, generated.detach(), batch.condition)
+            self._step(generator_optimizer, finite(self._generator_loss(generated, batch), batch))
+        fake_loss = finite(self.denoising(self.fake, generated.detach(), batch.condition), batch)
         self._log("train/fake_loss", fake_loss, batch)
         self._step(fake_optimizer, fake_loss)
         self.log("generator_updates", float(self.generator_updates))
@@ -134,6 +134,7 @@ class Distillation(PlanRecipe):
             loss = loss + self.pairs_weight * regression
         if self.dose_weight:
             dose_loss = objective(batch, generated.relu()).log().mean()
+            self.dose_evaluations += len(batch)
             self._log("train/log_objective", dose_loss, batch)
             loss = loss + self.dose_weight * dose_loss
         return loss

@@ -16,8 +16,8 @@ from lightning_vmat.l2o.learned import LearnedOptimizer, LearnedState
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run, unroll
 from lightning_vmat.objectives.plan_objective import PlanObjective
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, objective, problems_of, warmup_cosine
-from lightning_vmat.recipes.comparison import JUDGED, LEARNED, Comparison, as_text
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, finite, objective, problems_of, warmup_cosine
+from lightning_vmat.recipes.comparison import JUDGED, LEARNED, Comparison, Table, as_text
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 
 TABLE_FILE = "comparison.json"
@@ -96,10 +96,12 @@ class LearnedOptimization(PlanRecipe):
         losses = []
         begun = self._begin(batch)
         for case_id, (problem, state) in begun.items():
-            state, loss = unroll(problem, self.network, state, min(self.window, self.horizon - state.evaluations))
+            steps = min(self.window, self.horizon - state.evaluations)
+            state, loss = unroll(problem, self.network, state, steps)
+            self.dose_evaluations += steps
             self._unrolls[case_id] = problem, state.detach()
             losses.append(loss)
-        loss = torch.stack(losses).mean()
+        loss = finite(torch.stack(losses).mean(), batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
         return loss
 
@@ -140,9 +142,14 @@ class LearnedOptimization(PlanRecipe):
 
     def on_test_epoch_end(self) -> None:
         super().on_test_epoch_end()
+        self._comparison.gather()
         table = self._comparison.table()
-        self.log_dict({f"test/{name}_{JUDGED}": row[str(JUDGED)] for name, row in table.items()})
+        self.log_dict({f"test/{name}_{JUDGED}": row[str(JUDGED)] for name, row in table.items()}, sync_dist=True)
         self.print(as_text(table))
+        if self.trainer.is_global_zero:
+            self._write(table)
+
+    def _write(self, table: Table) -> None:
         path = Path(self.trainer.default_root_dir) / TABLE_FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         start = "open field" if self.generator_run is None else self.generator_run

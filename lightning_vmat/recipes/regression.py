@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lightning_vmat.data.batch import PlanBatch
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, reference_fluence, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, finite, reference_fluence, warmup_cosine
 
 
 class Regression(PlanRecipe):
@@ -40,7 +40,7 @@ class Regression(PlanRecipe):
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
         error = self(batch.condition) - reference_fluence(batch)
-        loss: Tensor = error.abs().mean() + error.square().mean()
+        loss = finite(error.abs().mean() + error.square().mean(), batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(error))
         return loss
 

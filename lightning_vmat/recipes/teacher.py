@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 import torch
 from lightning.pytorch.cli import OptimizerCallable
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -12,7 +14,7 @@ from lightning_vmat.diffusion.denoising_loss import DenoisingLoss
 from lightning_vmat.diffusion.heun_sampler import HeunSampler
 from lightning_vmat.diffusion.noise import NoiseDistribution
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, reference_fluence, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, finite, reference_fluence, warmup_cosine
 
 
 class Teacher(PlanRecipe):
@@ -49,13 +51,16 @@ class Teacher(PlanRecipe):
         return self.sampler(self.denoiser, case_noise(batch, seed), batch.condition).clamp(min=0.0)
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
-        loss = self.loss(self.denoiser, reference_fluence(batch), batch.condition)
+        loss = finite(self.loss(self.denoiser, reference_fluence(batch), batch.condition), batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.case_ids))
         return loss
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
-        same_noise = torch.Generator().manual_seed(batch_index)
-        loss = self.loss(self.denoiser, reference_fluence(batch), batch.condition, same_noise)
+        clean, losses = reference_fluence(batch), []
+        for i, case_id in enumerate(batch.case_ids):  # each with its own noise, whatever the batches and ranks are
+            noise = torch.Generator().manual_seed(zlib.crc32(case_id.encode()))
+            losses.append(self.loss(self.denoiser, clean[i, None], batch.condition[i, None], noise))
+        loss = torch.stack(losses).mean()
         self.log("val/loss", loss, prog_bar=True, batch_size=len(batch.case_ids), sync_dist=True)
         self.evaluate(batch, "val")
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from pathlib import Path
 
 import pytest
 
+from lightning_vmat.cli import main
 from lightning_vmat.commands.benchmark_file import BenchmarkFile
+from lightning_vmat.data.case_files import write_case
+from lightning_vmat.data.cohort import Cohort
+from lightning_vmat.data.phantom import make_phantom
 
 SETTINGS: dict[str, object] = {"cohort": Path("cohort"), "planners": ["fluence"]}
 
@@ -49,3 +56,33 @@ def test_other_settings_and_broken_files_are_named(tmp_path: Path) -> None:
     path.with_name("figures.json.partial").write_text('{"settings":')
     with pytest.raises(ValueError, match=r"figures.json.partial: not the figures of a stopped benchmark"):
         BenchmarkFile.open(path, SETTINGS)
+
+
+def planned(cohort: Path, path: Path) -> list[str]:
+    """The comparison of one planner on all cases of a cohort."""
+    return ["benchmark", "--cohort", str(cohort), "--planners", "fluence", "--voxels", "300", "--json", str(path)]
+
+
+def test_a_killed_comparison_goes_on_with_the_cases_that_are_left(tmp_path: Path) -> None:
+    """Killed between the first case and the last: what was done is neither lost nor done twice."""
+    cohort, path = tmp_path / "cohort", tmp_path / "figures.json"
+    names = ["a", "b", "c"]
+    for seed, name in enumerate(names):
+        write_case(make_phantom(seed, "tiny"), cohort / name)
+    Cohort(cohort, {"train": [], "validation": [], "test": names}).write({})
+    child = os.fork()
+    if child == 0:
+        main(planned(cohort, path))
+        os._exit(0)  # it was to be killed
+    partial, deadline = tmp_path / "figures.json.partial", time.monotonic() + 100
+    while not partial.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    kept = json.loads(partial.read_text())["cases"]["fluence"]
+    assert 1 <= len(kept) < len(names)
+    assert main(planned(cohort, path)) == 0
+    figures = json.loads(path.read_text())["cases"]["fluence"]
+    assert len(figures) == len(names)
+    assert {case: {name: figures[case][name] for name in row} for case, row in kept.items()} == kept  # seconds too
+    assert not partial.exists()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lightning_vmat.metrics.case_means import CaseMeans
 from lightning_vmat.metrics.conformity import homogeneity_index, paddick_index
-from lightning_vmat.metrics.dose_metrics import DoseMetrics
 from lightning_vmat.metrics.dvh import Dvh
 from lightning_vmat.metrics.plan_report import structure_dvhs, summarise_structures
+from lightning_vmat.metrics.target_dose import target_values
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
@@ -123,26 +124,27 @@ def flat(dose: float) -> dict[str, Dvh]:
     return {"PTV70": Dvh(torch.full((5,), dose), torch.ones(5)), "PTV56": Dvh(torch.zeros(2), torch.ones(2))}
 
 
-def test_metrics_average_over_cases_of_the_highest_target() -> None:
-    metrics, prescription = DoseMetrics(), {"PTV56": 56.0, "PTV70": 70.0}
-    metrics.update(flat(70.0), prescription, 1.0)
-    metrics.update(flat(63.0), prescription, 0.5)
-    values = metrics.compute()
-    assert float(values["target_d95"]) == pytest.approx(0.95)
-    assert float(values["target_d98"]) == pytest.approx(0.95)
-    assert float(values["target_hi"]) == 0
-    assert float(values["goals_met"]) == pytest.approx(0.75)
-    metrics.reset()
-    metrics.update(flat(63.0), prescription, 0.5)
-    assert float(metrics.compute()["goals_met"]) == pytest.approx(0.5)
+def test_target_values_are_those_of_the_highest_prescription() -> None:
+    values = target_values(flat(63.0), {"PTV56": 56.0, "PTV70": 70.0})
+    assert values == pytest.approx({"target_d95": 0.9, "target_d98": 0.9, "target_hi": 0.0})
+
+
+def test_means_are_over_the_cases_that_have_a_value() -> None:
+    means = CaseMeans(("a", "b", "never"))
+    means.update({"a": torch.tensor([1.0, 2.0]), "b": 5.0})
+    means.update({"a": 6.0})
+    assert {name: float(value) for name, value in means.compute().items()} == {"a": 3.0, "b": 5.0}
+    means.reset()
+    means.update({"a": 1.0})
+    assert {name: float(value) for name, value in means.compute().items()} == {"a": 1.0}
 
 
 def test_uneven_ranks_reduce_to_the_mean_over_cases() -> None:
-    prescription = {"PTV70": 70.0, "PTV56": 56.0}
-    ranks, together = (DoseMetrics(), DoseMetrics()), DoseMetrics()
-    for place, (dose, met) in enumerate(((70.0, 1.0), (66.0, 0.4), (60.0, 0.1))):
-        ranks[place // 2].update(flat(dose), prescription, met)
-        together.update(flat(dose), prescription, met)
+    ranks, together = (CaseMeans(("a", "b")), CaseMeans(("a", "b"))), CaseMeans(("a", "b"))
+    for place, value in enumerate((1.0, 0.4, 0.1)):
+        values = {"a": value} if place else {"a": value, "b": 2.0}  # nothing of b on the second rank
+        ranks[place // 2].update(values)
+        together.update(values)
     ranks[0].merge_state(ranks[1])
     assert {k: float(v) for k, v in ranks[0].compute().items()} == pytest.approx(
         {k: float(v) for k, v in together.compute().items()}

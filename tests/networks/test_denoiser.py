@@ -73,3 +73,24 @@ def test_inputs_that_do_not_fit_are_named(shape: tuple[int, int, int], channels:
 def test_odd_widths_are_refused() -> None:
     with pytest.raises(ValueError, match="multiples of 8"):
         FluenceDenoiser(3, channels=(12,))
+
+
+def test_recomputing_activations_changes_no_gradient_and_keeps_less() -> None:
+    x, condition = torch.randn(2, 8, 8, 8).double(), torch.randn(2, 3, 8, 8, 8).double()
+    gradients, kept = [], []
+    for recompute in (False, True):
+        denoiser = network()
+        denoiser.recompute = recompute
+        storages: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor, found: dict[int, int] = storages) -> torch.Tensor:
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = denoiser(x, torch.zeros(2).double(), condition).square().mean()
+        kept.append(sum(storages.values()))
+        loss.backward()
+        gradients.append([parameter.grad for parameter in denoiser.parameters()])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)
+    assert kept[1] < 0.5 * kept[0]

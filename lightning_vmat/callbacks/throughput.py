@@ -1,0 +1,46 @@
+"""How fast a recipe trains, and what it waits for."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lightning_vmat.data.batch import PlanBatch
+
+
+class Throughput(Callback):
+    """Logs for each epoch, over all ranks and without validation: cases a second, dose evaluations a second where the
+    recipe does any, and the share of time that training waits for data.
+    """
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.began_s = self.ready_s = time.perf_counter()
+        self.waited_s, self.cases = 0.0, 0
+        self.evaluations_before = getattr(pl_module, "dose_evaluations", 0)
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: PlanBatch, batch_idx: int
+    ) -> None:
+        if not hasattr(self, "began_s"):
+            self.on_train_epoch_start(trainer, pl_module)  # an epoch that goes on from its middle has no start
+        self.waited_s += time.perf_counter() - self.ready_s
+        self.cases += len(batch)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PlanBatch, batch_idx: int
+    ) -> None:
+        self.ready_s = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        seconds = self.ready_s - self.began_s
+        if not self.cases or seconds <= 0:
+            return
+        rates = {"cases_per_s": self.cases / seconds}
+        evaluations = getattr(pl_module, "dose_evaluations", 0) - self.evaluations_before
+        if evaluations:
+            rates["dose_evaluations_per_s"] = evaluations / seconds
+        for name, value in rates.items():
+            pl_module.log(f"throughput/{name}", value, reduce_fx="sum", sync_dist=True, batch_size=1)
+        pl_module.log("throughput/data_wait_share", self.waited_s / seconds, sync_dist=True, batch_size=1)
