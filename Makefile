@@ -7,7 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-.PHONY: help install demo test test-fast check format hooks clean
+.PHONY: help install demo test test-fast test-slurm check format hooks clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,6 +49,10 @@ test: install ## every test
 
 test-fast: install ## the tests that take no more than a few seconds each
 	$(BIN)/python -m pytest -m 'not slow'
+
+test-slurm: install ## jobs of configs/slurm on a Slurm of its own (root; installs Debian's slurmctld slurmd slurm-client munge)
+	command -v slurmctld slurmd sbatch munged >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge; }
+	$(BIN)/python -m pytest -m slurm
 
 check: install ## format, lint, types, import directions
 	$(BIN)/ruff format --check .

@@ -6,6 +6,8 @@ import os
 import sys
 from importlib import import_module
 
+from lightning_vmat.callbacks import notice
+
 COMMANDS = {
     "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
     "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
@@ -21,10 +23,11 @@ COMMANDS = {
     "validate": ("training:run", "validate a recipe on the validation cases"),
     "test": ("training:run", "test a recipe on the held-out cases"),
     "predict": ("training:run", "predict with a recipe"),
+    "submit": ("submit:run", "check a preparation, a fit or a sweep, and hand it to Slurm"),
 }
 """Command -> (function in `lightning_vmat.commands`, what it does). Nothing is imported before it is asked for."""
 
-RECIPE_COMMANDS = ("fit", "validate", "test", "predict")
+OWN_PARSERS = ("fit", "validate", "test", "predict", "submit")
 BAD_INPUT = 2  # exit status
 USAGE = """usage: vmat COMMAND [OPTIONS]
 
@@ -61,9 +64,11 @@ def split_command(argv: list[str]) -> tuple[str, list[str]]:
 def dispatch(argv: list[str]) -> None:
     """Run the command that `argv` names."""
     name, rest = split_command(argv)
+    if name == "fit":
+        notice.listen()  # before the imports, which take seconds
     module, function = COMMANDS[name][0].split(":")
     target = getattr(import_module(f"lightning_vmat.commands.{module}"), function)
-    if name in RECIPE_COMMANDS:
+    if name in OWN_PARSERS:
         target([name, *rest])
         return
     from lightning_vmat.commands.arguments import call_from_arguments
@@ -80,8 +85,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run `vmat` with the given arguments (the command line's when None).
 
     Returns:
-        0, or 2 when the input was at fault: one line `vmat: error: ...` went to stderr. With the environment variable
-        `VMAT_TRACEBACK=1` the error itself is raised.
+        0; 2 when the input was at fault: one line `vmat: error: ...` went to stderr, or with the environment variable
+        `VMAT_TRACEBACK=1` the error itself is raised; 75 when a fit stopped on SIGUSR1 with a checkpoint.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin starve others on a shared machine
     argv = sys.argv[1:] if argv is None else argv
@@ -100,6 +105,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"vmat: error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
+    except notice.TimeIsUp as stopped:
+        print(f"vmat: {stopped}", file=sys.stderr)
+        return notice.STOPPED
     except KeyboardInterrupt:
         print("vmat: interrupted", file=sys.stderr)
         return 130

@@ -41,6 +41,23 @@ def fluence_film(rows: dict[str, Float[Tensor, "control_point leaf_pair beamlet"
     return figure
 
 
+def time_to_draw(trainer: Trainer, every_n_epochs: int) -> bool:
+    """Whether this process draws what it validates now."""
+    ready = trainer.is_global_zero and not trainer.sanity_checking
+    return ready and (trainer.current_epoch + 1) % every_n_epochs == 0
+
+
+def keep_figure(trainer: Trainer, figure: Figure, name: str) -> None:
+    """Save a figure as `figures/NAME_EPOCH.png` in the run directory and pass it to the logger."""
+    epoch = trainer.current_epoch
+    path = Path(trainer.default_root_dir) / "figures" / f"{name}_{epoch:04d}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    for logger in trainer.loggers:
+        if hasattr(logger, "log_image"):
+            logger.log_image(name, [str(path)], caption=[f"epoch {epoch}"])
+
+
 class FluenceFilm(Callback):
     """Draws the generated fluence above the reference plan's, for the first validation case.
 
@@ -67,8 +84,7 @@ class FluenceFilm(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        epoch = trainer.current_epoch
-        if batch_idx or not trainer.is_global_zero or trainer.sanity_checking or (epoch + 1) % self.every_n_epochs:
+        if batch_idx or not time_to_draw(trainer, self.every_n_epochs):
             return
         if not isinstance(pl_module, PlanRecipe):
             raise ValueError(f"{type(pl_module).__name__} makes no fluence maps: expected a recipe for FluenceFilm")
@@ -76,13 +92,4 @@ class FluenceFilm(Callback):
             rows = {"generated": pl_module.generate(batch)[0]}
         if batch.fluence is not None:
             rows["reference"] = batch.fluence[0]
-        self.write(trainer, fluence_film(rows), epoch)
-
-    def write(self, trainer: Trainer, figure: Figure, epoch: int) -> None:
-        """Save the figure in the run directory and pass it to the logger."""
-        path = Path(trainer.default_root_dir) / "figures" / f"fluence_{epoch:04d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=100)
-        for logger in trainer.loggers:
-            if hasattr(logger, "log_image"):
-                logger.log_image("fluence", [str(path)], caption=[f"epoch {epoch}"])
+        keep_figure(trainer, fluence_film(rows), "fluence")

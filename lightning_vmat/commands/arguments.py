@@ -31,12 +31,20 @@ def call_from_arguments(function: Callable[..., Any], arguments: list[str], prog
     Raises:
         ValueError: an argument is unknown, missing or of the wrong type.
     """
+    function(**parse(function, arguments, prog))
+
+
+def parse(function: Callable[..., Any], arguments: list[str], prog: str) -> dict[str, Any]:
+    """The function's arguments by name, of the types that it asks for.
+
+    Raises:
+        ValueError: an argument is unknown, missing or of the wrong type.
+    """
     parser = build_parser(function, prog)
     try:
-        values = parser.instantiate(parser.parse_args(spelled_out(arguments, function)))
+        return dict(parser.instantiate(parser.parse_args(spelled_out(arguments, function))).as_dict())
     except ArgumentError as error:
         raise ValueError(f"{clear_message(error)} (see {prog} --help)") from error
-    function(**values.as_dict())
 
 
 def spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]:

@@ -14,6 +14,7 @@ def benchmark(
     voxels: int = 15000,
     cases: int | None = None,
     split: Literal["train", "validation", "test"] = "test",
+    wandb: str | None = None,
 ) -> None:
     """Plan every held-out case with each planner; print each case and medians, and doses beside a clinical plan's.
 
@@ -26,6 +27,7 @@ def benchmark(
         voxels: size of the voxel sample on which plans are optimised; they are judged on all of the body.
         cases: how many of the cases; all if not given.
         split: which cases; settings are chosen on `train` or `validation`, never on `test`.
+        wandb: W&B project that gets the figures as a table too; written beside `json` where there is no key.
 
     Raises:
         ValueError: an unknown planner, a missing run, or an empty cohort.
@@ -64,3 +66,7 @@ def benchmark(
             figures.save()
     print(f"{len(folders)} cases ({split}); at the end medians, the share of cases that meet all goals, all violations")
     print(figures.finish())
+    if wandb:
+        from lightning_vmat.commands.benchmark_wandb import log_table
+
+        log_table(wandb, json.parent, figures.settings, figures.cases)

@@ -21,8 +21,10 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
 from lightning_vmat.callbacks.seeds import EpochSeeds
+from lightning_vmat.callbacks.stop_on_notice import StopOnNotice
 from lightning_vmat.callbacks.throughput import Throughput
 from lightning_vmat.callbacks.trace import StepTrace
+from lightning_vmat.callbacks.wandb_run import LogSettings
 from lightning_vmat.commands.arguments import clear_message
 from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
@@ -83,8 +85,9 @@ class RecipeCLI(LightningCLI):
     def before_fit(self) -> None:
         """Without `--ckpt_path`, go on where the run directory's last run was stopped."""
         config = self.config["fit"]
+        settings = yaml.safe_load(self._parser("fit").dump(config, skip_unset=False))
+        self.trainer.callbacks += [LogSettings(settings), StopOnNotice()]  # type: ignore[attr-defined]
         if config["resume"] and not config["ckpt_path"]:
-            settings = yaml.safe_load(self._parser("fit").dump(config, skip_unset=False))
             self.config_init["fit"]["ckpt_path"] = stopped_at(Path(config["trainer"]["default_root_dir"]), settings)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -15,7 +16,6 @@ import torch
 
 T = TypeVar("T")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-TASKS_A_PROCESS = 50  # then a fresh one, so that memory stays bounded
 
 
 def in_processes(work: Callable[[T], str], things: Sequence[T], jobs: int) -> Iterator[str]:
@@ -24,19 +24,25 @@ def in_processes(work: Callable[[T], str], things: Sequence[T], jobs: int) -> It
     Args:
         work: what to do with each thing; picklable.
         things: what to work on.
-        jobs: processes; with 1, this one.
+        jobs: processes; with 1, this one. None is replaced after some work: `max_tasks_per_child` hangs in Python 3.11
+            and 3.12 (python/cpython issue 115634), and memory does not grow.
+
+    Raises:
+        ChildProcessError: a process was lost.
     """
     with _one_thread():
         if jobs <= 1:
             yield from map(work, things)
             return
         context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-        pool = ProcessPoolExecutor(
-            jobs, context, initializer=_start, initargs=(os.getpid(),), max_tasks_per_child=TASKS_A_PROCESS
-        )
+        pool = ProcessPoolExecutor(jobs, context, initializer=_start, initargs=(os.getpid(),))
         try:
             for done in as_completed([pool.submit(work, thing) for thing in things]):
                 yield done.result()
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a process was killed (for want of memory?); what is finished is kept, and the same command goes on"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)
 

@@ -11,7 +11,9 @@ from lightning_vmat.cli import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SECTIONS = sorted((CONFIGS / "trainer").glob("*.yaml"))
-RECIPES = sorted(path for path in CONFIGS.rglob("*.yaml") if path not in SECTIONS)
+LOGGERS = sorted((CONFIGS / "logger").glob("*.yaml"))
+RECIPES = sorted(path for folder in (CONFIGS, CONFIGS / "demo") for path in folder.glob("*.yaml"))
+OTHERS = SECTIONS + LOGGERS + sorted((CONFIGS / "sweeps").glob("*.yaml"))
 
 
 def printed(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -39,7 +41,14 @@ def test_trainer_section_fits_a_recipe(path: Path, capsys: pytest.CaptureFixture
             assert trainer[key] == value
 
 
-@pytest.mark.parametrize("path", RECIPES + SECTIONS, ids=lambda path: str(path.relative_to(CONFIGS)))
+@pytest.mark.parametrize("path", LOGGERS, ids=lambda path: path.stem)
+def test_logger_section_fits_a_recipe(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = printed(["fit", "--config", str(CONFIGS / "teacher.yaml"), "--trainer.logger", str(path)], capsys)
+    trainer = content["trainer"]
+    assert isinstance(trainer, dict) and trainer["logger"] == yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("path", RECIPES + OTHERS, ids=lambda path: str(path.relative_to(CONFIGS)))
 def test_configuration_is_short_and_explained(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert lines[0].startswith("#")

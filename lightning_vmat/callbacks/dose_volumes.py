@@ -1,0 +1,84 @@
+"""Dose-volume histograms of generated fluence, to look at while a recipe learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from lightning.pytorch import Callback, LightningModule, Trainer
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from lightning_vmat.callbacks.figures import keep_figure, time_to_draw
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.metrics.dvh import Dvh
+from lightning_vmat.objectives.plan_objective import PlanObjective
+from lightning_vmat.recipes.base import PlanRecipe
+
+LINES = ("-", (0, (4, 2)))
+
+
+def dvh_curves(doses_gy: Mapping[str, Float[Tensor, " voxel"]], plan: PlanObjective) -> Figure:
+    """One curve a structure and a dose: a colour for each structure, a kind of line for each dose.
+
+    Args:
+        doses_gy: dose of the sampled voxels, by label; one or two of them.
+        plan: says which voxels belong to which structure, and how much volume each stands for.
+
+    Raises:
+        ValueError: no dose, or more than two.
+    """
+    if not 1 <= len(doses_gy) <= len(LINES):
+        raise ValueError(f"{len(doses_gy)} doses: expected one or two to draw histograms of")
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.subplots()
+    for number, (name, voxels) in enumerate(plan.structures.items()):
+        for line, dose_gy in zip(LINES, doses_gy.values(), strict=False):
+            dvh = Dvh(dose_gy[voxels.index], voxels.volume_cc)
+            fraction = dvh.volume_cc.cumsum(dim=0) / dvh.total_cc
+            label = name if line == LINES[0] else None
+            axes.step(dvh.dose_gy.cpu(), fraction.cpu(), where="post", color=f"C{number}", linestyle=line, label=label)
+    axes.set(xlabel="dose (Gy)", ylabel="fraction of volume", xlim=(0, None), ylim=(0, 1.02))
+    axes.set_title(", ".join(f"{dose} {kind}" for dose, kind in zip(doses_gy, ("solid", "dashed"), strict=False)))
+    axes.legend(fontsize=8)
+    return figure
+
+
+class DoseVolumes(Callback):
+    """Draws dose-volume histograms of the generated fluence, and of the reference plan's, for the first case.
+
+    The picture goes to `figures/dvh_EPOCH.png` in the run directory, and to the logger where that takes images.
+
+    Args:
+        every_n_epochs: draw after every so many epochs.
+
+    Raises:
+        ValueError: `every_n_epochs` below 1.
+    """
+
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        if every_n_epochs < 1:
+            raise ValueError(f"every_n_epochs {every_n_epochs}: expected at least 1")
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: PlanBatch,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if batch_idx or not time_to_draw(trainer, self.every_n_epochs):
+            return
+        plan = batch.problems[0].objective if batch.problems else None
+        if not isinstance(pl_module, PlanRecipe) or not isinstance(plan, PlanObjective):
+            raise ValueError("DoseVolumes: no dose to draw, expected a recipe and data.with_problems: true")
+        with torch.no_grad():
+            doses_gy = {"generated": batch.problems[0].dose(pl_module.generate(batch)[0])}
+            if batch.fluence is not None:
+                doses_gy["reference"] = batch.problems[0].dose(batch.fluence[0])
+        keep_figure(trainer, dvh_curves(doses_gy, plan), "dvh")

@@ -1,0 +1,129 @@
+"""Every command in README is one that runs: its options are parsed by what would run it, its files are there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from readme import ROOT, shown, words_of
+from wandb.cli.cli import cli as wandb_cli
+
+from lightning_vmat.cli import COMMANDS, OWN_PARSERS, main, split_command
+from lightning_vmat.commands.arguments import parse
+
+RECIPES = {"teacher", "distillation", "learned_optimizer"}
+
+
+@pytest.fixture(autouse=True)
+def checkout_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work where README's reader does, after the runs whose configurations it names."""
+    for name in ("configs", "tests", "docker", "pyproject.toml", ".constraints.txt", "Makefile"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for recipe in RECIPES:
+        (tmp_path / "runs" / recipe).mkdir(parents=True)
+        shutil.copy(ROOT / "configs" / f"{recipe}.yaml", tmp_path / "runs" / recipe / "config.yaml")
+    monkeypatch.chdir(tmp_path)
+
+
+def check_vmat(words: list[str]) -> None:
+    if words[0] == "COMMAND":  # stands for any
+        return
+    if len(words) == 1 and words[0] == "prepare":  # stands for all of its kinds
+        return
+    name, options = split_command(words)
+    if name == "submit":
+        assert main(["submit", *options[:1], "--dry_run", *options[1:]]) == 0
+    elif name in OWN_PARSERS:
+        bare = options in ([], ["--config"])  # `vmat test --config` in the text
+        with pytest.raises(SystemExit) as stopped:
+            main([name, *([] if bare else options), "--print_config"])
+        assert stopped.value.code in (None, 0)
+    elif options and options not in (["--as_dicom"], ["--wandb"]):  # an option that the text speaks of
+        module, function = COMMANDS[name][0].split(":")
+        parse(getattr(import_module(f"lightning_vmat.commands.{module}"), function), options, f"vmat {name}")
+
+
+def check_make(words: list[str]) -> None:
+    subprocess.run(["make", "--dry-run", *words], cwd=ROOT, check=True, capture_output=True)
+
+
+def check_python(words: list[str]) -> None:
+    files = words[2:] if words[:2] == ["-m", "pytest"] else words[:1]
+    assert files and all(Path(word).exists() for word in files)
+
+
+def check_pip(words: list[str]) -> None:
+    extras = tomllib.loads(Path("pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = re.fullmatch(r"lightning-vmat\[(\w+)\]", words[-1])
+    assert named and named[1] in extras
+
+
+def check_sbatch(words: list[str]) -> None:
+    """Its options are known by the scripts' own tests; what the script passes on is checked as for `vmat submit`."""
+    place = next(i for i, word in enumerate(words) if word.endswith(".sbatch"))
+    assert (
+        main(["submit", Path(words[place]).stem, "--dry_run", "--script", words[place], "--", *words[place + 1 :]]) == 0
+    )
+
+
+def check_wandb(words: list[str]) -> None:
+    arguments = wandb_cli.commands[words[0]].make_context(words[0], words[1:], resilient_parsing=True).params
+    assert any(arguments.values())
+    assert words[0] != "sweep" or Path(words[1]).is_file()
+
+
+def check_image(words: list[str]) -> None:
+    """Files that a build reads, or the `vmat` command that a container runs."""
+    if words[0] == "build":
+        assert any((ROOT / word).is_file() for word in words if "/" in word and ":" not in word)
+        return
+    place = next(i for i, word in enumerate(words) if word.startswith("lightning-vmat"))
+    check_vmat(words[place + 1 :])
+
+
+CHECKS: dict[str, Callable[[list[str]], None]] = {
+    "vmat": check_vmat,
+    "make": check_make,
+    "python": check_python,
+    "pip": check_pip,
+    "sbatch": check_sbatch,
+    "wandb": check_wandb,
+    "docker": check_image,
+    "apptainer": check_image,
+    "source": lambda words: None,  # the environment that `make` makes
+}
+
+
+@pytest.mark.parametrize("words", shown(), ids=shlex.join)
+def test_a_shown_command_is_right(words: list[str]) -> None:
+    assert words[0] in CHECKS, f"README shows {words[0]}: expected one of {', '.join(CHECKS)}"
+    CHECKS[words[0]](words[1:])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vmat prepare phantom --out x --cuont 3",
+        "vmat prepare phantoms --out x",
+        "vmat fit --config configs/nothing.yaml",
+        "vmat fit --config configs/teacher.yaml --trainer.max_epohcs 3",
+        "vmat submit fit --nods 2 -- --config configs/teacher.yaml",
+        "make everything",
+        "pip install lightning-vmat[nothing]",
+        "sbatch configs/slurm/nothing.sbatch",
+        "wandb sweep configs/sweeps/nothing.yaml",
+        "docker run lightning-vmat fit --confg configs/teacher.yaml",
+        "docker build -f docker/Nothing .",
+    ],
+)
+def test_a_wrong_command_is_found(line: str) -> None:
+    (words,) = words_of(line)
+    with pytest.raises((AssertionError, ValueError, subprocess.CalledProcessError, pytest.fail.Exception)):
+        CHECKS[words[0]](words[1:])
