@@ -67,16 +67,17 @@ class SaveRunConfig(SaveConfigCallback):
         """Note that the run is under way; what an earlier part of it logged beyond the checkpoint is dropped."""
         run = Path(trainer.default_root_dir)
         if trainer.ckpt_path is None:
-            for checkpoint in (*(run / "checkpoints").glob("*.ckpt"), *run.glob("hpc_ckpt_*.ckpt")):
-                checkpoint.unlink()
+            mine = [run / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous", "best")]
+            for checkpoint in (*mine, *run.glob("hpc_ckpt_*.ckpt")):
+                checkpoint.unlink(missing_ok=True)
         earlier = noted_metrics(run)
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # under which this batch will be logged
         for folder in earlier:
             drop_rows_from(run / folder / METRICS_FILE, step)
         logs = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, CSVLogger)]
-        mine = [str(folder.relative_to(run)) for folder in logs if folder.is_relative_to(run)]
+        parts = [str(folder.relative_to(run)) for folder in logs if folder.is_relative_to(run)]
         with atomic_file(run / UNFINISHED_FILE) as draft:
-            content = yaml.safe_dump({"metrics": [*earlier, *mine]})
+            content = yaml.safe_dump({"metrics": [*earlier, *parts]})
             draft.write_text(f"# The same `vmat fit` goes on from the last checkpoint.\n{content}")
 
 
