@@ -1,0 +1,48 @@
+"""Cohorts in the package: as many good plans as training needs, for the phantoms that this version makes."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors import safe_open
+
+from lightning_vmat.data.packed import PARTS, Pack, read_pack, shipped_cohorts
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.planning.evaluation import body_objective
+
+
+@pytest.fixture(params=shipped_cohorts())
+def pack(request: pytest.FixtureRequest) -> Pack:
+    return read_pack(request.param)
+
+
+def test_the_base_cohort_is_there() -> None:
+    assert "prostate_base" in shipped_cohorts()
+    assert len(read_pack("prostate_base").sources) >= 200
+
+
+def test_a_few_megabytes(pack: Pack) -> None:
+    assert pack.path.stat().st_size < 10e6
+
+
+def test_every_plan_keeps_the_limits_and_nine_in_ten_meet_all_goals(pack: Pack) -> None:
+    case = pack.sources[0].load().case
+    with safe_open(pack.path, framework="pt") as file:
+        for source in pack.sources:
+            plan = Plan(*(file.get_tensor(f"{source.name}.{part}") for part in PARTS))
+            assert not any(machine_violations(plan, case.control_points, case.machine).values()), source.name
+    met = [made["goals_met"] == made["goals"] for made in pack.plans.values()]
+    assert sum(met) >= 0.9 * len(met)
+
+
+def test_no_case_serves_two_purposes(pack: Pack) -> None:
+    names = [name for part in pack.split.values() for name in part]
+    assert sorted(names) == sorted(source.name for source in pack.sources)
+
+
+def test_the_last_case_is_made_anew_and_its_plan_is_as_good_as_noted(pack: Pack) -> None:
+    loaded = pack.sources[-1].load()  # compares the bits of the phantom
+    assert loaded.plan is not None and loaded.plan_metadata is not None
+    fluence_mu = loaded.plan.fluence_mu(loaded.case.beamlets, loaded.case.machine)
+    # noted of nodes of 0.25 mm, here of 1.25 mm
+    assert float(body_objective(loaded.case, fluence_mu)) == pytest.approx(loaded.plan_metadata["objective"], rel=0.05)
