@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
 def keep(path: Path, name: str) -> None:
     """Give a file another name beside its own, in place of a file that has it."""
     with atomic_file(path.with_name(name)) as draft:
-        draft.hardlink_to(path)
+        try:
+            draft.hardlink_to(path)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path, draft)
 
 
 class RunCheckpoint(ModelCheckpoint):
@@ -60,7 +64,7 @@ class RunCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
+        self.dirpath = str((Path(trainer.default_root_dir) / "checkpoints").resolve())
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         super().setup(trainer, pl_module, stage)
 
@@ -69,22 +73,26 @@ class RunCheckpoint(ModelCheckpoint):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        """Save what is sound, and what was logged until now with it.
-
-        Raises:
-            ValueError: weights that are NaN or infinite; earlier checkpoints stay.
-        """
-        spoilt = [name for name, value in trainer.lightning_module.named_parameters() if not value.isfinite().all()]
-        if spoilt:
-            raise ValueError(
-                f"epoch {trainer.current_epoch}: {spoilt[0]} is NaN or infinite, expected finite weights; "
-                f"{filepath} stays as it was"
-            )
-        for logger in trainer.loggers:
-            logger.save()
+        ready_to_save(trainer, Path(filepath))
         super()._save_checkpoint(trainer, filepath)
 
     def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
         """The best one; and word that it is time for the last one too, which Lightning skips unless it is the best."""
         super()._save_topk_checkpoint(trainer, monitor_candidates)
         self._last_global_step_saved = trainer.global_step
+
+
+def ready_to_save(trainer: Trainer, path: Path) -> None:
+    """Refuse weights that are not sound, and save what was logged until now.
+
+    Raises:
+        ValueError: weights that are NaN or infinite; earlier checkpoints stay.
+    """
+    spoilt = [name for name, value in trainer.lightning_module.named_parameters() if not value.isfinite().all()]
+    if spoilt:
+        raise ValueError(
+            f"epoch {trainer.current_epoch}: {spoilt[0]} is NaN or infinite, expected finite weights; "
+            f"{path} stays as it was"
+        )
+    for logger in trainer.loggers:
+        logger.save()

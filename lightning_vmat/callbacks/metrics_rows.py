@@ -18,7 +18,10 @@ def drop_rows_from(path: Path, step: int) -> None:
     """
     if not path.is_file():
         return
-    header, *rows = csv.reader(io.StringIO(path.read_text()))
+    header, *rows = [*csv.reader(io.StringIO(path.read_text()))] or [[]]
+    if "step" not in header:  # cut short while its header was written anew
+        path.unlink()
+        return
     place = header.index("step")
     kept = [row for row in rows if len(row) == len(header) and int(row[place]) < step]
     with atomic_file(path) as draft, draft.open("w", newline="") as file:

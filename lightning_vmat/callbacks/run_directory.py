@@ -25,8 +25,8 @@ class SaveRunConfig(SaveConfigCallback):
 
     The recipe of a checkpoint is rebuilt from this file, so it is there before any checkpoint; and a run that never
     gets to train leaves that of an earlier run, and no empty folders. Validating or testing never touches it.
-    `unfinished.yaml` beside it says that the run has not come to its end. A run that begins anew removes the
-    checkpoints of an earlier one, lest it should go on from them if it is stopped.
+    `unfinished.yaml` beside it says that the run has not come to its end. A run that begins anew sets the
+    checkpoints of an earlier one aside, lest it should go on from them if it is stopped.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
@@ -55,8 +55,8 @@ class SaveRunConfig(SaveConfigCallback):
 
     def _save_once(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.is_global_zero and not self.already_saved:
-            self.save_config(trainer, pl_module, "fit")
             self._begin(trainer)
+            self.save_config(trainer, pl_module, "fit")
             self.already_saved = True
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -67,8 +67,9 @@ class SaveRunConfig(SaveConfigCallback):
         """Note that the run is under way; what an earlier part of it logged beyond the checkpoint is dropped."""
         run = Path(trainer.default_root_dir)
         if trainer.ckpt_path is None:
-            mine = [run / "checkpoints" / f"{name}.ckpt" for name in ("last", "previous", "best")]
-            for checkpoint in (*mine, *run.glob("hpc_ckpt_*.ckpt")):
+            for name in ("last", "previous", "best"):
+                set_aside(run / "checkpoints" / f"{name}.ckpt")
+            for checkpoint in run.glob("hpc_ckpt_*.ckpt"):
                 checkpoint.unlink(missing_ok=True)
         earlier = noted_metrics(run)
         step = trainer.fit_loop.epoch_loop._batches_that_stepped  # under which this batch will be logged
@@ -79,6 +80,12 @@ class SaveRunConfig(SaveConfigCallback):
         with atomic_file(run / UNFINISHED_FILE) as draft:
             content = yaml.safe_dump({"metrics": [*earlier, *parts]})
             draft.write_text(f"# The same `vmat fit` goes on from the last checkpoint.\n{content}")
+
+
+def set_aside(checkpoint: Path) -> None:
+    """Keep a checkpoint of an earlier run as `NAME.replaced.ckpt`, from which nothing goes on by itself."""
+    if checkpoint.is_file():
+        checkpoint.replace(checkpoint.with_name(f"{checkpoint.stem}.replaced.ckpt"))
 
 
 def noted_metrics(run: Path) -> list[str]:

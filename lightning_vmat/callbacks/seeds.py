@@ -17,6 +17,14 @@ class EpochSeeds(Callback):
     which begin from one seed, draw different noise.
     """
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """An epoch that goes on from its middle has no start: the step tells its turns apart."""
+        _seed(trainer, trainer.global_step)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if SEED in os.environ:
-            torch.manual_seed(hash((int(os.environ[SEED]), trainer.current_epoch, trainer.global_rank)) % 2**63)
+        _seed(trainer)
+
+
+def _seed(trainer: Trainer, *place: int) -> None:
+    if SEED in os.environ:
+        torch.manual_seed(hash((int(os.environ[SEED]), trainer.current_epoch, trainer.global_rank, *place)) % 2**63)

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
+from lightning_vmat.callbacks.checkpoint import ready_to_save
 from lightning_vmat.callbacks.notice import TimeIsUp, given
 
 
@@ -37,5 +38,6 @@ def stop_if_asked(trainer: Trainer) -> None:
     """
     if trainer.strategy.reduce_boolean_decision(given(), all=False):
         checkpoint = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
+        ready_to_save(trainer, checkpoint)
         trainer.save_checkpoint(checkpoint)
         raise TimeIsUp(f"stopped at step {trainer.global_step}, as asked by SIGUSR1; goes on from {checkpoint}")

@@ -40,7 +40,7 @@ def benchmark(
     from lightning_vmat.commands.plan import find_planner
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
-    from lightning_vmat.planning.comparison import key_doses, measure
+    from lightning_vmat.planning.comparison import key_doses, measure, with_gap
     from lightning_vmat.planning.evaluation import evaluate_dose, evaluate_plan
 
     folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
@@ -69,4 +69,4 @@ def benchmark(
     if wandb:
         from lightning_vmat.commands.benchmark_wandb import log_table
 
-        log_table(wandb, json.parent, figures.settings, figures.cases)
+        log_table(wandb, json.parent, figures.settings, with_gap(figures.cases))

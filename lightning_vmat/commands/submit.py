@@ -16,8 +16,10 @@ FLAGS = {"name": "job-name", "array": "array", "nodes": "nodes", "tasks_per_node
 FLAGS |= {"cpus_per_task": "cpus-per-task", "gpus_per_node": "gpus-per-node", "memory": "mem", "time": "time"}
 FLAGS |= {"partition": "partition", "account": "account"}
 """Option of `vmat submit` -> option of sbatch."""
+EACH_TURN = ("--ckpt_path", "--resume")
+SET_BY_JOB = ("--trainer.default_root_dir", "--trainer.num_nodes", "--trainer.devices")
 SHARED = ("phantom", "open-kbp", "dicom", "portpy", "unpack")  # preparations that several jobs can share
-TIME = re.compile(r"\d+|(\d+-)?\d{1,2}(:\d{2}){0,2}")  # minutes; or [days-]hours[:minutes[:seconds]]
+TIME = re.compile(r"(\d+-)?\d+(:\d{2}){0,2}")  # minutes; or [days-]hours[:minutes[:seconds]]
 
 
 def run(arguments: list[str]) -> None:
@@ -128,6 +130,11 @@ def check_fit(own: list[str]) -> None:
 
     if not any(option.partition("=")[0] in ("--config", "-c") for option in own):
         raise ValueError("fit: no recipe; expected `-- --config configs/teacher.yaml` or another, and its options")
+    for option in (word.partition("=")[0] for word in own):
+        if option in EACH_TURN:
+            raise ValueError(f"{option}: every turn in the queue would start so; a job goes on by itself")
+        if option in SET_BY_JOB:
+            raise ValueError(f"{option}: the job sets it itself, by --name, --nodes, --tasks_per_node and $VMAT_RUNS")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
         training.run(["fit", *own, "--print_config"])
 

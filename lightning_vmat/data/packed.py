@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import yaml
+from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -155,9 +156,16 @@ def unpacked(cohort: Path) -> Path:
     path = read_pack(cohort).path
     content = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     folder = cache_folder() / f"{path.stem}-{content}"
-    if not (folder / SPLIT_FILE).is_file():
-        unpack(path, folder, jobs=os.cpu_count() or 1)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):  # jobs of an array and nodes of a job share the folder
+        if not (folder / SPLIT_FILE).is_file():
+            unpack(path, folder, jobs=available_cores())
     return folder
+
+
+def available_cores() -> int:
+    """Cores that this process may use: on a cluster fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_folder() -> Path:

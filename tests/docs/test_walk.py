@@ -13,6 +13,7 @@ from lightning_vmat.cli import main
 CASES = 3
 NARROW = ["--model.init_args.network.init_args.channels=[8,16]", "--model.init_args.network.init_args.heads=2"]
 QUICK = [
+    "--data.cohort=runs/cohort",
     "--data.voxels=300",
     "--trainer.limit_train_batches=1",
     "--trainer.log_every_n_steps=1",
@@ -31,7 +32,7 @@ SMALLER = {
         "--model.init_args.horizon=6",
     ],
     "plan": ["--voxels=300"],
-    "benchmark": ["--voxels=300", "--planners=fluence,learned=runs/learned_optimizer"],
+    "benchmark": ["--cohort=runs/cohort", "--voxels=300", "--planners=fluence,learned=runs/learned_optimizer"],
 }
 """Start of a command -> options added to it, of which the last one given counts."""
 NOT_HERE = ("path/to", "runs/kbp", "bench dose")  # data that the reader brings; half a minute and more
