@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 SERVER = "https://api.wandb.ai"
 
@@ -58,6 +59,14 @@ class WandbRun(WandbLogger):
             mode=mode(),
             log_model=keep_checkpoints and mode() == "online",
         )
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """End the run with its training, so that a next one in this process is another."""
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=int(status != "success"))
+            self._experiment = None
 
 
 class LogSettings(Callback):
