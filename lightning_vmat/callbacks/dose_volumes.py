@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from jaxtyping import Float
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_vmat.callbacks.figures import keep_figure, time_to_draw
+from lightning_vmat.callbacks.figures import ValidationFigure
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.metrics.dvh import Dvh
 from lightning_vmat.objectives.plan_objective import PlanObjective
@@ -46,39 +44,16 @@ def dvh_curves(doses_gy: Mapping[str, Float[Tensor, " voxel"]], plan: PlanObject
     return figure
 
 
-class DoseVolumes(Callback):
-    """Draws dose-volume histograms of the generated fluence, and of the reference plan's, for the first case.
+class DoseVolumes(ValidationFigure):
+    """Draws histograms of the generated fluence's dose and of the reference plan's, as `figures/dvh_EPOCH.png`."""
 
-    The picture goes to `figures/dvh_EPOCH.png` in the run directory, and to the logger where that takes images.
+    name = "dvh"
 
-    Args:
-        every_n_epochs: draw after every so many epochs.
-
-    Raises:
-        ValueError: `every_n_epochs` below 1.
-    """
-
-    def __init__(self, every_n_epochs: int = 1) -> None:
-        if every_n_epochs < 1:
-            raise ValueError(f"every_n_epochs {every_n_epochs}: expected at least 1")
-        self.every_n_epochs = every_n_epochs
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: PlanBatch,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        if batch_idx or not time_to_draw(trainer, self.every_n_epochs):
-            return
+    def draw(self, recipe: LightningModule, batch: PlanBatch) -> Figure:
         plan = batch.problems[0].objective if batch.problems else None
-        if not isinstance(pl_module, PlanRecipe) or not isinstance(plan, PlanObjective):
+        if not isinstance(recipe, PlanRecipe) or not isinstance(plan, PlanObjective):
             raise ValueError("DoseVolumes: no dose to draw, expected a recipe and data.with_problems: true")
-        with torch.no_grad():
-            doses_gy = {"generated": batch.problems[0].dose(pl_module.generate(batch)[0])}
-            if batch.fluence is not None:
-                doses_gy["reference"] = batch.problems[0].dose(batch.fluence[0])
-        keep_figure(trainer, dvh_curves(doses_gy, plan), "dvh")
+        doses_gy = {"generated": batch.problems[0].dose(recipe.generate(batch)[0])}
+        if batch.fluence is not None:
+            doses_gy["reference"] = batch.problems[0].dose(batch.fluence[0])
+        return dvh_curves(doses_gy, plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -41,27 +42,10 @@ def fluence_film(rows: dict[str, Float[Tensor, "control_point leaf_pair beamlet"
     return figure
 
 
-def time_to_draw(trainer: Trainer, every_n_epochs: int) -> bool:
-    """Whether this process draws what it validates now."""
-    ready = trainer.is_global_zero and not trainer.sanity_checking
-    return ready and (trainer.current_epoch + 1) % every_n_epochs == 0
+class ValidationFigure(Callback, ABC):
+    """Draws the first validation case.
 
-
-def keep_figure(trainer: Trainer, figure: Figure, name: str) -> None:
-    """Save a figure as `figures/NAME_EPOCH.png` in the run directory and pass it to the logger."""
-    epoch = trainer.current_epoch
-    path = Path(trainer.default_root_dir) / "figures" / f"{name}_{epoch:04d}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    for logger in trainer.loggers:
-        if hasattr(logger, "log_image"):
-            logger.log_image(name, [str(path)], caption=[f"epoch {epoch}"])
-
-
-class FluenceFilm(Callback):
-    """Draws the generated fluence above the reference plan's, for the first validation case.
-
-    The picture goes to `figures/fluence_EPOCH.png` in the run directory, and to the logger where that takes images.
+    The picture goes to `figures/NAME_EPOCH.png` in the run directory, and to the logger where that takes images.
 
     Args:
         every_n_epochs: draw after every so many epochs.
@@ -70,10 +54,20 @@ class FluenceFilm(Callback):
         ValueError: `every_n_epochs` below 1.
     """
 
+    name: str
+
     def __init__(self, every_n_epochs: int = 1) -> None:
         if every_n_epochs < 1:
             raise ValueError(f"every_n_epochs {every_n_epochs}: expected at least 1")
         self.every_n_epochs = every_n_epochs
+
+    @abstractmethod
+    def draw(self, recipe: LightningModule, batch: PlanBatch) -> Figure:
+        """The figure of a batch's first case.
+
+        Raises:
+            ValueError: the recipe or the batch lacks what it takes.
+        """
 
     def on_validation_batch_end(
         self,
@@ -84,12 +78,30 @@ class FluenceFilm(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if batch_idx or not time_to_draw(trainer, self.every_n_epochs):
-            return
-        if not isinstance(pl_module, PlanRecipe):
-            raise ValueError(f"{type(pl_module).__name__} makes no fluence maps: expected a recipe for FluenceFilm")
-        with torch.no_grad():
-            rows = {"generated": pl_module.generate(batch)[0]}
+        drawing = trainer.is_global_zero and not trainer.sanity_checking
+        if batch_idx == 0 and drawing and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
+            with torch.no_grad():
+                self._keep(trainer, self.draw(pl_module, batch))
+
+    def _keep(self, trainer: Trainer, figure: Figure) -> None:
+        epoch = trainer.current_epoch
+        path = Path(trainer.default_root_dir) / "figures" / f"{self.name}_{epoch:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=100)
+        for logger in trainer.loggers:
+            if hasattr(logger, "log_image"):
+                logger.log_image(self.name, [str(path)], caption=[f"epoch {epoch}"])
+
+
+class FluenceFilm(ValidationFigure):
+    """Draws the generated fluence above the reference plan's, as `figures/fluence_EPOCH.png`."""
+
+    name = "fluence"
+
+    def draw(self, recipe: LightningModule, batch: PlanBatch) -> Figure:
+        if not isinstance(recipe, PlanRecipe):
+            raise ValueError(f"{type(recipe).__name__} makes no fluence maps: expected a recipe for FluenceFilm")
+        rows = {"generated": recipe.generate(batch)[0]}
         if batch.fluence is not None:
             rows["reference"] = batch.fluence[0]
-        keep_figure(trainer, fluence_film(rows), "fluence")
+        return fluence_film(rows)
