@@ -19,10 +19,12 @@ COMMANDS = {
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
     "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
     "bench dose": ("bench:dose", "speed of the dose operators; with --check, the accuracy of dose"),
+    "bench optimizers": ("bench:optimizers", "how fast fluence optimizers are, beside the learned one"),
     "fit": ("training:run", "train a recipe from a YAML file"),
     "validate": ("training:run", "validate a recipe on the validation cases"),
     "test": ("training:run", "test a recipe on the held-out cases"),
     "predict": ("training:run", "predict with a recipe"),
+    "release": ("release:release", "the weights of a trained run with a card, to pass on"),
     "submit": ("submit:run", "check a preparation, a fit or a sweep, and hand it to Slurm"),
 }
 """Command -> (function in `lightning_vmat.commands`, what it does). Nothing is imported before it is asked for."""

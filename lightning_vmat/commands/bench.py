@@ -1,8 +1,9 @@
-"""`vmat bench dose`: how fast the dose operators are, beside what else there is, on this machine."""
+"""`vmat bench`: how fast the dose operators and the fluence optimizers are, beside what else there is."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 SIZES = ["demo", "base", "clinical"]
 
@@ -73,3 +74,73 @@ def dose(
         figures = {"device": asdict(about), "rows": [asdict(row) for row in rows]}
         with atomic_file(json) as draft:
             draft.write_text(text.dumps(figures, indent=1))
+
+
+def optimizers(
+    *,
+    cohort: Path,
+    json: Path | None = None,
+    run: Path | None = None,
+    cases: int | None = None,
+    split: Literal["train", "validation", "test"] = "test",
+    changed_settings: bool = False,
+    machine: str | None = None,
+    evaluations: int = 10,
+    most: int = 100,
+    voxels: int = 15000,
+) -> None:
+    """Race hand-made fluence optimizers against the learned one, with its weights as they are.
+
+    From the generator's maps and from the open field: the objective after some dose evaluations, and how many of
+    them the others need for the same.
+
+    Args:
+        cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one. Cases without any of
+            the structures that the generator knows start from the open field alone.
+        json: file for the figures.
+        run: run directory or weights of a learned optimizer; the shipped ones if not given.
+        cases: how many of the cases; all if not given.
+        split: which cases.
+        changed_settings: race under changed prescriptions, weights, arcs and leaves too (prostate phantoms).
+        machine: YAML of another machine to race on beside.
+        evaluations: dose evaluations of the learned optimizer.
+        most: dose evaluations after which the others give up.
+        voxels: size of the voxel sample.
+
+    Raises:
+        ValueError: an empty cohort, no such run, or fewer evaluations than one.
+    """
+    import json as text
+
+    from tqdm import tqdm
+
+    from lightning_vmat.commands import optimizer_race as racing
+    from lightning_vmat.data.atomic import atomic_file
+    from lightning_vmat.data.case_files import read_case
+    from lightning_vmat.data.cohort import read_cohort
+    from lightning_vmat.data.packed import unpacked
+    from lightning_vmat.recipes.loading import condition_structures
+    from lightning_vmat.recipes.planning import learned_optimizer, recipe_planner
+    from lightning_vmat.recipes.weights import SHIPPED
+
+    if not 1 <= evaluations <= most:
+        raise ValueError(f"evaluations {evaluations}, most {most}: expected at least 1, and no fewer at most")
+    run = run or Path(SHIPPED, racing.LEARNED)
+    optimizer, start, known = learned_optimizer(run), recipe_planner(run, voxels).start, condition_structures(run)
+    settings = racing.settings(machine)
+    chosen = settings if changed_settings or machine else {"as trained": settings["as trained"]}
+    rows = []
+    for folder in tqdm(read_cohort(unpacked(cohort)).folders(split)[:cases], desc="cases"):
+        given = read_case(folder)
+        for name, setting in chosen.items():
+            case = setting.change(given)
+            problem = setting.problem(case, voxels)
+            fitting = start if any(structure in case.structures for structure in known) else None
+            found = racing.race(case, problem, fitting, optimizer, evaluations, most)
+            rows += [{"setting": name, "case": given.case_id, **row} for row in found]
+    summary = racing.summary(rows)
+    if json is not None:
+        about = {"cohort": str(cohort), "split": split, "evaluations": evaluations, "most": most, "voxels": voxels}
+        with atomic_file(json) as draft:
+            draft.write_text(text.dumps({**about, "summary": summary, "rows": rows}, indent=1))
+    print(racing.as_table(summary))

@@ -14,6 +14,8 @@ def benchmark(
     voxels: int = 15000,
     cases: int | None = None,
     split: Literal["train", "validation", "test"] = "test",
+    polish: int | None = None,
+    figure: Path | None = None,
     wandb: str | None = None,
 ) -> None:
     """Plan every held-out case with each planner; print each case and medians, and doses beside a clinical plan's.
@@ -27,6 +29,8 @@ def benchmark(
         voxels: size of the voxel sample on which plans are optimised; they are judged on all of the body.
         cases: how many of the cases; all if not given.
         split: which cases; settings are chosen on `train` or `validation`, never on `test`.
+        polish: dose evaluations of aperture optimization behind trained recipes, 30 if not given; 0 only sequences.
+        figure: image for the courses of the planners: objective against dose evaluations and seconds, medians.
         wandb: W&B project that gets the figures as a table too; written beside `json` where there is no key.
 
     Raises:
@@ -40,6 +44,7 @@ def benchmark(
     from lightning_vmat.commands.plan import find_planner
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
+    from lightning_vmat.export.figures.convergence import courses_figure
     from lightning_vmat.planning.comparison import key_doses, measure, with_gap
     from lightning_vmat.planning.evaluation import evaluate_dose, evaluate_plan
 
@@ -48,9 +53,9 @@ def benchmark(
     members = {}
     for spec in names:
         name, _, run = spec.strip().partition("=")
-        members[name] = find_planner(name, Path(run) if run else None, voxels, seed=0, progress=False)
-    settings = {"cohort": cohort, "split": split, "voxels": voxels, "planners": names, "package_version": __version__}
-    figures = BenchmarkFile.open(json, settings)
+        members[name] = find_planner(name, Path(run) if run else None, voxels, 0, progress=False, polish=polish)
+    about = {"cohort": cohort, "split": split, "voxels": voxels, "polish": polish, "planners": names}
+    figures = BenchmarkFile.open(json, about | {"package_version": __version__})
     for folder in tqdm(folders, desc="cases"):
         case, clinical_dose_gy, *_ = open_case(folder)
         if clinical_dose_gy is not None:
@@ -63,9 +68,12 @@ def benchmark(
             evaluation = evaluate_plan(case, result)
             figures.add(name, case.case_id, measure(case, result, evaluation))
             figures.add_doses(name, case.case_id, key_doses(case, evaluation.structures))
+            figures.add_course(name, case.case_id, result.trace.points)
             figures.save()
     print(f"{len(folders)} cases ({split}); at the end medians, the share of cases that meet all goals, all violations")
     print(figures.finish())
+    if figure is not None:
+        courses_figure(figures.median_courses()).savefig(figure, dpi=150)
     if wandb:
         from lightning_vmat.commands.benchmark_wandb import log_table
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.planning.comparison import Row, as_table, dose_table, means, quartiles, with_gap
+from lightning_vmat.planning.comparison import Row, as_table, dose_table, means, median_course, quartiles, with_gap
+from lightning_vmat.planning.planner import TracePoint
 
 Rows = dict[str, dict[str, Row]]
+Points = list[tuple[str, int, float, float]]
+KEPT = ("settings", "cases", "doses_gy", "courses")
 
 
 @dataclass
@@ -22,12 +25,14 @@ class BenchmarkFile:
         settings: what was compared, and how; figures of other settings are refused.
         cases: the figures of `measure`.
         doses_gy: those of `key_doses`.
+        courses: the points of each trace, by planner and case.
     """
 
     path: Path
     settings: dict[str, object]
     cases: Rows = field(default_factory=dict)
     doses_gy: Rows = field(default_factory=dict)
+    courses: dict[str, dict[str, Points]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, object]) -> BenchmarkFile:
@@ -41,7 +46,7 @@ class BenchmarkFile:
             return draft
         try:
             kept = json.loads(draft.partial.read_text())
-            found, draft.cases, draft.doses_gy = (kept[name] for name in ("settings", "cases", "doses_gy"))
+            found, draft.cases, draft.doses_gy, draft.courses = (kept[name] for name in KEPT)
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{draft.partial}: not the figures of a stopped benchmark ({error}); remove it") from error
         if found != draft.settings:
@@ -61,10 +66,20 @@ class BenchmarkFile:
     def add_doses(self, planner: str, case_id: str, doses_gy: Row) -> None:
         self.doses_gy.setdefault(planner, {})[case_id] = doses_gy
 
+    def add_course(self, planner: str, case_id: str, points: Sequence[TracePoint]) -> None:
+        self.courses.setdefault(planner, {})[case_id] = [astuple(point) for point in points]
+
     def save(self) -> None:
         """Keep what there is so far."""
         with atomic_file(self.partial) as draft:
-            draft.write_text(json.dumps({"settings": self.settings, "cases": self.cases, "doses_gy": self.doses_gy}))
+            draft.write_text(json.dumps({name: getattr(self, name) for name in KEPT}))
+
+    def median_courses(self) -> dict[str, list[TracePoint]]:
+        """The course of each planner, in medians over its cases."""
+        return {
+            name: median_course([[TracePoint(*point) for point in points] for points in cases.values()])
+            for name, cases in self.courses.items()
+        }
 
     def finish(self) -> str:
         """Write the final file; what to print of it."""
@@ -75,6 +90,10 @@ class BenchmarkFile:
             **self.settings,
             "quartiles": summary,
             "mean_doses_gy": averages,
+            "median_courses": {
+                name: [[*astuple(point)[:2], round(point.seconds, 3), round(point.objective, 2)] for point in course]
+                for name, course in self.median_courses().items()
+            },
             "cases": cases,
             "doses_gy": self.doses_gy,
         }

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from lightning_vmat.commands.prepare import SizeName
 
 if TYPE_CHECKING:
+    from lightning_vmat.l2o.optimizer import Optimizer
     from lightning_vmat.planning.planner import Planner
 
-PLANNERS = ("reference", "fluence", "learned", "generator", "teacher", "regression")
+LEARNED = "learned"
+PLANNERS = ("reference", "fluence", LEARNED, "generator", "teacher", "regression")
 
 
 def plan(
@@ -37,9 +39,10 @@ def plan(
         case: folder of the case, or a patient's DICOM folder, to which the options from `protocol` on apply.
         out: folder for the results; nothing of it is written unless everything is.
         planner: `reference` optimises slowly and well, `fluence` stops at a fluence that no linac delivers; `learned`,
-            `generator`, `teacher` and `regression` plan with the trained recipe in `run`. `+lbfgs`, `+adam` or
-            `+accelerated` behind a name gives the fluence to that optimizer: `fluence+adam`, `generator+lbfgs`.
-        run: run directory or checkpoint of a recipe.
+            `generator`, `teacher` and `regression` plan with a trained recipe. `+lbfgs`, `+adam`, `+accelerated` or
+            `+learned` behind a name gives the fluence to that optimizer: `fluence+adam`, `generator+lbfgs`.
+        run: run directory, checkpoint or weights of that recipe; without it the weights in the package, which know
+            prostate patients (the learned optimizer alone, `fluence+learned`, takes any).
         start: RTPLAN of arcs to start from: `reference` polishes its apertures, `fluence` the fluence that it delivers.
             A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
         compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
@@ -82,29 +85,51 @@ def plan(
     print(f"report: {out / REPORT_FILE}")
 
 
-def find_planner(name: str, run: Path | None, voxels: int, seed: int, progress: bool) -> Planner:
-    """A planner by name.
+def find_planner(
+    name: str, run: Path | None, voxels: int, seed: int, progress: bool, polish: int | None = None
+) -> Planner:
+    """A planner by name; a trained recipe's is that of the shipped weights where no run is given.
+
+    Args:
+        name: see `plan`.
+        run: see `plan`.
+        voxels: size of the voxel sample.
+        seed: of the voxel sample and of a generator's noise.
+        progress: show progress bars.
+        polish: dose evaluations of aperture optimization behind a trained recipe; as usual if not given.
 
     Raises:
-        ValueError: an unknown name, a planner that needs a run and got none, or the other way round.
+        ValueError: an unknown name, or a run for a planner that takes none.
     """
-    from lightning_vmat.planning.members import find_optimizer, fluence_planner, reference_planner
+    from lightning_vmat.planning.members import fluence_planner, reference_planner
 
     kind, _, optimizer = name.partition("+")
     if kind not in PLANNERS or (kind == "reference" and name != kind):
         raise ValueError(f"planner {name!r}: expected one of {', '.join(PLANNERS)}, or fluence+adam and the like")
-    if kind in ("reference", "fluence"):
-        if run is not None:
-            raise ValueError(f"run {run}: the {name} planner takes none")
-        if kind == "reference":
-            return reference_planner(voxels=voxels, seed=seed, progress=progress)
-        return fluence_planner(optimizer or "lbfgs", voxels=voxels, seed=seed)
-    if run is None:
-        raise ValueError(f"planner {name}: needs the run directory of a trained recipe, got none")
-    from lightning_vmat.recipes.planning import recipe_planner
+    if run is not None and kind in ("reference", "fluence") and optimizer != LEARNED:
+        raise ValueError(f"run {run}: the {name} planner takes none")
+    if kind == "reference":
+        return reference_planner(voxels=voxels, seed=seed, progress=progress)
+    if kind == "fluence":
+        return fluence_planner(_optimizer(optimizer or "lbfgs", run), voxels=voxels, seed=seed)
+    from lightning_vmat.recipes.planning import POLISH, recipe_planner
+    from lightning_vmat.recipes.weights import SHIPPED
 
-    own = find_optimizer(optimizer) if optimizer else None
-    return recipe_planner(run, voxels=voxels, seed=seed, progress=progress, optimizer=own)
+    own = _optimizer(optimizer, None) if optimizer else None
+    polish = POLISH if polish is None else polish
+    return recipe_planner(run or Path(SHIPPED, kind), voxels, seed, progress, own, polish)
+
+
+def _optimizer(name: str, run: Path | None) -> Optimizer[Any]:
+    """A fluence optimizer by name; `learned` is that of a run, or the shipped one."""
+    from lightning_vmat.planning.members import find_optimizer
+
+    if name != LEARNED:
+        return find_optimizer(name)
+    from lightning_vmat.recipes.planning import learned_optimizer
+    from lightning_vmat.recipes.weights import SHIPPED
+
+    return learned_optimizer(run or Path(SHIPPED, LEARNED))
 
 
 def _summary(measured: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,6 +35,7 @@ def run(
     optimizer: Optimizer[AnyState],
     x0: Float[Tensor, "control_point leaf_pair beamlet"],
     evaluations: int,
+    stop: Callable[[Sequence[float]], bool] = lambda values: False,
 ) -> Trace:
     """Minimise with a budget of dose evaluations.
 
@@ -42,6 +44,7 @@ def run(
         optimizer: how.
         x0: start.
         evaluations: budget; each is one forward and one adjoint.
+        stop: whether the objectives so far are reason to stop before the budget is spent.
 
     Raises:
         ValueError: the start has another shape than the problem, or is not finite.
@@ -55,7 +58,7 @@ def run(
     values, seconds = [float(problem.value(x0.clamp(min=0)))], [0.0]
     state = optimizer.init(problem, x0)
     _note(values, seconds, state.evaluations, float(state.value), time.perf_counter() - began)
-    while state.evaluations < evaluations:
+    while state.evaluations < evaluations and not stop(values):
         state = optimizer.update(problem, state)
         _note(values, seconds, state.evaluations, float(state.value), time.perf_counter() - began)
     return Trace(state.x, torch.tensor(values), torch.tensor(seconds))

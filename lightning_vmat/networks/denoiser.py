@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,10 +22,12 @@ class FluenceDenoiser(nn.Module):
 
     Args:
         condition_channels: number of condition channels.
-        channels: width of each level, multiples of 8; the maps' sides must divide by `2 ** (levels - 1)`.
+        channels: width of each level, multiples of 8; the maps' sides must divide by `patch * 2 ** (levels - 1)`.
         blocks: residual blocks in each level on the way down.
         heads: attention heads of the lowest level, along the arc.
         embedding: width of the noise embedding.
+        patch: side of the squares of beamlets that become the channels of one place at the first level. With 2 a
+            network of base size takes 2.5 times less time than one with a level of single beamlets above.
         recompute: keep no activations inside the blocks for the backward pass, but compute them once more there.
 
     Raises:
@@ -38,16 +41,20 @@ class FluenceDenoiser(nn.Module):
         blocks: int = 1,
         heads: int = 4,
         embedding: int = 64,
+        patch: int = 1,
         recompute: bool = False,
     ) -> None:
         super().__init__()
+        if patch < 1:
+            raise ValueError(f"denoiser patch is {patch}, expected at least 1")
         if not channels or any(width < 8 or width % 8 for width in channels):
             raise ValueError(f"denoiser channels {list(channels)}: expected multiples of 8")
         self.condition_channels = condition_channels
         self.recompute = recompute
-        self.reduction = 2 ** (len(channels) - 1)
+        self.patch = patch
+        self.reduction = patch * 2 ** (len(channels) - 1)
         self.embed = NoiseEmbedding(embedding)
-        self.stem = nn.Conv3d(1 + condition_channels, channels[0], (1, 3, 3), padding=(0, 1, 1))
+        self.stem = nn.Conv3d((1 + condition_channels) * patch**2, channels[0], (1, 3, 3), padding=(0, 1, 1))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         for level, width in enumerate(channels):
             before = channels[max(level - 1, 0)]
@@ -58,7 +65,7 @@ class FluenceDenoiser(nn.Module):
         for level in reversed(range(len(channels) - 1)):
             self.up.append(ResidualBlock(channels[level + 1] + channels[level], channels[level], embedding))
         self.head = nn.Sequential(
-            nn.GroupNorm(8, channels[0]), nn.SiLU(), nn.Conv3d(channels[0], 1, (1, 3, 3), padding=(0, 1, 1))
+            nn.GroupNorm(8, channels[0]), nn.SiLU(), nn.Conv3d(channels[0], patch**2, (1, 3, 3), padding=(0, 1, 1))
         )
         nn.init.zeros_(self.head[-1].weight)  # type: ignore[arg-type]
 
@@ -70,7 +77,7 @@ class FluenceDenoiser(nn.Module):
     ) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
         self._check(x, condition)
         embedding = self.embed(c_noise)
-        h = self.stem(torch.cat((x[:, None], condition), dim=1))
+        h = self.stem(self._to_patches(torch.cat((x[:, None], condition), dim=1)))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             if level > 0:
@@ -82,7 +89,17 @@ class FluenceDenoiser(nn.Module):
         for block in self.up:
             h = h.repeat_interleave(2, dim=3).repeat_interleave(2, dim=4)
             h = self._call(block, torch.cat((h, skips.pop()), dim=1), embedding)
-        return self.head(h)[:, 0]  # type: ignore[no-any-return]
+        return self._from_patches(self.head(h))[:, 0]
+
+    def _to_patches(
+        self, maps: Float[Tensor, "batch channel cp lp b"]
+    ) -> Float[Tensor, "batch patches cp rows columns"]:
+        sides = {"p": self.patch, "q": self.patch}
+        return rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", **sides)
+
+    def _from_patches(self, h: Float[Tensor, "batch patches cp rows columns"]) -> Float[Tensor, "batch channel cp lp b"]:
+        sides = {"p": self.patch, "q": self.patch}
+        return rearrange(h, "n (channel p q) cp lp b -> n channel cp (lp p) (b q)", **sides)
 
     def _call(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         if self.recompute and torch.is_grad_enabled():

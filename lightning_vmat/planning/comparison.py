@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 
 import numpy as np
 
 from lightning_vmat.plan.case import Case
-from lightning_vmat.planning.evaluation import Evaluation
-from lightning_vmat.planning.planner import PlanResult
+from lightning_vmat.planning.evaluation import Evaluation, sequencing_loss
+from lightning_vmat.planning.planner import PlanResult, TracePoint
 
 Row = dict[str, float]
 QUARTILES = (0.25, 0.5, 0.75)
@@ -25,7 +26,7 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
     Returns:
         `objective` (over the whole body), `goals_met` (fraction), `all_goals_met` (1 or 0), `hi`, `d98` (of the
         prescription, after scaling D50 to it) and `paddick` of the foremost target, `machine_violations`, `mu_per_gy`,
-        `edge_metric_per_mm`, `dose_evaluations`, `seconds`.
+        `edge_metric_per_mm`, `dose_evaluations`, `seconds`, and those of `sequencing_loss`.
     """
     target = evaluation.structures[case.target_names[0]]
     planning_s = sum(value for stage, value in result.trace.seconds.items() if stage != "evaluation")
@@ -41,6 +42,7 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
         "edge_metric_per_mm": evaluation.complexity.get("edge_metric_per_mm", float("nan")),
         "dose_evaluations": float(result.trace.dose_evaluations),
         "seconds": planning_s,
+        **sequencing_loss(case, result, evaluation.dose_gy),
     }
 
 
@@ -66,6 +68,13 @@ def quartiles(rows: Iterable[Row]) -> dict[str, list[float]]:
     rows = list(rows)
     names = [name for name in rows[0] if all(name in row for row in rows)]
     return {name: np.quantile([row[name] for row in rows], QUARTILES).round(6).tolist() for name in names}
+
+
+def median_course(courses: Sequence[Sequence[TracePoint]]) -> list[TracePoint]:
+    """Medians over cases of seconds and objective at each number of dose evaluations that all cases note."""
+    noted = [{(point.stage, point.dose_evaluations): point for point in course} for course in courses]
+    shared = [key for key in noted[0] if all(key in points for points in noted)]
+    return [TracePoint(*key, *np.median([astuple(points[key])[2:] for points in noted], axis=0)) for key in shared]
 
 
 def key_doses(case: Case, structures: Mapping[str, Mapping[str, float]]) -> Row:

@@ -24,14 +24,13 @@ OPTIMIZERS: dict[str, Optimizer[Any]] = {
 
 
 def fluence_planner(
-    optimizer: str = "lbfgs", voxels: int = 15000, seed: int = 0, evaluations: int = 100
+    optimizer: Optimizer[Any] = LBFGS(),  # noqa: B008 -- holds settings only
+    voxels: int = 15000,
+    seed: int = 0,
+    evaluations: int = 100,
 ) -> SequencedPlanner:
-    """Fluence optimization alone: a bound that no linac delivers.
-
-    Raises:
-        ValueError: an optimizer that is none of `OPTIMIZERS`.
-    """
-    return SequencedPlanner(optimizer=find_optimizer(optimizer), evaluations=evaluations, voxels=voxels, seed=seed)
+    """Fluence optimization alone: a bound that no linac delivers."""
+    return SequencedPlanner(optimizer=optimizer, evaluations=evaluations, voxels=voxels, seed=seed)
 
 
 def find_optimizer(name: str) -> Optimizer[Any]:
@@ -67,10 +66,10 @@ def reference_planner(
 def learned_planner(
     start: Start,
     optimizer: Optimizer[Any] | None,
-    voxels: int = 15000,
-    seed: int = 0,
-    fluence_evaluations: int = 10,
-    aperture_evaluations: int = 30,
+    voxels: int,
+    seed: int,
+    fluence_evaluations: int,
+    aperture_evaluations: int,
     progress: bool = False,
 ) -> SequencedPlanner:
     """A generator's fluence, a few inner steps of the learned optimizer, sequencing and a short polish.
@@ -84,7 +83,7 @@ def learned_planner(
         aperture_evaluations: dose evaluations of the polish; 0 to only sequence.
         progress: show progress bars.
     """
-    apertures = ApertureOptimization(iterations=aperture_evaluations, leaf_step_mm=1.5, progress=progress)
+    apertures = ApertureOptimization(aperture_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress)
     return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed)
 
 

@@ -60,11 +60,15 @@ class PlanResult:
         fluence_mu: fluence map that gives the plan's dose, MU in one fraction; the delivered one where a plan exists.
         plan: the deliverable plan; None for a planner that ends in an ideal fluence.
         trace: how it came about.
+        wanted_mu: the fluence that was given to leaf sequencing; None where nothing was sequenced.
+        sequenced_mu: what sequencing alone made of it.
     """
 
     fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"]
     plan: Plan | None
     trace: Trace
+    wanted_mu: Float[Tensor, "control_point leaf_pair beamlet"] | None = None
+    sequenced_mu: Float[Tensor, "control_point leaf_pair beamlet"] | None = None
 
 
 @runtime_checkable

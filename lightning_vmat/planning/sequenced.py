@@ -73,6 +73,7 @@ class SequencedPlanner:
                 plan = sequence(fluence_mu, case.beamlets)
             else:
                 plan = self.alternating.sequence(case, problem, x, trace)
+        sequenced_mu = plan.fluence_mu(case.beamlets, case.machine)
         with trace.stage("apertures"):
             plan = self.apertures.refine(case, problem, plan, trace)
-        return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace)
+        return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace, fluence_mu, sequenced_mu)

@@ -36,6 +36,7 @@ class PlanRecipe(LightningModule, ABC):
     upper limits, which no dose at all meets too.
     """
 
+    TRAINING_ONLY: tuple[str, ...] = ()  # beginnings of the names of weights that no plan needs
     QUALITIES = ("fluence_error", "diversity", "objective", "reference_objective", *TARGET_VALUES, "goals_met")
 
     def __init__(self) -> None:

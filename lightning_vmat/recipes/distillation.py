@@ -44,6 +44,8 @@ class Distillation(PlanRecipe):
     Reference: Yin et al. 2024 (DMD: matching gradient, regression pairs); Yin et al. 2024 (DMD2: two time scales).
     """
 
+    TRAINING_ONLY = ("fake.",)
+
     def __init__(
         self,
         network: nn.Module,

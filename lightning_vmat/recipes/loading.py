@@ -14,16 +14,17 @@ from lightning import Trainer
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.data.transforms import BuildCondition
 from lightning_vmat.recipes.base import PlanRecipe
+from lightning_vmat.recipes.weights import CONFIG_FILE, WEIGHTS_FILE, read_weights, shipped_weights
 
-CONFIG_FILE = "config.yaml"
-CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt")  # the first that exists
+CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", WEIGHTS_FILE)  # the first that exists
 
 
 def load_recipe(path: str | Path) -> PlanRecipe:
     """The recipe of a run, in evaluation mode on the CPU.
 
     Args:
-        path: a run directory (its best checkpoint, else its last), or a checkpoint inside one.
+        path: a run directory (its best checkpoint, else its last), a checkpoint inside one, a folder of weights, or the
+            name of shipped ones.
 
     Raises:
         ValueError: no checkpoint or configuration there, or they do not fit together.
@@ -32,8 +33,11 @@ def load_recipe(path: str | Path) -> PlanRecipe:
     config = find_config(checkpoint)
     recipe = build_recipe(config)
     try:
-        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-        recipe.load_state_dict(saved["state_dict"])
+        if checkpoint.name == WEIGHTS_FILE:
+            recipe.load_state_dict(read_weights(checkpoint, recipe))
+        else:
+            saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+            recipe.load_state_dict(saved["state_dict"])
     except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
         why = " ".join(str(error).split())[:200]
         raise ValueError(f"checkpoint {checkpoint}: does not hold the recipe of {config}: {why}") from error
@@ -41,17 +45,22 @@ def load_recipe(path: str | Path) -> PlanRecipe:
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a run directory or a path of a checkpoint stands for.
+    """The checkpoint that a run directory, a path of a checkpoint or a name of shipped weights stands for.
 
     Raises:
         ValueError: there is none.
     """
     if path.is_file():
         return path
+    shipped = shipped_weights()
+    folder = path if path.is_dir() else shipped.get(str(path), path)
     for name in CHECKPOINTS:
-        if (path / name).is_file():
-            return path / name
-    raise ValueError(f"checkpoint {path}: expected a .ckpt file or a run directory with {' or '.join(CHECKPOINTS)}")
+        if (folder / name).is_file():
+            return folder / name
+    raise ValueError(
+        f"checkpoint {path}: expected a .ckpt file, a run directory with {' or '.join(CHECKPOINTS)}, or one of the "
+        f"shipped weights ({', '.join(shipped) or 'none'})"
+    )
 
 
 def build_recipe(config: Path) -> PlanRecipe:
@@ -70,11 +79,12 @@ def build_recipe(config: Path) -> PlanRecipe:
 
 
 def find_config(path: Path) -> Path:
-    """The configuration of a run directory or of a checkpoint inside one.
+    """The configuration of a run directory or weights, or of a checkpoint inside them.
 
     Raises:
         ValueError: there is none.
     """
+    path = path if path.exists() else shipped_weights().get(str(path), path)
     for folder in (path, path.parent, path.parent.parent):
         if (folder / CONFIG_FILE).is_file():
             return folder / CONFIG_FILE

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import bev_channels
@@ -19,6 +20,7 @@ from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
 from lightning_vmat.recipes.loading import check_structures, condition_structures, load_recipe
 
+POLISH = 30  # dose evaluations of aperture optimization after leaf sequencing
 EVALUATIONS = 10  # of a hand-made optimizer that follows a generator
 
 
@@ -28,6 +30,7 @@ def recipe_planner(
     seed: int = 0,
     progress: bool = False,
     optimizer: Optimizer[Any] | None = None,
+    polish: int = POLISH,
 ) -> SequencedPlanner:
     """The planner that a trained recipe makes: its fluence, the learned optimizer if it has one, and leaf sequencing.
 
@@ -37,6 +40,7 @@ def recipe_planner(
         seed: of the voxel sample and of the generator's noise.
         progress: show progress bars.
         optimizer: in place of the recipe's own.
+        polish: dose evaluations of aperture optimization; 0 to only sequence.
 
     Raises:
         ValueError: no such run, or a generator with other condition channels than the run's.
@@ -51,6 +55,8 @@ def recipe_planner(
 
     @torch.no_grad()
     def start(case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        if not any(name in case.structures for name in structures):
+            raise ValueError(f"case {case.case_id}: none of {', '.join(structures)}, which {run} was trained to see")
         batch = PlanBatch(
             case_ids=(case.case_id,),
             case_dirs=(Path(case.case_id),),
@@ -62,4 +68,16 @@ def recipe_planner(
         return generate(batch, seed)[0]
 
     named: Start = start
-    return learned_planner(named, optimizer, voxels, seed, fluence_evaluations=evaluations, progress=progress)
+    return learned_planner(named, optimizer, voxels, seed, evaluations, polish, progress)
+
+
+def learned_optimizer(run: Path) -> LearnedOptimizer:
+    """The optimizer alone of a trained recipe, which takes any case and start.
+
+    Raises:
+        ValueError: no such run, or one of another recipe.
+    """
+    recipe = load_recipe(run)
+    if not isinstance(recipe, LearnedOptimization):
+        raise ValueError(f"run {run}: holds a {type(recipe).__name__}, expected a LearnedOptimization")
+    return recipe.network

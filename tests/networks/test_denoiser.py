@@ -9,10 +9,10 @@ from torch import nn
 from lightning_vmat.networks.denoiser import FluenceDenoiser
 
 
-def network(seed: int = 0) -> FluenceDenoiser:
+def network(seed: int = 0, patch: int = 1) -> FluenceDenoiser:
     """A small denoiser with every weight random, so that no path is silent."""
     torch.manual_seed(seed)
-    denoiser = FluenceDenoiser(3, channels=(8, 16), heads=2, embedding=16)
+    denoiser = FluenceDenoiser(3, channels=(8, 16), heads=2, embedding=16, patch=patch)
     for parameter in denoiser.parameters():
         nn.init.normal_(parameter, std=0.1)
     return denoiser.double().eval()
@@ -20,10 +20,11 @@ def network(seed: int = 0) -> FluenceDenoiser:
 
 @pytest.mark.parametrize("control_points", [5, 12])
 @pytest.mark.parametrize("turn", [1, 4])
-def test_turning_the_arc_turns_the_output(control_points: int, turn: int) -> None:
-    denoiser = network()
-    x = torch.randn(2, control_points, 4, 6).double()
-    condition = torch.randn(2, 3, control_points, 4, 6).double()
+@pytest.mark.parametrize("patch", [1, 2])
+def test_turning_the_arc_turns_the_output(control_points: int, turn: int, patch: int) -> None:
+    denoiser = network(patch=patch)
+    x = torch.randn(2, control_points, 4, 8).double()
+    condition = torch.randn(2, 3, control_points, 4, 8).double()
     c_noise = torch.tensor([-0.7, 0.4]).double()
     out = denoiser(x, c_noise, condition)
     turned = denoiser(x.roll(turn, dims=1), c_noise, condition.roll(turn, dims=2))
@@ -68,6 +69,32 @@ def test_inputs_that_do_not_fit_are_named(shape: tuple[int, int, int], channels:
     denoiser = FluenceDenoiser(3)
     with pytest.raises(ValueError, match=message):
         denoiser(torch.zeros(1, *shape), torch.zeros(1), torch.zeros(1, channels, *shape))
+
+
+def test_a_beamlet_of_a_patch_keeps_its_place() -> None:
+    """Moving everything by a patch on the lower level moves the output, away from the maps' edges."""
+    denoiser, zero = network(patch=2), torch.zeros(1).double()
+    for norm in (module for module in denoiser.modules() if isinstance(module, nn.GroupNorm)):
+        norm.forward = lambda input: input  # type: ignore[method-assign]  # its statistics are of whole maps
+    x, condition = torch.randn(1, 3, 64, 64).double(), torch.randn(1, 3, 3, 64, 64).double()
+    out = denoiser(x, zero, condition)[0]
+    moved = denoiser(x.roll((4, 4), (2, 3)), zero, condition.roll((4, 4), (3, 4)))[0]
+    assert out[0, 30, 30] != out[0, 30, 31] and out[0, 30, 30] != out[0, 31, 30]
+    torch.testing.assert_close(moved[:, 34:38, 34:38], out[:, 30:34, 30:34])
+
+
+def test_patches_come_back_as_they_were() -> None:
+    maps = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(1, 2, 3, 4, 6)
+    denoiser = FluenceDenoiser(1, patch=2)
+    patches = denoiser._to_patches(maps)
+    assert patches.shape == (1, 8, 3, 2, 3)
+    assert torch.equal(denoiser._from_patches(patches), maps)
+
+
+@pytest.mark.parametrize("patch", [0, -1])
+def test_a_patch_without_beamlets_is_refused(patch: int) -> None:
+    with pytest.raises(ValueError, match="patch"):
+        FluenceDenoiser(3, patch=patch)
 
 
 def test_odd_widths_are_refused() -> None:

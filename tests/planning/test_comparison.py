@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_vmat.planning.comparison import Row, as_table, quartiles, with_gap
+from lightning_vmat.planning.comparison import Row, as_table, median_course, quartiles, with_gap
+from lightning_vmat.planning.planner import TracePoint
 
 
 def row(objective: float, met: float, violations: float) -> Row:
@@ -36,3 +37,11 @@ def test_table_has_every_case_and_one_bad_case_cannot_hide_behind_medians() -> N
     assert lines[2:4] == ["| a | fluence | 10 | 1 | 0 | 0 |", "| a | reference | 15 | 1 | 0 | 0.5 |"]
     assert lines[-1] == "| all 3 | reference | 22 | 0.667 | 3 | 0.5 |"
     assert len(lines) == 2 + 3 * 2 + 2
+
+
+def test_a_median_course_has_what_all_cases_note() -> None:
+    courses = [
+        [TracePoint("fluence", 0, 0.1 * case, 10.0 * case), TracePoint("fluence", 1, case, case)] for case in (1, 2, 9)
+    ]
+    courses[0].append(TracePoint("apertures", 2, 3.0, 0.5))
+    assert median_course(courses) == [TracePoint("fluence", 0, 0.2, 20.0), TracePoint("fluence", 1, 2.0, 2.0)]

@@ -19,7 +19,7 @@ from lightning_vmat.plan.open_field import conformal_field
 from lightning_vmat.plan.voxels import sample_voxels
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.comparison import measure
-from lightning_vmat.planning.evaluation import evaluate_plan
+from lightning_vmat.planning.evaluation import evaluate_plan, sequencing_loss
 from lightning_vmat.planning.members import fluence_planner, reference_planner
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.problem import build_problem
@@ -145,3 +145,17 @@ def test_grid_that_misses_the_target_is_named(case: Case) -> None:
     away = replace(case.beamlets, beamlet_start_mm=500.0)
     with pytest.raises(ValueError, match=rf"{case.case_id}.*does not see the target"):
         build_problem(case.with_settings(beamlets=away), VOXELS)
+
+
+def test_sequencing_loses_nothing_of_what_an_aperture_delivers_and_much_of_ideal_fluence(
+    case: Case, reference: PlanResult, ideal: PlanResult
+) -> None:
+    delivered = replace(reference, wanted_mu=reference.fluence_mu, sequenced_mu=reference.fluence_mu)
+    dose_gy = evaluate_plan(case, reference).dose_gy
+    assert sequencing_loss(case, delivered, dose_gy) == {"sequencing_mnse": 0.0, "gamma_2_2": 1.0}
+    assert reference.plan is not None
+    plan = sequence(ideal.fluence_mu, case.beamlets)
+    lossy = replace(delivered, wanted_mu=ideal.fluence_mu, sequenced_mu=plan.fluence_mu(case.beamlets, case.machine))
+    lost = sequencing_loss(case, lossy, dose_gy)
+    assert 0.05 < lost["sequencing_mnse"] < 1.0 and lost["gamma_2_2"] < 0.9
+    assert sequencing_loss(case, ideal, dose_gy) == {}

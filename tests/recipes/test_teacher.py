@@ -61,7 +61,7 @@ def test_cases_without_a_plan_are_named() -> None:
 
 
 def test_missing_checkpoint_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"checkpoint .*nowhere: expected a \.ckpt file or a run directory") as caught:
+    with pytest.raises(ValueError, match=r"checkpoint .*nowhere: expected a \.ckpt file, a run directory") as caught:
         load_recipe(tmp_path / "nowhere")
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,59 @@
+"""L-BFGS-B as scipy has it: what a planner gets from a library, without this project's majoriser and search."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.optimize import Bounds, minimize
+from torch import Tensor
+
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.l2o.unroll import Trace
+
+
+class _Enough(Exception):
+    """The budget is spent, or there is another reason to stop."""
+
+
+def run_scipy_lbfgsb(
+    problem: Problem,
+    x0: Float[Tensor, "control_point leaf_pair beamlet"],
+    evaluations: int,
+    stop: Callable[[Sequence[float]], bool] = lambda values: False,
+) -> Trace:
+    """Minimise; the best objective so far after each dose evaluation, as `unroll.run` has it.
+
+    Args:
+        problem: what to minimise.
+        x0: start.
+        evaluations: budget, beside the first evaluation at the start.
+        stop: whether the objectives so far are reason to stop before the budget is spent.
+
+    Reference: Byrd, Lu, Nocedal, Zhu 1995.
+    """
+    began = time.perf_counter()
+    values: list[float] = []
+    seconds: list[float] = []
+    best = x0
+
+    def evaluate(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal best
+        x = torch.from_numpy(flat).to(x0).view_as(x0)
+        value, gradient, _ = problem.evaluate(x)
+        if not values or float(value) < values[-1]:
+            best = x
+        values.append(min([float(value), *values[-1:]]))
+        seconds.append(time.perf_counter() - began)
+        if len(values) > evaluations or stop(values):
+            raise _Enough
+        return float(value), gradient.flatten().double().cpu().numpy()
+
+    flat = x0.clamp(min=0).flatten().double().cpu().numpy()
+    with suppress(_Enough):
+        minimize(evaluate, flat, jac=True, method="L-BFGS-B", bounds=Bounds(0, np.inf), options={"maxcor": 12})
+    return Trace(best, torch.tensor(values), torch.tensor(seconds))

@@ -1,0 +1,82 @@
+"""The card of a run's weights: what made them, and figures by which to know them again."""
+
+from __future__ import annotations
+
+import csv
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from lightning_vmat import __version__
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.data.cohort import MANIFEST_FILE, Cohort, read_cohort
+from lightning_vmat.data.packed import unpacked
+from lightning_vmat.data.transforms import item_transform
+from lightning_vmat.recipes.base import PlanRecipe, fluence_error, objective
+from lightning_vmat.recipes.loading import find_checkpoint
+
+CHECKED_CASES = 2  # the first validation cases: a card says what the weights do with them
+THROUGHPUT = "throughput/cases_per_s"
+
+
+def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str, Any]:
+    """Everything to know of the weights of a run before they are used.
+
+    Args:
+        run: run directory.
+        config: its configuration.
+        recipe: the trained recipe.
+    """
+    cohort = read_cohort(unpacked(Path(config["data"]["cohort"])))
+    manifest = yaml.safe_load((cohort.root / MANIFEST_FILE).read_text())
+    used = sum(p.numel() for name, p in recipe.named_parameters() if not name.startswith(recipe.TRAINING_ONLY))
+    return {
+        "recipe": type(recipe).__name__,
+        "use": "research on planning; not for treatment",
+        "parameters": used,
+        "seed": config.get("seed_everything"),
+        **_course(run, len(cohort.split["train"])),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {config['trainer']['accelerator']}",
+        "versions": {"lightning_vmat": __version__, "torch": torch.__version__.partition("+")[0]},
+        "cohort": str(config["data"]["cohort"]),
+        "cohort_manifest": {key: value for key, value in manifest.items() if key != "cases"},
+        "cases": {part: len(names) for part, names in cohort.split.items()},
+        "figures": case_figures(recipe, config["data"], cohort),
+    }
+
+
+def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> dict[str, dict[str, float]]:
+    """Objective of the generated fluence, and its error, of the first validation cases.
+
+    Args:
+        recipe: trained.
+        data: the run's `data` settings.
+        cohort: of the run.
+    """
+    transform = item_transform(data["structures"], data["voxels"], True, data.get("seed", 0))
+    figures = {}
+    for folder in cohort.folders("validation")[:CHECKED_CASES]:
+        batch = PlanBatch.collate([transform({"case_dir": folder})])
+        with torch.no_grad():
+            x = recipe.generate(batch)
+            row = {"objective": float(objective(batch, x))}
+        if batch.fluence is not None:
+            row["fluence_error"] = float(fluence_error(x, batch.fluence))
+        figures[folder.name] = {name: round(value, 4) for name, value in row.items()}
+    return figures
+
+
+def _course(run: Path, cases: int) -> dict[str, float]:
+    """Epochs and optimizer steps until the checkpoint, and hours of the whole run without validation."""
+    saved = torch.load(find_checkpoint(run), map_location="cpu", weights_only=True)
+    rates = [
+        float(row[THROUGHPUT])
+        for path in run.glob("metrics*/**/metrics.csv")
+        for row in csv.DictReader(path.read_text().splitlines())
+        if row.get(THROUGHPUT)
+    ]
+    hours = sum(cases / rate for rate in rates) / 3600
+    return {"epochs": saved["epoch"] + 1, "optimizer_steps": saved["global_step"], "training_hours": round(hours, 2)}

@@ -1,0 +1,61 @@
+"""Weights to pass on: a folder with a run's weights (safetensors), the configuration that made them, and a card."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lightning_vmat.data.atomic import atomic_folder
+from lightning_vmat.data.plan_files import same_bytes
+from lightning_vmat.recipes.base import PlanRecipe
+
+WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "weights.safetensors", "config.yaml", "card.yaml"
+SECTIONS = ("seed_everything", "model", "data")  # of a run's configuration
+SHIPPED = "prostate_base"  # the weights that planners take when they are given none
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Folders of the weights in the package by name, such as `prostate_base/generator`."""
+    root = Path(str(resources.files("lightning_vmat"))) / "weights"
+    return {str(path.parent.relative_to(root)): path.parent for path in sorted(root.glob(f"*/*/{WEIGHTS_FILE}"))}
+
+
+def write_weights(recipe: PlanRecipe, config: dict[str, Any], card: dict[str, Any], out: Path) -> None:
+    """Write the folder, whole or not at all.
+
+    Args:
+        recipe: trained; what only its training needs is left out.
+        config: the run's whole configuration.
+        card: what to say of the weights.
+        out: the folder, which must not exist.
+    """
+    state = {
+        name: tensor.detach().cpu().contiguous()
+        for name, tensor in recipe.state_dict().items()
+        if not name.startswith(recipe.TRAINING_ONLY)
+    }
+    with atomic_folder(out, replace=False) as draft:
+        (draft / WEIGHTS_FILE).write_bytes(same_bytes(state, {"recipe": type(recipe).__name__}))
+        kept = {name: config[name] for name in SECTIONS if name in config}
+        (draft / CONFIG_FILE).write_text(yaml.safe_dump(kept, sort_keys=False))
+        (draft / CARD_FILE).write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120))
+
+
+def read_weights(path: Path, recipe: PlanRecipe) -> dict[str, Tensor]:
+    """The state of a recipe from such a file, with what only training needs as the recipe has it.
+
+    Raises:
+        ValueError: no safetensors file.
+    """
+    try:
+        stored = load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not readable as safetensors ({' '.join(str(error).split())})") from error
+    spare = {name: value for name, value in recipe.state_dict().items() if name.startswith(recipe.TRAINING_ONLY)}
+    return spare | stored
