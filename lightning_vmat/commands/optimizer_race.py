@@ -12,6 +12,7 @@ from lightning_vmat.l2o.baselines.scipy_lbfgsb import run_scipy_lbfgsb
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import Trace, run
+from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import BODY, Case
 from lightning_vmat.planning.members import OPTIMIZERS
@@ -39,8 +40,8 @@ class Setting:
         """The planning problem of a case that `change` has made."""
         factors = self.weights
         if not isinstance(factors, Mapping):
-            organs = set(case.structures) - set(case.prescription_gy) - {BODY}
-            factors = dict.fromkeys(sorted(organs), factors)
+            judged = {line.structure for line in load_protocol(case.protocol).objectives}
+            factors = dict.fromkeys(sorted(judged & set(case.structures) - set(case.prescription_gy) - {BODY}), factors)
         return build_problem(case, voxels, weight_factors=factors)
 
 

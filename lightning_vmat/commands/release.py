@@ -19,17 +19,17 @@ def release(run: Path, *, out: Path, generator: str | None = None) -> None:
     import yaml
 
     from lightning_vmat.recipes.card import describe
+    from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
     from lightning_vmat.recipes.loading import find_config, load_recipe
     from lightning_vmat.recipes.weights import CARD_FILE, write_weights
 
     recipe = load_recipe(run)
     config = yaml.safe_load(find_config(run).read_text())
-    card = describe(run, config, recipe)
-    settings = config["model"]["init_args"]
     if generator is not None:
-        if "generator" not in settings:
+        if not isinstance(recipe, LearnedOptimization):
             raise ValueError(f"generator {generator}: {run} is no run of a learned optimizer")
-        settings["generator"] = generator
+        config["model"]["init_args"]["generator"] = recipe.generator_run = generator
+    card = describe(run, config, recipe)
     write_weights(recipe, config, card, out)
     print(yaml.safe_dump(card, sort_keys=False), end="")
     print(f"weights: {out}, card: {out / CARD_FILE}")

@@ -97,7 +97,7 @@ class FluenceDenoiser(nn.Module):
         sides = {"p": self.patch, "q": self.patch}
         return rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", **sides)
 
-    def _from_patches(self, h: Float[Tensor, "batch patches cp rows columns"]) -> Float[Tensor, "batch channel cp lp b"]:
+    def _from_patches(self, h: Float[Tensor, "batch patch cp row column"]) -> Float[Tensor, "batch channel cp lp b"]:
         sides = {"p": self.patch, "q": self.patch}
         return rearrange(h, "n (channel p q) cp lp b -> n channel cp (lp p) (b q)", **sides)
 

@@ -95,13 +95,12 @@ def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: 
     ("options", "named"),
     [
         (["nowhere"], "nowhere"),
-        (["CASE", "--planner", "learned"], "needs the run directory"),
         (["CASE", "--planner", "learned", "--run", "no_run"], "no_run"),
         (["CASE", "--run", "some_run"], "takes none"),
         (["CASE", "--planner", "magic"], "magic"),
         (["CASE", "--voxels", "0"], "voxels 0"),
     ],
-    ids=["no case", "no run given", "no such run", "run for the reference", "unknown planner", "no voxels"],
+    ids=["no case", "no such run", "run for the reference", "unknown planner", "no voxels"],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
     options: list[str], named: str, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
