@@ -91,15 +91,11 @@ class FluenceDenoiser(nn.Module):
             h = self._call(block, torch.cat((h, skips.pop()), dim=1), embedding)
         return self._from_patches(self.head(h))[:, 0]
 
-    def _to_patches(
-        self, maps: Float[Tensor, "batch channel cp lp b"]
-    ) -> Float[Tensor, "batch patches cp rows columns"]:
-        sides = {"p": self.patch, "q": self.patch}
-        return rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", **sides)
+    def _to_patches(self, maps: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch patch cp row column"]:
+        return rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", p=self.patch, q=self.patch)
 
     def _from_patches(self, h: Float[Tensor, "batch patch cp row column"]) -> Float[Tensor, "batch channel cp lp b"]:
-        sides = {"p": self.patch, "q": self.patch}
-        return rearrange(h, "n (channel p q) cp lp b -> n channel cp (lp p) (b q)", **sides)
+        return rearrange(h, "n (channel p q) cp lp b -> n channel cp (lp p) (b q)", p=self.patch, q=self.patch)
 
     def _call(self, block: nn.Module, *inputs: Tensor) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
