@@ -127,7 +127,7 @@ def test_another_network_than_the_teachers_is_named(teacher_run: Path) -> None:
 
 
 def test_missing_teacher_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"nowhere: expected a \.ckpt file or a run directory"):
+    with pytest.raises(ValueError, match=r"nowhere: expected a \.ckpt file, a run directory"):
         distillation(tmp_path / "nowhere").setup("fit")
 
 
