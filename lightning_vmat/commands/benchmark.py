@@ -29,7 +29,7 @@ def benchmark(
         voxels: size of the voxel sample on which plans are optimised; they are judged on all of the body.
         cases: how many of the cases; all if not given.
         split: which cases; settings are chosen on `train` or `validation`, never on `test`.
-        polish: dose evaluations of aperture optimization behind trained recipes, 30 if not given; 0 only sequences.
+        polish: dose evaluations of aperture optimization behind trained recipes, 60 if not given; 0 only sequences.
         figure: image for the courses of the planners: objective against dose evaluations and seconds, medians.
         wandb: W&B project that gets the figures as a table too; written beside `json` where there is no key.
 
@@ -46,7 +46,7 @@ def benchmark(
     from lightning_vmat.data.packed import unpacked
     from lightning_vmat.export.figures.convergence import courses_figure
     from lightning_vmat.planning.comparison import key_doses, measure, with_gap
-    from lightning_vmat.planning.evaluation import evaluate_dose, evaluate_plan
+    from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
 
     folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
     names = planners.split(",") if isinstance(planners, str) else planners
@@ -61,12 +61,14 @@ def benchmark(
         if clinical_dose_gy is not None:
             structures, _ = evaluate_dose(case, clinical_dose_gy.flatten()[case.body_index])
             figures.add_doses("clinical", case.case_id, key_doses(case, structures))
-        for name, member in members.items():
-            if figures.has(name, case.case_id):
-                continue
-            result = member.plan(case)
-            evaluation = evaluate_plan(case, result)
-            figures.add(name, case.case_id, measure(case, result, evaluation))
+        missing = [name for name in members if not figures.has(name, case.case_id)]
+        if not missing:
+            continue
+        operator = body_operator(case)
+        for name in missing:
+            result = members[name].plan(case)
+            evaluation = evaluate_plan(case, result, operator)
+            figures.add(name, case.case_id, measure(case, result, evaluation, operator))
             figures.add_doses(name, case.case_id, key_doses(case, evaluation.structures))
             figures.add_course(name, case.case_id, result.trace.points)
             figures.save()

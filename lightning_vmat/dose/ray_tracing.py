@@ -144,6 +144,7 @@ class _Planes:
         along = sad_mm - (corner + offset) @ axes[:, 2].T
         self.first_mm = along.amin(dim=0).clamp(min=step_mm)
         self.count = max(1, math.ceil(float((along.amax(dim=0) - self.first_mm).max()) / step_mm))
+        self.level = (axes[:, 1, :2].abs().amax(dim=1) < 1e-6).tolist()  # y_b runs along the patient's z
         # beam coordinates -> grid_sample's coordinates of the cropped volume
         self.axes = axes * (2 / (spacing * size))
         self.origin = -offset * 2 / (spacing * size) + 1 / size - 1
@@ -169,9 +170,27 @@ class _Planes:
         axes = self.axes[number]
         distance = self.distances_mm(number)[:, None]
         scale = distance / self.sad_mm
+        ahead = (self.sad_mm - distance) * axes[2] + self.origin
+        if self.level[number]:
+            return self._sample_slices((scale * x_mm)[..., None] * axes[0] + ahead[:, None], scale * y_mm * axes[1, 2])
         x_part = (scale * x_mm)[:, None, :, None] * axes[0]
-        y_part = (scale * y_mm)[:, :, None, None] * axes[1] + ((self.sad_mm - distance) * axes[2])[:, None, None]
-        return F.grid_sample(self.volume[None], (x_part + (y_part + self.origin))[None], align_corners=False)[0]
+        y_part = (scale * y_mm)[:, :, None, None] * axes[1] + ahead[:, None, None]
+        return F.grid_sample(self.volume[None], (x_part + y_part)[None], align_corners=False)[0]
+
+    def _sample_slices(
+        self, within: Float[Tensor, "plane x_b 3"], rise: Float[Tensor, "plane y_b"]
+    ) -> Float[Tensor, "channel plane y_b x_b"]:
+        """The same where y_b runs along the patient: bilinear in each slice, then linear between slices; half the time.
+
+        Args:
+            within: places of the rays in the plane of the isocentre's slice.
+            rise: how much further along z rays of each y_b are.
+        """
+        slices = self.volume.shape[1]
+        flat = F.grid_sample(self.volume.flatten(0, 1)[None], within[None, ..., :2], align_corners=False)[0]
+        place = ((within[:, :1, 2] + rise + 1) * slices - 1) / 2
+        weight = (1 - (place[..., None] - torch.arange(slices, device=place.device)).abs()).clamp(min=0)
+        return torch.einsum("pyz,czpx->cpyx", weight, flat.unflatten(0, self.volume.shape[:2]))
 
 
 def _slant(x_mm: Tensor, y_mm: Tensor, sad_mm: float) -> Float[Tensor, "y_b x_b"]:

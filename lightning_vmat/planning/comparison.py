@@ -7,6 +7,7 @@ from dataclasses import astuple
 
 import numpy as np
 
+from lightning_vmat.dose.operator import DoseOperator
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.evaluation import Evaluation, sequencing_loss
 from lightning_vmat.planning.planner import PlanResult, TracePoint
@@ -15,13 +16,14 @@ Row = dict[str, float]
 QUARTILES = (0.25, 0.5, 0.75)
 
 
-def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
+def measure(case: Case, result: PlanResult, evaluation: Evaluation, operator: DoseOperator) -> Row:
     """The figures by which planners are compared.
 
     Args:
         case: the case.
         result: a planner's outcome.
         evaluation: of its delivered dose (of its fluence's for an ideal planner).
+        operator: the case's `body_operator`.
 
     Returns:
         `objective` (over the whole body), `goals_met` (fraction), `all_goals_met` (1 or 0), `hi`, `d98` (of the
@@ -42,7 +44,7 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
         "edge_metric_per_mm": evaluation.complexity.get("edge_metric_per_mm", float("nan")),
         "dose_evaluations": float(result.trace.dose_evaluations),
         "seconds": planning_s,
-        **sequencing_loss(case, result, evaluation.dose_gy),
+        **sequencing_loss(case, result, evaluation.dose_gy, operator),
     }
 
 

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
+from lightning_vmat.dose.operator import DoseOperator
 from lightning_vmat.metrics.complexity import plan_complexity
 from lightning_vmat.metrics.gamma import gamma_index, gamma_pass_rate
 from lightning_vmat.metrics.plan_report import structure_dvhs, summarise_structures
@@ -66,9 +67,20 @@ def _body_objective(case: Case) -> PlanObjective:
     return PlanObjective.from_case(case, all_voxels(case), load_protocol(case.protocol))
 
 
-def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
-    """Project a planner's fluence onto every voxel of the body and measure."""
-    body_dose_gy = dose_operator(case, case.body_index, FINE_NODE_STEP_MM).forward(result.fluence_mu)
+def body_operator(case: Case) -> DoseOperator:
+    """The dose operator by which plans are judged: every voxel of the body, on fine nodes."""
+    return dose_operator(case, case.body_index, FINE_NODE_STEP_MM)
+
+
+def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None = None) -> Evaluation:
+    """Project a planner's fluence onto every voxel of the body and measure.
+
+    Args:
+        case: the case.
+        result: a planner's outcome.
+        operator: the case's `body_operator`, where several plans are judged; made anew if not given.
+    """
+    body_dose_gy = (operator or body_operator(case)).forward(result.fluence_mu)
     structures, goals = evaluate_dose(case, body_dose_gy)
     dose_gy = torch.zeros(case.grid.voxel_count)
     dose_gy[case.body_index] = body_dose_gy
@@ -87,13 +99,16 @@ def evaluate_plan(case: Case, result: PlanResult) -> Evaluation:
     )
 
 
-def sequencing_loss(case: Case, result: PlanResult, dose_gy: Float[Tensor, "z y x"]) -> dict[str, float]:
+def sequencing_loss(
+    case: Case, result: PlanResult, dose_gy: Float[Tensor, "z y x"], operator: DoseOperator
+) -> dict[str, float]:
     """How much of the fluence that was wanted is lost on the way to a plan.
 
     Args:
         case: the case.
         result: a planner's outcome.
         dose_gy: delivered dose of the whole course.
+        operator: the case's `body_operator`.
 
     Returns:
         `sequencing_mnse`, squared error of the sequenced fluence over the squared wanted one, and `gamma_2_2`, the
@@ -104,7 +119,7 @@ def sequencing_loss(case: Case, result: PlanResult, dose_gy: Float[Tensor, "z y 
     if wanted_mu is None or sequenced_mu is None:
         return {}
     wanted_gy = torch.zeros(case.grid.voxel_count)
-    wanted_gy[case.body_index] = dose_operator(case, case.body_index, FINE_NODE_STEP_MM).forward(wanted_mu)
+    wanted_gy[case.body_index] = operator.forward(wanted_mu)
     gamma = gamma_index(wanted_gy.reshape(case.grid.shape), dose_gy, case.grid, dose_fraction=0.02, distance_mm=2.0)
     return {
         "sequencing_mnse": float((sequenced_mu - wanted_mu).square().sum() / wanted_mu.square().sum()),

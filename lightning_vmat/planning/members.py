@@ -83,7 +83,7 @@ def learned_planner(
         aperture_evaluations: dose evaluations of the polish; 0 to only sequence.
         progress: show progress bars.
     """
-    apertures = ApertureOptimization(aperture_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress)
+    apertures = ApertureOptimization(aperture_evaluations, leaf_step_mm=0.7, mu_step=0.006, progress=progress)
     return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed)
 
 

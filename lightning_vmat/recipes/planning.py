@@ -20,7 +20,7 @@ from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
 from lightning_vmat.recipes.loading import check_structures, condition_structures, load_recipe
 
-POLISH = 30  # dose evaluations of aperture optimization after leaf sequencing
+POLISH = 60  # dose evaluations of aperture optimization after leaf sequencing
 EVALUATIONS = 10  # of a hand-made optimizer that follows a generator
 
 

@@ -78,6 +78,21 @@ def test_depth_does_not_depend_on_the_voxels_asked_for() -> None:
     torch.testing.assert_close(all_depth[:, :40], few_depth, atol=1e-3, rtol=1e-4)
 
 
+@pytest.mark.parametrize("gantry_deg", [0.0, 37.0, 250.0])
+def test_depth_slice_by_slice_is_that_of_a_couch_hardly_turned(gantry_deg: float) -> None:
+    """Without a couch angle rays are sampled in slices, with one in the whole volume; in random tissue."""
+    case = water_case(voxel_mm=5.0, isocentre_mm=(12.0, -7.0, 21.0))
+    case = replace(case, hu=torch.where(case.structures["Body"], 1000 * torch.rand(case.grid.shape) - 500, -1000.0))
+    straight, turned = (
+        radiological_depth(
+            replace(case, arcs=(Arc(gantry_deg - 0.5, gantry_deg + 0.5, 1, couch_deg=couch_deg),)), case.body_index
+        )
+        for couch_deg in (0.0, 1e-3)
+    )
+    assert float(straight.max()) > 200
+    torch.testing.assert_close(straight, turned, atol=0.1, rtol=0)
+
+
 def test_thickness_of_structures() -> None:
     case = replace(water_case(voxel_mm=5.0), arcs=(Arc(-0.5, 0.5, 1), Arc(89.5, 90.5, 1)))
     masks = torch.stack((case.structures["Body"], case.structures["PTV"])).float()
