@@ -67,7 +67,7 @@ class AlternatingSequencing:
         pull, optimizer = self.pull * float(majoriser.mean()), LBFGS()
         model = QuasiNewton(majoriser, optimizer.reach, optimizer.memory)
         for turn in tqdm(range(self.rounds), desc="sequencing", disable=not self.progress, leave=False):
-            plan = _deliverable(case, problem, x + missed)
+            plan = deliverable(case, problem, x + missed)
             delivered = plan.fluence_mu(case.beamlets, case.machine) / problem.scale_mu
             missed = missed + x - delivered
             pulled = PulledProblem.of(problem, delivered - missed, pull)
@@ -83,9 +83,10 @@ class AlternatingSequencing:
             spent = 1 + (turn + 1) * self.evaluations
             trace.add("sequencing", spent, time.perf_counter() - begin, float(problem.objective(dose_gy)))
         trace.spend(1 + self.rounds * self.evaluations)
-        return _deliverable(case, problem, x + missed)
+        return deliverable(case, problem, x + missed)
 
 
-def _deliverable(case: Case, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> Plan:
+def deliverable(case: Case, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> Plan:
+    """The sequenced plan of a fluence over `problem.scale_mu`, without a violation."""
     plan = sequence(x.clamp(min=0) * problem.scale_mu, case.beamlets)
     return project_to_limits(plan, case.control_points, case.machine)

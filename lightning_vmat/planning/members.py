@@ -84,7 +84,7 @@ def learned_planner(
         progress: show progress bars.
     """
     apertures = ApertureOptimization(aperture_evaluations, leaf_step_mm=0.7, mu_step=0.006, progress=progress)
-    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed)
+    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed, pull=0.01)
 
 
 def started_planner(

@@ -11,6 +11,7 @@ import torch
 from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.dose.blur import FINE_NODE_STEP_MM, NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.case import Case
@@ -23,6 +24,7 @@ from lightning_vmat.planning.evaluation import body_operator, evaluate_plan, seq
 from lightning_vmat.planning.members import fluence_planner, reference_planner
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.sequenced import SequencedPlanner
 from lightning_vmat.planning.sequencing import sequence
 
 VOXELS = 1000
@@ -104,6 +106,24 @@ def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> Non
         assert later.dose_evaluations >= earlier.dose_evaluations
         assert later.seconds >= earlier.seconds
     assert points[-1].seconds <= sum(reference.trace.seconds.values())
+
+
+def test_pulled_fluence_is_one_that_apertures_follow(case: Case, problem: Problem, reference: PlanResult) -> None:
+    """From what a plan delivers: without the pull the fluence gets better and its sequenced plan worse."""
+    given = reference.fluence_mu / problem.scale_mu
+    free = SequencedPlanner(lambda *_: given, LBFGS(), 8, ApertureOptimization(0), voxels=VOXELS)
+    pulled = replace(free, pull=0.01)
+    lost, objectives, evaluations = [], [], []
+    for planner in (free, pulled):
+        result = planner.plan(case)
+        assert result.wanted_mu is not None and result.sequenced_mu is not None
+        assert objective(problem, result.wanted_mu) < objective(problem, reference.fluence_mu)
+        lost.append(float((result.sequenced_mu - result.wanted_mu).square().sum() / result.wanted_mu.square().sum()))
+        objectives.append(objective(problem, result.fluence_mu))
+        evaluations.append(result.trace.dose_evaluations)
+    assert lost[1] < 0.7 * lost[0]
+    assert objectives[1] < objectives[0]
+    assert evaluations[1] == evaluations[0] + 2
 
 
 def test_plans_of_one_seed_are_the_same(case: Case) -> None:
