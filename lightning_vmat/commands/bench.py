@@ -128,7 +128,8 @@ def optimizers(
     run = run or Path(SHIPPED, racing.LEARNED)
     optimizer, start, known = learned_optimizer(run), recipe_planner(run, voxels).start, condition_structures(run)
     settings = racing.settings(machine)
-    chosen = settings if changed_settings or machine else {"as trained": settings["as trained"]}
+    always = ("as trained", "another machine")
+    chosen = {name: setting for name, setting in settings.items() if changed_settings or name in always}
     rows = []
     for folder in tqdm(read_cohort(unpacked(cohort)).folders(split)[:cases], desc="cases"):
         given = read_case(folder)

@@ -47,8 +47,10 @@ def benchmark(
     from lightning_vmat.export.figures.convergence import courses_figure
     from lightning_vmat.planning.comparison import key_doses, measure, with_gap
     from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
+    from lightning_vmat.planning.members import POLISH
 
     folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
+    polish = POLISH if polish is None else polish
     names = planners.split(",") if isinstance(planners, str) else planners
     members = {}
     for spec in names:

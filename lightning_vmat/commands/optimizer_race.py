@@ -109,23 +109,31 @@ def race(
         starts = {GENERATOR: start(case, problem), **starts}
     learned = {name: run(problem, optimizer, x0, evaluations) for name, x0 in starts.items()}
     goals = {name: float(trace.values[evaluations]) for name, trace in learned.items()}
-    rows = [_row(name, LEARNED, trace, evaluations, goals) for name, trace in learned.items()]
+    rows = [count(name, LEARNED, trace, evaluations, {name: goals[name]}) for name, trace in learned.items()]
     racers: dict[str, Callable[..., Trace]] = {
         name: partial(run, problem, member) for name, member in OPTIMIZERS.items()
     }
     racers["scipy L-BFGS-B"] = partial(run_scipy_lbfgsb, problem)
+
+    def done(values: Sequence[float]) -> bool:
+        return len(values) > evaluations and min(values) <= min(goals.values())
+
     for began, x0 in starts.items():
-        goal = min(goals.values()) if began == OPEN_FIELD else goals[began]
-
-        def done(values: Sequence[float], goal: float = goal) -> bool:
-            return len(values) > evaluations and min(values) <= goal
-
         for name, racer in racers.items():
-            rows.append(_row(began, name, racer(x0=x0, evaluations=most, stop=done), evaluations, goals))
+            rows.append(count(began, name, racer(x0=x0, evaluations=most, stop=done), evaluations, goals))
     return rows
 
 
-def _row(start: str, optimizer: str, trace: Trace, evaluations: int, goals: Mapping[str, float]) -> Row:
+def count(start: str, optimizer: str, trace: Trace, evaluations: int, goals: Mapping[str, float]) -> Row:
+    """What a racer reached in some evaluations, and when it matched each goal; None where it gave up before.
+
+    Args:
+        start: name of its start.
+        optimizer: its name.
+        trace: its course.
+        evaluations: after how many to look.
+        goals: objectives that the learned optimizer reached, by start.
+    """
     row: Row = {
         "start": start,
         "optimizer": optimizer,

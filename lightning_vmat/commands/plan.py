@@ -42,7 +42,7 @@ def plan(
             `generator`, `teacher` and `regression` plan with a trained recipe. `+lbfgs`, `+adam`, `+accelerated` or
             `+learned` behind a name gives the fluence to that optimizer: `fluence+adam`, `generator+lbfgs`.
         run: run directory, checkpoint or weights of that recipe; without it the weights in the package, which know
-            prostate patients (the learned optimizer alone, `fluence+learned`, takes any).
+            prostate patients of base size (the learned optimizer alone, `fluence+learned`, takes any).
         start: RTPLAN of arcs to start from: `reference` polishes its apertures, `fluence` the fluence that it delivers.
             A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
         compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
@@ -101,7 +101,7 @@ def find_planner(
     Raises:
         ValueError: an unknown name, or a run for a planner that takes none.
     """
-    from lightning_vmat.planning.members import fluence_planner, reference_planner
+    from lightning_vmat.planning.members import POLISH, fluence_planner, reference_planner
 
     kind, _, optimizer = name.partition("+")
     if kind not in PLANNERS or (kind == "reference" and name != kind):
@@ -112,7 +112,7 @@ def find_planner(
         return reference_planner(voxels=voxels, seed=seed, progress=progress)
     if kind == "fluence":
         return fluence_planner(_optimizer(optimizer or "lbfgs", run), voxels=voxels, seed=seed)
-    from lightning_vmat.recipes.planning import POLISH, recipe_planner
+    from lightning_vmat.recipes.planning import recipe_planner
     from lightning_vmat.recipes.weights import SHIPPED
 
     own = _optimizer(optimizer, None) if optimizer else None

@@ -15,6 +15,8 @@ from lightning_vmat.planning.planner import Planner
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.planning.started import DeliveredStart, PolishingPlanner
 
+POLISH = 60  # dose evaluations of aperture optimization behind a generator
+
 OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "lbfgs": LBFGS(),
     "adam": Adam(learning_rate=0.05, beta_square=0.95),

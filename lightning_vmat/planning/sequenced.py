@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.pulled_problem import PulledProblem
 from lightning_vmat.planning.sequencing import sequence
 
-PULL_EVALUATIONS = 2  # a dose, and the majoriser there
+PULL_EVALUATIONS = 3  # a dose and the majoriser there before, the objective without the pull after
 
 Start = Callable[[Case, Problem], Float[Tensor, "control_point leaf_pair beamlet"]]
 """Gives the fluence, over `problem.scale_mu`, from which planning starts."""
@@ -44,7 +45,7 @@ class SequencedPlanner:
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample.
         pull: of fluence optimization toward what the start delivers once sequenced, over the mean of the problem's
-            majoriser, so that apertures can follow; the objectives of that stage then contain it.
+            majoriser, so that apertures can follow.
     """
 
     start: Start = open_start
@@ -64,13 +65,7 @@ class SequencedPlanner:
         with trace.stage("start"):
             x = self.start(case, problem)
         if self.optimizer is not None:
-            with trace.stage("fluence"):
-                course = run(self._pulled(case, problem, x, trace), self.optimizer, x, self.evaluations)
-                times, values = course.seconds.tolist(), course.values.tolist()
-                for spent, (seconds, value) in enumerate(zip(times, values, strict=True)):
-                    trace.add("fluence", spent, seconds, value)
-            x = course.x
-            trace.spend(self.evaluations)
+            x = self._optimise(case, problem, x, self.optimizer, trace)
         fluence_mu = x * problem.scale_mu
         if self.apertures is None:
             return PlanResult(fluence_mu, None, trace)
@@ -84,13 +79,27 @@ class SequencedPlanner:
             plan = self.apertures.refine(case, problem, plan, trace)
         return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace, fluence_mu, sequenced_mu)
 
-    def _pulled(
-        self, case: Case, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"], trace: Trace
-    ) -> Problem:
-        """The problem that fluence optimization solves."""
-        if not self.pull:
-            return problem
-        delivered = deliverable(case, problem, x).fluence_mu(case.beamlets, case.machine) / problem.scale_mu
-        majoriser = problem.majoriser(problem.dose(delivered))
-        trace.spend(PULL_EVALUATIONS)
-        return PulledProblem.of(problem, delivered, self.pull * float(majoriser.mean()))
+    def _optimise(
+        self,
+        case: Case,
+        problem: Problem,
+        x: Float[Tensor, "control_point leaf_pair beamlet"],
+        optimizer: Optimizer[Any],
+        trace: Trace,
+    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        """Fluence optimization; of a pulled one the trace has the end alone, where the pull is left out."""
+        with trace.stage("fluence"):
+            begin = time.perf_counter()
+            if self.pull:
+                delivered = deliverable(case, problem, x).fluence_mu(case.beamlets, case.machine) / problem.scale_mu
+                pull = self.pull * float(problem.majoriser(problem.dose(delivered)).mean())
+                x = run(PulledProblem.of(problem, delivered, pull), optimizer, x, self.evaluations).x
+                spent = self.evaluations + PULL_EVALUATIONS
+                trace.add("fluence", spent, time.perf_counter() - begin, float(problem.value(x)))
+            else:
+                spent, course = self.evaluations, run(problem, optimizer, x, self.evaluations)
+                x = course.x
+                for number, at in enumerate(zip(course.seconds.tolist(), course.values.tolist(), strict=True)):
+                    trace.add("fluence", number, *at)
+        trace.spend(spent)
+        return x

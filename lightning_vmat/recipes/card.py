@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
 from lightning_vmat.recipes.base import PlanRecipe, fluence_error, objective
 from lightning_vmat.recipes.loading import find_checkpoint
+from lightning_vmat.recipes.weights import WEIGHTS_FILE
 
 CHECKED_CASES = 2  # the first validation cases: a card says what the weights do with them
 THROUGHPUT = "throughput/cases_per_s"
@@ -38,8 +38,9 @@ def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str,
         "use": "research on planning; not for treatment",
         "parameters": used,
         "seed": config.get("seed_everything"),
-        **_course(run, len(cohort.split["train"])),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {config['trainer']['accelerator']}",
+        **_checkpoint(run),
+        "hours_of_whole_run": training_hours(run, len(cohort.split["train"])),
+        "trainer": {key: value for key, value in config["trainer"].items() if key != "default_root_dir"},
         "versions": {"lightning_vmat": __version__, "torch": torch.__version__.partition("+")[0]},
         "cohort": str(config["data"]["cohort"]),
         "cohort_manifest": {key: value for key, value in manifest.items() if key != "cases"},
@@ -69,14 +70,30 @@ def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> di
     return figures
 
 
-def _course(run: Path, cases: int) -> dict[str, float]:
-    """Epochs and optimizer steps until the checkpoint, and hours of the whole run without validation."""
-    saved = torch.load(find_checkpoint(run), map_location="cpu", weights_only=True)
+def training_hours(run: Path, cases: int) -> float | None:
+    """Hours of a whole run's training epochs, by the throughput that it logged; None where it logged none.
+
+    Args:
+        run: run directory.
+        cases: that an epoch passes over.
+    """
     rates = [
         float(row[THROUGHPUT])
         for path in run.glob("metrics*/**/metrics.csv")
         for row in csv.DictReader(path.read_text().splitlines())
         if row.get(THROUGHPUT)
     ]
-    hours = sum(cases / rate for rate in rates) / 3600
-    return {"epochs": saved["epoch"] + 1, "optimizer_steps": saved["global_step"], "training_hours": round(hours, 2)}
+    return round(sum(cases / rate for rate in rates) / 3600, 2) if rates else None
+
+
+def _checkpoint(run: Path) -> dict[str, int]:
+    """Epochs and optimizer steps until the checkpoint.
+
+    Raises:
+        ValueError: weights that were released already.
+    """
+    checkpoint = find_checkpoint(run)
+    if checkpoint.name == WEIGHTS_FILE:
+        raise ValueError(f"run {run}: holds released weights, expected a run directory")
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return {"epochs_to_checkpoint": saved["epoch"] + 1, "optimizer_steps_to_checkpoint": saved["global_step"]}

@@ -15,12 +15,11 @@ from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import bev_channels
 from lightning_vmat.plan.case import Case
-from lightning_vmat.planning.members import learned_planner
+from lightning_vmat.planning.members import POLISH, learned_planner
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
 from lightning_vmat.recipes.loading import check_structures, condition_structures, load_recipe
 
-POLISH = 60  # dose evaluations of aperture optimization after leaf sequencing
 EVALUATIONS = 10  # of a hand-made optimizer that follows a generator
 
 

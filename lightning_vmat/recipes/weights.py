@@ -1,4 +1,4 @@
-"""Weights to pass on: a folder with a run's weights (safetensors), the configuration that made them, and a card."""
+"""Weights to pass on: a folder with a run's weights (safetensors), the configuration to plan with, and a card."""
 
 from __future__ import annotations
 

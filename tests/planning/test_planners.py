@@ -123,7 +123,7 @@ def test_pulled_fluence_is_one_that_apertures_follow(case: Case, problem: Proble
         evaluations.append(result.trace.dose_evaluations)
     assert lost[1] < 0.7 * lost[0]
     assert objectives[1] < objectives[0]
-    assert evaluations[1] == evaluations[0] + 2
+    assert evaluations[1] == evaluations[0] + 3
 
 
 def test_plans_of_one_seed_are_the_same(case: Case) -> None:

@@ -12,9 +12,11 @@ from safetensors import safe_open
 from synthetic import synthetic_batch
 
 from lightning_vmat.cli import main
+from lightning_vmat.commands.release import release
+from lightning_vmat.recipes.card import training_hours
 from lightning_vmat.recipes.loading import build_recipe, condition_structures, find_checkpoint, load_recipe
 from lightning_vmat.recipes.planning import recipe_planner
-from lightning_vmat.recipes.weights import write_weights
+from lightning_vmat.recipes.weights import WEIGHTS_FILE, shipped_weights, write_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -42,9 +44,13 @@ def test_released_weights_do_what_the_run_does(run_directory: Path, tmp_path: Pa
     assert condition_structures(out) == condition_structures(run_directory)
     assert recipe_planner(out).optimizer is None
     card = yaml.safe_load((out / "card.yaml").read_text())
-    assert card["recipe"] == "Regression" and card["epochs"] == 2 and card["optimizer_steps"] == 2
+    assert (
+        card["recipe"] == "Regression"
+        and card["epochs_to_checkpoint"] == 2
+        and card["optimizer_steps_to_checkpoint"] == 2
+    )
     assert card["cases"] == {"train": 2, "validation": 1, "test": 1}
-    assert card["cohort_manifest"]["source"] == "phantom" and card["training_hours"] >= 0
+    assert card["cohort_manifest"]["source"] == "phantom" and card["trainer"]["max_epochs"] == 2
     assert [set(row) for row in card["figures"].values()] == [{"objective", "fluence_error"}]
 
 
@@ -93,6 +99,36 @@ def test_bad_releases_are_one_line(run_directory: Path, tmp_path: Path, capsys: 
         assert not (tmp_path / "new").exists()
 
 
-def test_names_of_shipped_weights_are_found_where_no_such_folder_is(tmp_path: Path) -> None:
+def test_names_of_shipped_weights_are_found_where_no_such_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (
+        find_checkpoint(Path("prostate_base/generator")) == shipped_weights()["prostate_base/generator"] / WEIGHTS_FILE
+    )
     with pytest.raises(ValueError, match="one of the shipped weights"):
-        find_checkpoint(tmp_path / "nowhere")
+        find_checkpoint(Path("prostate_base/nothing"))
+
+
+def test_hours_follow_from_the_logged_throughput(tmp_path: Path) -> None:
+    """7200 cases an epoch, at 2 and 4 a second."""
+    assert training_hours(tmp_path, 7200) is None
+    (tmp_path / "metrics" / "version_0").mkdir(parents=True)
+    rows = ["epoch,throughput/cases_per_s,val/loss", "0,2.0,", "0,,1.0", "1,4.0,"]
+    (tmp_path / "metrics" / "version_0" / "metrics.csv").write_text("\n".join(rows))
+    assert training_hours(tmp_path, 7200) == 1.5
+
+
+def test_a_learned_optimizer_goes_with_shipped_generators_only(tmp_path: Path) -> None:
+    """Another run's path would not travel."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shipped = shipped_weights()["prostate_base/learned"]
+    config = yaml.safe_load((shipped / "config.yaml").read_text())
+    config["model"]["init_args"]["generator"] = "runs/generator"
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / "weights.safetensors").write_bytes((shipped / "weights.safetensors").read_bytes())
+    with pytest.raises(ValueError, match="generator runs/generator: expected --generator with one of prostate_base/"):
+        release(folder, out=tmp_path / "out")
+    with pytest.raises(ValueError, match="run: holds released weights, expected a run directory"):
+        release(folder, out=tmp_path / "out", generator="prostate_base/regression")
