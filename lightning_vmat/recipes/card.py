@@ -19,6 +19,7 @@ from lightning_vmat.recipes.loading import find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE
 
 CHECKED_CASES = 2  # the first validation cases: a card says what the weights do with them
+TRAINER_KEYS = ("max_epochs", "accumulate_grad_batches", "gradient_clip_val", "callbacks")  # that shape the weights
 THROUGHPUT = "throughput/cases_per_s"
 
 
@@ -40,7 +41,7 @@ def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str,
         "seed": config.get("seed_everything"),
         **_checkpoint(run),
         "hours_of_whole_run": training_hours(run, len(cohort.split["train"])),
-        "trainer": {key: value for key, value in config["trainer"].items() if key != "default_root_dir"},
+        "trainer": {key: config["trainer"].get(key) for key in TRAINER_KEYS},
         "versions": {"lightning_vmat": __version__, "torch": torch.__version__.partition("+")[0]},
         "cohort": str(config["data"]["cohort"]),
         "cohort_manifest": {key: value for key, value in manifest.items() if key != "cases"},
