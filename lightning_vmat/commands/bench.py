@@ -97,7 +97,8 @@ def optimizers(
     Args:
         cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one. Cases without any of
             the structures that the generator knows start from the open field alone.
-        json: file for the figures.
+        json: file for the figures. While it is made, `.partial` beside it keeps what there is: the same command goes
+            on where an earlier one was stopped.
         run: run directory or weights of a learned optimizer; the shipped ones if not given.
         cases: how many of the cases; all if not given.
         split: which cases.
@@ -115,7 +116,7 @@ def optimizers(
     from tqdm import tqdm
 
     from lightning_vmat.commands import optimizer_race as racing
-    from lightning_vmat.data.atomic import atomic_file
+    from lightning_vmat.commands.partial_file import PartialFile
     from lightning_vmat.data.case_files import read_case
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
@@ -130,18 +131,21 @@ def optimizers(
     settings = racing.settings(machine)
     always = ("as trained", "another machine")
     chosen = {name: setting for name, setting in settings.items() if changed_settings or name in always}
-    rows = []
+    about = {"cohort": str(cohort), "split": split, "evaluations": evaluations, "most": most, "voxels": voxels}
+    partial = json and PartialFile(json, about | {"run": run, "machine": machine, "cases": cases})
+    (rows,) = (partial and partial.read(["rows"])) or ([],)
+    done = {(row["case"], row["setting"]) for row in rows}
     for folder in tqdm(read_cohort(unpacked(cohort)).folders(split)[:cases], desc="cases"):
         given = read_case(folder)
-        for name, setting in chosen.items():
-            case = setting.change(given)
-            problem = setting.problem(case, voxels)
+        for name in (name for name in chosen if (given.case_id, name) not in done):
+            case = chosen[name].change(given)
+            problem = chosen[name].problem(case, voxels)
             fitting = start if any(structure in case.structures for structure in known) else None
             found = racing.race(case, problem, fitting, optimizer, evaluations, most)
             rows += [{"setting": name, "case": given.case_id, **row} for row in found]
+            if partial:
+                partial.write({"rows": rows})
     summary = racing.summary(rows)
-    if json is not None:
-        about = {"cohort": str(cohort), "split": split, "evaluations": evaluations, "most": most, "voxels": voxels}
-        with atomic_file(json) as draft:
-            draft.write_text(text.dumps({**about, "summary": summary, "rows": rows}, indent=1))
+    if partial:
+        partial.finish(text.dumps({**about, "summary": summary, "rows": rows}, indent=1))
     print(racing.as_table(summary))

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
-from lightning_vmat.data.atomic import atomic_file
+from lightning_vmat.commands.partial_file import PartialFile
 from lightning_vmat.planning.comparison import Row, as_table, dose_table, means, median_course, quartiles, with_gap
 from lightning_vmat.planning.planner import TracePoint
 
 Rows = dict[str, dict[str, Row]]
 Points = list[tuple[str, int, float, float]]
-KEPT = ("settings", "cases", "doses_gy", "courses")
+KEPT = ("cases", "doses_gy", "courses")
 
 
 @dataclass
@@ -41,21 +41,13 @@ class BenchmarkFile:
         Raises:
             ValueError: an unreadable file, or one of other settings.
         """
-        draft = cls(path, json.loads(json.dumps(dict(settings), default=str)))
-        if not draft.partial.is_file():
-            return draft
-        try:
-            kept = json.loads(draft.partial.read_text())
-            found, draft.cases, draft.doses_gy, draft.courses = (kept[name] for name in KEPT)
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{draft.partial}: not the figures of a stopped benchmark ({error}); remove it") from error
-        if found != draft.settings:
-            raise ValueError(f"{draft.partial}: of a stopped run with {found}, expected {draft.settings}; remove it")
-        return draft
+        figures = cls(path, dict(settings))
+        figures.cases, figures.doses_gy, figures.courses = figures.partial.read(KEPT) or ({}, {}, {})
+        return figures
 
     @property
-    def partial(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.partial")
+    def partial(self) -> PartialFile:
+        return PartialFile(self.path, self.settings)
 
     def has(self, planner: str, case_id: str) -> bool:
         return case_id in self.cases.get(planner, {})
@@ -71,8 +63,7 @@ class BenchmarkFile:
 
     def save(self) -> None:
         """Keep what there is so far."""
-        with atomic_file(self.partial) as draft:
-            draft.write_text(json.dumps({name: getattr(self, name) for name in KEPT}))
+        self.partial.write({name: getattr(self, name) for name in KEPT})
 
     def median_courses(self) -> dict[str, list[TracePoint]]:
         """The course of each planner, in medians over its cases."""
@@ -97,9 +88,7 @@ class BenchmarkFile:
             "cases": cases,
             "doses_gy": self.doses_gy,
         }
-        with atomic_file(self.path) as draft:
-            draft.write_text(json.dumps(figures, indent=1))
-        self.partial.unlink(missing_ok=True)
+        self.partial.finish(json.dumps(figures, indent=1, default=str))
         tables = [as_table(cases)]
         if "clinical" in averages:
             tables.append(f"mean doses\n{dose_table(averages)}")

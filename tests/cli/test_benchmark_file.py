@@ -11,10 +11,13 @@ from pathlib import Path
 import pytest
 
 from lightning_vmat.cli import main
+from lightning_vmat.commands import optimizer_race
 from lightning_vmat.commands.benchmark_file import BenchmarkFile
+from lightning_vmat.commands.optimizer_race import Setting
 from lightning_vmat.data.case_files import write_case
 from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.recipes.weights import SHIPPED
 
 SETTINGS: dict[str, object] = {"cohort": Path("cohort"), "planners": ["fluence"]}
 
@@ -54,7 +57,7 @@ def test_other_settings_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"figures.json.partial: of a stopped run with .*remove it"):
         BenchmarkFile.open(path, {**SETTINGS, "planners": ["reference"]})
     path.with_name("figures.json.partial").write_text('{"settings":')
-    with pytest.raises(ValueError, match=r"figures.json.partial: not the figures of a stopped benchmark"):
+    with pytest.raises(ValueError, match=r"figures.json.partial: not the figures of a stopped run"):
         BenchmarkFile.open(path, SETTINGS)
 
 
@@ -86,3 +89,27 @@ def test_a_killed_comparison_goes_on_with_the_cases_that_are_left(tmp_path: Path
     assert len(figures) == len(names)
     assert {case: {name: figures[case][name] for name in row} for case, row in kept.items()} == kept  # seconds too
     assert not partial.exists()
+
+
+def test_a_stopped_race_goes_on_with_the_settings_that_are_left(tmp_path: Path) -> None:
+    write_case(make_phantom(42, "tiny"), tmp_path / "cohort" / "a")
+    Cohort(tmp_path / "cohort", {"train": [], "validation": [], "test": ["a"]}).write({})
+    path = tmp_path / "race.json"
+    race = ["bench", "optimizers", "--cohort", str(tmp_path / "cohort"), "--json", str(path), "--voxels=300"]
+    race += ["--evaluations=1", "--most=2", "--changed_settings=true"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(optimizer_race, "settings", lambda _: {"as trained": Setting()})
+        assert main(race) == 0
+        figures = json.loads(path.read_text())
+        rows = [{**row, "objective": 7.0} for row in figures["rows"]]
+        settings = {name: figures[name] for name in ("cohort", "split", "evaluations", "most", "voxels")}
+        settings |= {"run": str(Path(SHIPPED, "learned")), "machine": None, "cases": None}
+        path.with_name("race.json.partial").write_text(json.dumps({"settings": settings, "rows": rows}))
+        patch.setattr(optimizer_race, "settings", lambda _: {"as trained": Setting(), "again": Setting()})
+        assert main(race) == 0
+    found = json.loads(path.read_text())["rows"]
+    assert [row for row in found if row["setting"] == "as trained"] == rows  # neither lost nor done twice
+    assert [row["objective"] for row in found if row["setting"] == "again"] == [
+        row["objective"] for row in figures["rows"]
+    ]
+    assert not path.with_name("race.json.partial").exists()
