@@ -50,17 +50,21 @@ def find_checkpoint(path: Path) -> Path:
     Raises:
         ValueError: there is none.
     """
-    if path.is_file():
-        return path
-    shipped = shipped_weights()
-    folder = path if path.is_dir() else shipped.get(str(path), path)
+    folder = _resolve(path)
+    if folder.is_file():
+        return folder
     for name in CHECKPOINTS:
         if (folder / name).is_file():
             return folder / name
     raise ValueError(
         f"checkpoint {path}: expected a .ckpt file, a run directory with {' or '.join(CHECKPOINTS)}, or one of the "
-        f"shipped weights ({', '.join(shipped) or 'none'})"
+        f"shipped weights ({', '.join(shipped_weights()) or 'none'})"
     )
+
+
+def _resolve(path: Path) -> Path:
+    """The folder of shipped weights, where that is what a path names and nothing is there."""
+    return path if path.exists() else shipped_weights().get(str(path), path)
 
 
 def build_recipe(config: Path) -> PlanRecipe:
@@ -84,7 +88,7 @@ def find_config(path: Path) -> Path:
     Raises:
         ValueError: there is none.
     """
-    path = path if path.exists() else shipped_weights().get(str(path), path)
+    path = _resolve(path)
     for folder in (path, path.parent, path.parent.parent):
         if (folder / CONFIG_FILE).is_file():
             return folder / CONFIG_FILE

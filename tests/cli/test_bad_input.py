@@ -6,9 +6,7 @@ Typing errors in a recipe's configuration and missing or broken checkpoints are 
 from __future__ import annotations
 
 import gzip
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from full_disk import full_disk
 
 from lightning_vmat.cli import main
 from lightning_vmat.data.case_files import write_case
@@ -294,24 +293,13 @@ def test_a_bad_patient_of_open_kbp_is_one_line(
     assert not out.exists()  # no patient, whole or half, and nothing that looks like a cohort
 
 
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    """What the file system says then is what it says when it is full, but for the number of the error."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("size", [200, 3_000, 20_000])
 def test_a_full_disk_names_the_folder_and_leaves_nothing(
     size: int, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The plan, the dose or the report does not fit."""
     out = tmp_path / "new/results/plan"
-    with no_file_longer_than(size):
+    with full_disk(size):
         assert main(["plan", str(folder), "--planner", "fluence", "--out", str(out), "--voxels", "300"]) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vmat: error: ")]
     assert len(lines) == 1 and f"'{out}'" in lines[0]
@@ -321,7 +309,7 @@ def test_a_full_disk_names_the_folder_and_leaves_nothing(
 def test_a_full_disk_leaves_no_half_cohort(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "cohort"
     arguments = ["prepare", "phantom", "--out", str(out), "--count", "1", "--size", "tiny", "--jobs", "1"]
-    with no_file_longer_than(2_000):
+    with full_disk(2_000):
         assert main(arguments) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vmat: error: ")]
     assert len(lines) == 1 and f"'{out / 'phantom_0000'}'" in lines[0]
@@ -345,7 +333,7 @@ def test_results_are_replaced_whole_or_kept(folder: Path, tmp_path: Path, capsys
     assert f"{out}: exists already" in capsys.readouterr().err
     assert results() == first
 
-    with no_file_longer_than(3_000):
+    with full_disk(3_000):
         assert main([*arguments, "--overwrite", "true", "--seed", "1"]) == 2
     assert results() == first
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 from pathlib import Path
 
 import pytest
 import torch
+from full_disk import full_disk
 
 from lightning_vmat.callbacks.checkpoint import WholeCheckpointIO
 from lightning_vmat.callbacks.figures import FluenceFilm, fluence_film
@@ -24,13 +24,8 @@ def test_a_failed_write_leaves_the_last_checkpoint(tmp_path: Path) -> None:
 def test_a_full_disk_names_the_checkpoint_and_leaves_the_last_one(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     WholeCheckpointIO().save_checkpoint({"epoch": 1}, path)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # writes fail beyond this, as on a full disk
-        with pytest.raises(OSError, match=r"last\.ckpt"):
-            WholeCheckpointIO().save_checkpoint({"epoch": 2, "weights": torch.zeros(100_000)}, path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    with full_disk(beyond_bytes=100_000), pytest.raises(OSError, match=r"last\.ckpt"):
+        WholeCheckpointIO().save_checkpoint({"epoch": 2, "weights": torch.zeros(100_000)}, path)
     assert torch.load(path, weights_only=True)["epoch"] == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 

@@ -3,9 +3,7 @@ from __future__ import annotations
 import errno
 import gzip
 import os
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from full_disk import full_disk
 
 from lightning_vmat.data.atomic import atomic_folder
 from lightning_vmat.data.case_files import read_case, write_case
@@ -99,21 +98,10 @@ def test_existing_folder_is_not_overwritten(case: Case, folder: Path) -> None:
         write_case(case, folder)
 
 
-@contextmanager
-def no_file_longer_than(size: int) -> Iterator[None]:
-    """What the file system says then is what it says when it is full, but for the number of the error."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 def test_failed_write_leaves_nothing_and_names_the_folder(case: Case, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="case"), no_file_longer_than(20_000):
+    with pytest.raises(OSError, match="case"), full_disk(20_000):
         write_case(case, tmp_path / "case")
-    with pytest.raises(OSError, match=r"plan\.safetensors"), no_file_longer_than(100):
+    with pytest.raises(OSError, match=r"plan\.safetensors"), full_disk(100):
         write_plan(random_plan(), tmp_path / "plan.safetensors")
     assert not list(tmp_path.iterdir())
 
@@ -121,7 +109,7 @@ def test_failed_write_leaves_nothing_and_names_the_folder(case: Case, tmp_path: 
 def test_failed_write_keeps_the_file_before_it(tmp_path: Path) -> None:
     path = tmp_path / "plan.safetensors"
     write_plan(random_plan(), path, {"number": 1})
-    with pytest.raises(OSError, match="plan"), no_file_longer_than(100):
+    with pytest.raises(OSError, match="plan"), full_disk(100):
         write_plan(random_plan(), path, {"number": 2})
     assert read_plan(path)[1] == {"number": 1}
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from full_disk import full_disk
 from lightning.pytorch import Callback, LightningModule, Trainer
 from one_weight import weight_of
 
@@ -29,17 +27,6 @@ def error_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("vmat: error: ")]
     assert len(lines) == 1
     return lines[0]
-
-
-@contextmanager
-def full_disk(beyond_bytes: int) -> Iterator[None]:
-    """Files cannot grow beyond this, as on a full disk."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (beyond_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 @pytest.mark.parametrize("ranks", [[], TWO_RANKS], ids=["one rank", "two ranks"])
