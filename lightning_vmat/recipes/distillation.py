@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.diffusion.adversarial import AdversarialLoss
 from lightning_vmat.diffusion.denoising_loss import DenoisingLoss
 from lightning_vmat.diffusion.distribution_matching import DistributionMatchingLoss
 from lightning_vmat.diffusion.noise import KarrasNoise
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, finite, objective
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, finite, objective, reference_fluence
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 from lightning_vmat.recipes.teacher import Teacher
 
@@ -39,12 +40,14 @@ class Distillation(PlanRecipe):
         pairs: teacher samples of each case that the generator also regresses on; 0 for none.
         pairs_weight: weight of that regression.
         dose_weight: weight of the log objective of the generated plans' dose; needs the batch's problems unless 0.
+        critic: tells generated maps from reference plans'; trained with the fake score. None for no adversarial loss.
+        critic_weight: weight of the generator's adversarial loss.
         gradient_clip_norm: largest norm of each gradient.
 
     Reference: Yin et al. 2024 (DMD: matching gradient, regression pairs); Yin et al. 2024 (DMD2: two time scales).
     """
 
-    TRAINING_ONLY = ("fake.",)
+    TRAINING_ONLY = ("fake.", "critic.")
 
     def __init__(
         self,
@@ -59,6 +62,8 @@ class Distillation(PlanRecipe):
         pairs: int = 4,
         pairs_weight: float = 0.25,
         dose_weight: float = 0.0,
+        critic: nn.Module | None = None,
+        critic_weight: float = 3e-3,
         gradient_clip_norm: float = 1.0,
     ) -> None:
         super().__init__()
@@ -68,6 +73,8 @@ class Distillation(PlanRecipe):
         self.generator = EDMPreconditioning(network, sigma_data)
         self.fake = EDMPreconditioning(deepcopy(network), sigma_data)
         self.matching = DistributionMatchingLoss(KarrasNoise(sigma_min, sigma_max, low=0.02, high=0.98))
+        self.critic, self.critic_weight = critic, critic_weight
+        self.adversarial = AdversarialLoss(KarrasNoise(0.02, 2 * sigma_data), sigma_data)
         self.denoising = DenoisingLoss(KarrasNoise(sigma_min, sigma_max), sigma_data)
         self.sigma_max = sigma_max
         self.teacher_run = teacher
@@ -124,6 +131,10 @@ class Distillation(PlanRecipe):
             self._step(generator_optimizer, finite(self._generator_loss(generated, batch), batch))
         fake_loss = finite(self.denoising(self.fake, generated.detach(), batch.condition), batch)
         self._log("train/fake_loss", fake_loss, batch)
+        if self.critic is not None:
+            critic_loss = self.adversarial.of_critic(self.critic, generated, reference_fluence(batch), batch.condition)
+            self._log("train/critic_loss", critic_loss, batch)
+            fake_loss = fake_loss + critic_loss
         self._step(fake_optimizer, fake_loss)
         self.log("generator_updates", float(self.generator_updates))
 
@@ -134,6 +145,10 @@ class Distillation(PlanRecipe):
             regression = self._regression(batch)
             self._log("train/pairs_loss", regression, batch)
             loss = loss + self.pairs_weight * regression
+        if self.critic is not None:
+            adversarial = self.adversarial.of_generator(self.critic, generated, batch.condition)
+            self._log("train/adversarial_loss", adversarial, batch)
+            loss = loss + self.critic_weight * adversarial
         if self.dose_weight:
             dose_loss = objective(batch, generated.relu()).log().mean()
             self.dose_evaluations += len(batch)
@@ -163,5 +178,6 @@ class Distillation(PlanRecipe):
         self.log(name, loss.detach(), prog_bar=True, batch_size=len(batch.case_ids))
 
     def configure_optimizers(self) -> list[Optimizer]:
-        networks = self.generator, self.fake
-        return [make(net.parameters()) for make, net in zip(self.make_optimizers, networks, strict=True)]
+        generator, fake = self.make_optimizers
+        helpers = [*self.fake.parameters(), *(self.critic.parameters() if self.critic is not None else ())]
+        return [generator(self.generator.parameters()), fake(helpers)]

@@ -12,6 +12,7 @@ import yaml
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from synthetic import NETWORK, SIGMA_DATA, fit, repeated, small_network, synthetic_batch, synthetic_problem
 
+from lightning_vmat.networks.critic import FluenceCritic
 from lightning_vmat.recipes.base import diversity, fluence_error, objective
 from lightning_vmat.recipes.distillation import Distillation
 from lightning_vmat.recipes.loading import load_recipe
@@ -113,6 +114,36 @@ def test_dose_term_asks_for_problems(teacher_run: Path) -> None:
     recipe = distillation(teacher_run, pairs=0, dose_weight=1.0)
     with pytest.raises(ValueError, match="with_problems"):
         fit(recipe, synthetic_batch(1), 1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_critic_tells_two_levels_from_a_blur_and_its_gradient_leads_back(teacher_run: Path) -> None:
+    """After training on the disc and its blur: descent of the generator's loss turns the blur toward the disc."""
+    batch = synthetic_batch(2)
+    assert batch.fluence is not None
+    blurred = torch.nn.functional.avg_pool2d(batch.fluence, 3, 1, 1)
+    critic = FluenceCritic(2, channels=16, embedding=32)
+    recipe = distillation(teacher_run, critic=critic)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = recipe.adversarial.of_critic(critic, blurred, batch.fluence, batch.condition)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.8  # 2 ln 2 = 1.39 where nothing is told apart
+    blurred.requires_grad_()
+    recipe.adversarial.of_generator(critic, blurred, batch.condition).backward()
+    assert blurred.grad is not None
+    assert torch.cosine_similarity(-blurred.grad.flatten(), (batch.fluence - blurred).flatten(), dim=0) > 0.2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_critic_learns_beside_the_fake_score(teacher_run: Path) -> None:
+    critic = FluenceCritic(2, channels=16, embedding=32)
+    recipe = distillation(teacher_run, pairs=0, fake_updates=1, critic=critic)
+    before = {name: value.clone() for name, value in critic.state_dict().items()}
+    fit(recipe, synthetic_batch(1), 4)
+    assert any(not torch.equal(value, before[name]) for name, value in critic.state_dict().items())
 
 
 def test_another_noise_scale_than_the_teachers_is_named(teacher_run: Path) -> None:

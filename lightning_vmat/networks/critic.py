@@ -1,0 +1,48 @@
+"""Tells the maps of reference plans from generated ones, place by place."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lightning_vmat.networks.arc_blocks import NoiseEmbedding, ResidualBlock
+
+
+class FluenceCritic(nn.Module):
+    """A convolutional critic of noisy fluence maps and their condition; it sees places, not whole plans.
+
+    Args:
+        condition_channels: number of condition channels.
+        channels: width, a multiple of 8.
+        blocks: residual blocks.
+        embedding: width of the noise embedding.
+        patch: side of the squares of beamlets that are one place.
+    """
+
+    def __init__(
+        self, condition_channels: int, channels: int = 32, blocks: int = 2, embedding: int = 64, patch: int = 1
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.embed = NoiseEmbedding(embedding)
+        self.stem = nn.Conv3d((1 + condition_channels) * patch**2, channels, (1, 3, 3), padding=(0, 1, 1))
+        self.blocks = nn.ModuleList(ResidualBlock(channels, channels, embedding) for _ in range(blocks))
+        self.head = nn.Sequential(nn.GroupNorm(8, channels), nn.SiLU(), nn.Conv3d(channels, 1, 1))
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch control_point leaf_pair beamlet"],
+        c_noise: Float[Tensor, " batch"],
+        condition: Float[Tensor, "batch channel control_point leaf_pair beamlet"],
+    ) -> Float[Tensor, "batch control_point row column"]:
+        """Logits, high where the maps look like those of reference plans."""
+        maps = torch.cat((x[:, None], condition), dim=1)
+        h = self.stem(
+            rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", p=self.patch, q=self.patch)
+        )
+        embedding = self.embed(c_noise)
+        for block in self.blocks:
+            h = block(h, embedding)
+        return self.head(h)[:, 0]  # type: ignore[no-any-return]
