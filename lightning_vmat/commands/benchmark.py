@@ -29,7 +29,7 @@ def benchmark(
         voxels: size of the voxel sample on which plans are optimised; they are judged on all of the body.
         cases: how many of the cases; all if not given.
         split: which cases; settings are chosen on `train` or `validation`, never on `test`.
-        polish: dose evaluations of aperture optimization behind trained recipes, 60 if not given; 0 only sequences.
+        polish: dose evaluations of aperture optimization behind trained recipes, 100 if not given; 0 only sequences.
         figure: image for the courses of the planners: objective against dose evaluations and seconds, medians.
         wandb: W&B project that gets the figures as a table too; written beside `json` where there is no key.
 

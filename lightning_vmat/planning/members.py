@@ -15,7 +15,7 @@ from lightning_vmat.planning.planner import Planner
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.planning.started import DeliveredStart, PolishingPlanner
 
-POLISH = 60  # dose evaluations of aperture optimization behind a generator
+POLISH = 100  # dose evaluations of aperture optimization behind a generator: what 10 s on two cores allow at base size
 
 OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "lbfgs": LBFGS(),
