@@ -19,13 +19,16 @@ class FluenceCritic(nn.Module):
         blocks: residual blocks.
         embedding: width of the noise embedding.
         patch: side of the squares of beamlets that are one place.
+
+    Raises:
+        ValueError: a condition of other channels.
     """
 
     def __init__(
         self, condition_channels: int, channels: int = 32, blocks: int = 2, embedding: int = 64, patch: int = 1
     ) -> None:
         super().__init__()
-        self.patch = patch
+        self.condition_channels, self.patch = condition_channels, patch
         self.embed = NoiseEmbedding(embedding)
         self.stem = nn.Conv3d((1 + condition_channels) * patch**2, channels, (1, 3, 3), padding=(0, 1, 1))
         self.blocks = nn.ModuleList(ResidualBlock(channels, channels, embedding) for _ in range(blocks))
@@ -38,6 +41,10 @@ class FluenceCritic(nn.Module):
         condition: Float[Tensor, "batch channel control_point leaf_pair beamlet"],
     ) -> Float[Tensor, "batch control_point row column"]:
         """Logits, high where the maps look like those of reference plans."""
+        if condition.shape[1] != self.condition_channels:
+            raise ValueError(
+                f"condition of {condition.shape[1]} channels, expected the critic's {self.condition_channels}"
+            )
         maps = torch.cat((x[:, None], condition), dim=1)
         h = self.stem(
             rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", p=self.patch, q=self.patch)

@@ -20,3 +20,9 @@ def test_turning_the_arc_turns_the_logits(patch: int) -> None:
     assert logits.std().item() > 1e-2
     turned = critic(x.roll(2, dims=1), c_noise, condition.roll(2, dims=2))
     torch.testing.assert_close(turned, logits.roll(2, dims=1))
+
+
+def test_another_condition_is_named() -> None:
+    critic = FluenceCritic(3, channels=8, embedding=16)
+    with pytest.raises(ValueError, match="condition of 2 channels, expected the critic's 3"):
+        critic(torch.zeros(1, 7, 4, 8), torch.zeros(1), torch.zeros(1, 2, 7, 4, 8))
