@@ -132,14 +132,18 @@ def optimizers(
     always = ("as trained", "another machine")
     chosen = {name: setting for name, setting in settings.items() if changed_settings or name in always}
     about = {"cohort": str(cohort), "split": split, "evaluations": evaluations, "most": most, "voxels": voxels}
-    partial = json and PartialFile(json, about | {"run": run, "machine": machine, "cases": cases})
-    (rows,) = (partial and partial.read(["rows"])) or ([],)
+    compared = about | {"run": run, "machine": machine, "cases": cases}
+    partial = PartialFile(json, compared) if json is not None else None
+    kept = partial.read(["rows"]) if partial else None
+    rows = kept[0] if kept else []
     done = {(row["case"], row["setting"]) for row in rows}
     for folder in tqdm(read_cohort(unpacked(cohort)).folders(split)[:cases], desc="cases"):
         given = read_case(folder)
-        for name in (name for name in chosen if (given.case_id, name) not in done):
-            case = chosen[name].change(given)
-            problem = chosen[name].problem(case, voxels)
+        for name, setting in chosen.items():
+            if (given.case_id, name) in done:
+                continue
+            case = setting.change(given)
+            problem = setting.problem(case, voxels)
             fitting = start if any(structure in case.structures for structure in known) else None
             found = racing.race(case, problem, fitting, optimizer, evaluations, most)
             rows += [{"setting": name, "case": given.case_id, **row} for row in found]

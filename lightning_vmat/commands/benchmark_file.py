@@ -41,7 +41,7 @@ class BenchmarkFile:
         Raises:
             ValueError: an unreadable file, or one of other settings.
         """
-        figures = cls(path, dict(settings))
+        figures = cls(path, PartialFile(path, settings).plain)
         figures.cases, figures.doses_gy, figures.courses = figures.partial.read(KEPT) or ({}, {}, {})
         return figures
 
@@ -88,7 +88,7 @@ class BenchmarkFile:
             "cases": cases,
             "doses_gy": self.doses_gy,
         }
-        self.partial.finish(json.dumps(figures, indent=1, default=str))
+        self.partial.finish(json.dumps(figures, indent=1))
         tables = [as_table(cases)]
         if "clinical" in averages:
             tables.append(f"mean doses\n{dose_table(averages)}")

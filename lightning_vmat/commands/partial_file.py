@@ -27,6 +27,11 @@ class PartialFile:
     def path(self) -> Path:
         return self.final.with_name(f"{self.final.name}.partial")
 
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON gives them back."""
+        return dict(json.loads(json.dumps(dict(self.settings), default=str)))
+
     def read(self, names: Sequence[str]) -> list[Any] | None:
         """The named figures of a run that was stopped; None where there was none.
 
@@ -40,15 +45,14 @@ class PartialFile:
             found, figures = kept["settings"], [kept[name] for name in names]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path}: not the figures of a stopped run ({error}); remove it") from error
-        expected = json.loads(json.dumps(dict(self.settings), default=str))
-        if found != expected:
-            raise ValueError(f"{self.path}: of a stopped run with {found}, expected {expected}; remove it")
+        if found != self.plain:
+            raise ValueError(f"{self.path}: of a stopped run with {found}, expected {self.plain}; remove it")
         return figures
 
     def write(self, figures: Mapping[str, object]) -> None:
         """Keep what there is so far."""
         with atomic_file(self.path) as draft:
-            draft.write_text(json.dumps({"settings": dict(self.settings), **figures}, default=str))
+            draft.write_text(json.dumps({"settings": self.plain, **figures}))
 
     def finish(self, text: str) -> None:
         """Write the final file instead."""
