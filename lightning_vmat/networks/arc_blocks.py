@@ -10,6 +10,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def to_patches(
+    maps: Float[Tensor, "batch channel cp lp b"], patch: int
+) -> Float[Tensor, "batch patch_channel cp row column"]:
+    """Squares of `patch` by `patch` beamlets as the channels of one place."""
+    return rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", p=patch, q=patch)
+
+
 class ArcConvolution(nn.Module):
     """A convolution inside each map (kernel 3 x 3), then one along the arc (kernel 3, circular).
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lightning_vmat.networks.arc_blocks import NoiseEmbedding, ResidualBlock
+from lightning_vmat.networks.arc_blocks import NoiseEmbedding, ResidualBlock, to_patches
 
 
 class FluenceCritic(nn.Module):
@@ -45,10 +44,7 @@ class FluenceCritic(nn.Module):
             raise ValueError(
                 f"condition of {condition.shape[1]} channels, expected the critic's {self.condition_channels}"
             )
-        maps = torch.cat((x[:, None], condition), dim=1)
-        h = self.stem(
-            rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", p=self.patch, q=self.patch)
-        )
+        h = self.stem(to_patches(torch.cat((x[:, None], condition), dim=1), self.patch))
         embedding = self.embed(c_noise)
         for block in self.blocks:
             h = block(h, embedding)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from lightning_vmat.networks.arc_blocks import ArcAttention, NoiseEmbedding, ResidualBlock
+from lightning_vmat.networks.arc_blocks import ArcAttention, NoiseEmbedding, ResidualBlock, to_patches
 
 
 class FluenceDenoiser(nn.Module):
@@ -92,7 +92,7 @@ class FluenceDenoiser(nn.Module):
         return self._from_patches(self.head(h))[:, 0]
 
     def _to_patches(self, maps: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch patch cp row column"]:
-        return rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", p=self.patch, q=self.patch)
+        return to_patches(maps, self.patch)
 
     def _from_patches(self, h: Float[Tensor, "batch patch cp row column"]) -> Float[Tensor, "batch channel cp lp b"]:
         return rearrange(h, "n (channel p q) cp lp b -> n channel cp (lp p) (b q)", p=self.patch, q=self.patch)
