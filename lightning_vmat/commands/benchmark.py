@@ -15,6 +15,7 @@ def benchmark(
     cases: int | None = None,
     split: Literal["train", "validation", "test"] = "test",
     polish: int | None = None,
+    jaw_margin_mm: float | None = 8.0,
     figure: Path | None = None,
     wandb: str | None = None,
 ) -> None:
@@ -30,6 +31,7 @@ def benchmark(
         cases: how many of the cases; all if not given.
         split: which cases; settings are chosen on `train` or `validation`, never on `test`.
         polish: dose evaluations of aperture optimization behind trained recipes, 100 if not given; 0 only sequences.
+        jaw_margin_mm: see `vmat plan`.
         figure: image for the courses of the planners: objective against dose evaluations and seconds, medians.
         wandb: W&B project that gets the figures as a table too; written beside `json` where there is no key.
 
@@ -45,6 +47,7 @@ def benchmark(
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
     from lightning_vmat.export.figures.convergence import courses_figure
+    from lightning_vmat.plan.jaws import with_jaws
     from lightning_vmat.planning.comparison import key_doses, measure, with_gap
     from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
     from lightning_vmat.planning.members import POLISH
@@ -56,7 +59,14 @@ def benchmark(
     for spec in names:
         name, _, run = spec.strip().partition("=")
         members[name] = find_planner(name, Path(run) if run else None, voxels, 0, progress=False, polish=polish)
-    about = {"cohort": cohort, "split": split, "voxels": voxels, "polish": polish, "planners": names}
+    about = {
+        "cohort": cohort,
+        "split": split,
+        "voxels": voxels,
+        "polish": polish,
+        "planners": names,
+        "jaw_margin_mm": jaw_margin_mm,
+    }
     figures = BenchmarkFile.open(json, about | {"package_version": __version__})
     for folder in tqdm(folders, desc="cases"):
         case, clinical_dose_gy, *_ = open_case(folder)
@@ -66,6 +76,8 @@ def benchmark(
         missing = [name for name in members if not figures.has(name, case.case_id)]
         if not missing:
             continue
+        if jaw_margin_mm is not None:
+            case = with_jaws(case, jaw_margin_mm)
         operator = body_operator(case)
         for name in missing:
             result = members[name].plan(case)

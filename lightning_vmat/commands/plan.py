@@ -23,6 +23,7 @@ def plan(
     run: Path | None = None,
     start: Path | None = None,
     compare: Path | None = None,
+    jaw_margin_mm: float | None = 8.0,
     voxels: int = 15000,
     seed: int = 0,
     overwrite: bool = False,
@@ -47,6 +48,8 @@ def plan(
             A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
         compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
             that is the plan to start from, or the clinical dose, where there is one.
+        jaw_margin_mm: least distance of the jaws, which do not move, from the targets in the beam's-eye view; with
+            `null` they stand at the edges of the field. Those of a plan to start from stay where they are.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample and of a generator's noise.
         overwrite: replace the results of an earlier run in `out`.
@@ -65,6 +68,7 @@ def plan(
     from lightning_vmat.commands.plan_results import REPORT_FILE, write_results
     from lightning_vmat.data.atomic import atomic_folder
     from lightning_vmat.data.case_files import CASE_FILE
+    from lightning_vmat.plan.jaws import with_jaws
     from lightning_vmat.planning.members import started_planner
 
     if voxels < 1:
@@ -79,6 +83,8 @@ def plan(
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
     compared = compared_plan(compare, opened)
+    if jaw_margin_mm is not None and opened.start is None:
+        opened = opened._replace(case=with_jaws(opened.case, jaw_margin_mm))
     with atomic_folder(out, replace=overwrite) as draft:
         measured = write_results(draft, opened, planner, member.plan(opened.case), compared, dose_bits)
     print(_summary(measured))

@@ -29,6 +29,8 @@ from lightning_vmat.commands.arguments import clear_message
 from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.recipes.base import PlanRecipe
+from lightning_vmat.recipes.loading import find_checkpoint, load_recipe
+from lightning_vmat.recipes.weights import WEIGHTS_FILE, shipped_weights
 
 CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning looks the file up itself
 EXPECTED_WARNINGS = (
@@ -69,8 +71,9 @@ class RecipeCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse what was passed in, and never `sys.argv` beside it."""
         self.config = parser.parse_args(args if isinstance(args, list) else None)
-        path = self.config[self.config["subcommand"]].get("ckpt_path")
-        if path is not None and path not in CHECKPOINT_WORDS:
+        subcommand = self.config["subcommand"]
+        path = self.config[subcommand].get("ckpt_path")
+        if path is not None and path not in CHECKPOINT_WORDS and (subcommand == "fit" or not holds_weights(path)):
             check_checkpoint(Path(path))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -90,6 +93,21 @@ class RecipeCLI(LightningCLI):
         if config["resume"] and not config["ckpt_path"]:
             self.config_init["fit"]["ckpt_path"] = stopped_at(Path(config["trainer"]["default_root_dir"]), settings)
 
+    def before_test(self) -> None:
+        """Take weights to pass on, which are no checkpoint of Lightning's, where `--ckpt_path` names some."""
+        config = self.config_init[self.subcommand]
+        if config["ckpt_path"] and holds_weights(config["ckpt_path"]):
+            recipe = load_recipe(config["ckpt_path"])
+            if type(recipe) is not type(self.model):
+                raise ValueError(
+                    f"weights {config['ckpt_path']}: of a {type(recipe).__name__}, expected a "
+                    f"{type(self.model).__name__} as in the configuration"
+                )
+            self.model.load_state_dict(recipe.state_dict())
+            config["ckpt_path"] = None
+
+    before_validate = before_predict = before_test
+
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """The trainer; without a logger of its own it writes `metrics/version_N/metrics.csv` in the run directory."""
         trainer = self._get(self.config_init, "trainer")
@@ -99,6 +117,11 @@ class RecipeCLI(LightningCLI):
             own = trainer["callbacks"] or []
             kwargs["callbacks"] = [*(own if isinstance(own, list) else [own]), StepTrace()]
         return super().instantiate_trainer(**kwargs)
+
+
+def holds_weights(path: str) -> bool:
+    """Whether a path is a folder of weights, or the name of shipped ones."""
+    return path in shipped_weights() or (Path(path).is_dir() and find_checkpoint(Path(path)).name == WEIGHTS_FILE)
 
 
 def is_news(record: logging.LogRecord) -> bool:

@@ -23,7 +23,7 @@ def dose_influence(
     inverse_square = (sad_mm / distance) ** 2
     depth = radiological_depth(case, voxel_index).double()
     edges = torch.tensor(beamlets.leaf_edges_mm), beamlets.beamlet_edges_mm
-    primary = model.open_fluence(beamlets.beamlet_centres_mm, beamlets.leaf_centres_mm)
+    primary = model.open_fluence(beamlets.beamlet_centres_mm, beamlets.leaf_centres_mm) * beamlets.inside_jaws
     influence = []
     for number in range(len(case.control_points)):
         along, across = (box_profiles(bev[number, :, i], edges[1 - i], model.sigma_mm) for i in (0, 1))

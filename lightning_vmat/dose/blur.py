@@ -74,7 +74,7 @@ class Blur:
         across: profile of each leaf pair's opening under each Gaussian, at the y nodes.
         along: profile of each beamlet under each Gaussian, at the x nodes.
         mixture: weight of each Gaussian in each kernel.
-        open_fluence: fluence of the open beam at each beamlet's centre, relative to the beam's axis.
+        open_fluence: fluence of the open beam at each beamlet's centre, relative to the beam's axis; none behind jaws.
     """
 
     across: Float[Tensor, "gaussian y_node leaf_pair"]
@@ -94,7 +94,7 @@ class Blur:
             across,
             along,
             model.mixture.float(),
-            model.open_fluence(beamlets.beamlet_centres_mm, beamlets.leaf_centres_mm).float(),
+            model.open_fluence(beamlets.beamlet_centres_mm, beamlets.leaf_centres_mm).float() * beamlets.inside_jaws,
         )
 
     def forward(self, fluence: Float[Tensor, "map leaf_pair beamlet"]) -> Float[Tensor, "map kernel y_node x_node"]:

@@ -148,10 +148,8 @@ def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
     """What stays as it is at the first control point."""
     point.NominalBeamEnergy = NOMINAL_ENERGY_MV
     point.DoseRateSet = decimal(60 * case.machine.dose_rate_mu_per_s, 3)
-    jaws = (
-        _position("ASYMX", _within(case, case.beamlets.beamlet_start_mm, case.beamlets.beamlet_stop_mm)),
-        _position("ASYMY", _within(case, case.beamlets.leaf_edges_mm[0], case.beamlets.leaf_edges_mm[-1])),
-    )
+    x1, x2, y1, y2 = case.beamlets.field_mm
+    jaws = (_position("ASYMX", _within(case, x1, x2)), _position("ASYMY", _within(case, y1, y2)))
     point.BeamLimitingDevicePositionSequence = Sequence([*jaws, *point.BeamLimitingDevicePositionSequence])
     _, couch_deg = lying_supine(link.patient_position, 0.0, arc.couch_deg)
     point.BeamLimitingDeviceAngle = decimal(arc.collimator_deg % 360.0, ANGLE_PLACES)
@@ -164,7 +162,7 @@ def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
 
 
 def _within(case: Case, low_mm: float, high_mm: float) -> list[float]:
-    """Jaws around the fluence map, which is all that the dose counts, as far as the machine goes."""
+    """Jaws around the field, which is all that the dose counts, as far as the machine goes."""
     limit_mm = case.machine.max_leaf_position_mm
     return [max(low_mm, -limit_mm), min(high_mm, limit_mm)]
 

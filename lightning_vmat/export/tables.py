@@ -165,6 +165,7 @@ def header_facts(content: ReportContent) -> dict[str, str]:
     case: Case = content.case
     doses = ", ".join(f"{name} {case.prescription_gy[name]:g} Gy" for name in case.target_names)
     per_fraction = max(case.prescription_gy.values()) / case.fractions
+    x1, x2, y1, y2 = case.beamlets.field_mm
     return {
         "Prescription": doses,
         "Fractions": f"{case.fractions} of {per_fraction:.2f} Gy",
@@ -172,5 +173,6 @@ def header_facts(content: ReportContent) -> dict[str, str]:
         "Source": case.source,
         "Planner": content.planner,
         "Machine": machine_text(case.machine),
+        "Jaws": f"X {x1:g} to {x2:g} mm, Y {y1:g} to {y2:g} mm",
         "Made": content.created.strftime("%Y-%m-%d %H:%M"),
     }

@@ -23,15 +23,18 @@ class BeamletGrid:
         beamlet_start_mm: lower edge of the first beamlet along x_b.
         beamlet_width_mm: width of every beamlet.
         beamlets: number of beamlets in a row.
+        jaws_mm: where the jaws X1, X2, Y1, Y2 stand in the whole plan; None for jaws at the edges of the grid.
 
     Raises:
-        ValueError: a value of the wrong kind, edges that do not ascend, or a width or count that is not positive.
+        ValueError: a value of the wrong kind, edges that do not ascend, a width or count that is not positive, or jaws
+            that leave nothing of the grid open.
     """
 
     leaf_edges_mm: tuple[float, ...]
     beamlet_start_mm: float
     beamlet_width_mm: float
     beamlets: int
+    jaws_mm: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
         check_kinds(type(self), vars(self), "beamlets")
@@ -39,6 +42,28 @@ class BeamletGrid:
             raise ValueError(f"leaf edges {self.leaf_edges_mm} mm: expected two or more ascending numbers")
         if self.beamlet_width_mm <= 0 or self.beamlets < 1:
             raise ValueError(f"{self.beamlets} beamlets of {self.beamlet_width_mm} mm: expected positive numbers")
+        x1, x2, y1, y2 = self.field_mm
+        if x1 >= x2 or y1 >= y2:
+            raise ValueError(f"jaws {self.jaws_mm} mm: expected X1, X2, Y1, Y2 that leave some of the beamlets open")
+
+    @property
+    def field_mm(self) -> tuple[float, float, float, float]:
+        """X1, X2, Y1, Y2 of the part of the grid that the jaws leave open."""
+        low_y, high_y = self.leaf_edges_mm[0], self.leaf_edges_mm[-1]
+        if self.jaws_mm is None:
+            return self.beamlet_start_mm, self.beamlet_stop_mm, low_y, high_y
+        x1, x2, y1, y2 = self.jaws_mm
+        return max(x1, self.beamlet_start_mm), min(x2, self.beamlet_stop_mm), max(y1, low_y), min(y2, high_y)
+
+    @property
+    def inside_jaws(self) -> Float[Tensor, "leaf_pair beamlet"]:
+        """Share of each beamlet that the jaws leave open; nothing passes through them."""
+        x1, x2, y1, y2 = self.field_mm
+        rows, columns = (
+            torch.tensor(self.leaf_edges_mm).clamp(y1, y2).diff(),
+            self.beamlet_edges_mm.clamp(x1, x2).diff(),
+        )
+        return (rows / torch.tensor(self.leaf_edges_mm).diff())[:, None] * (columns / self.beamlet_width_mm)
 
     @property
     def shape(self) -> tuple[int, int]:

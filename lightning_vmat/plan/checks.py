@@ -24,6 +24,10 @@ KINDS: dict[object, tuple[Callable[[Any], bool], str]] = {
     "str": (lambda value: isinstance(value, str) and bool(value), "text"),
     "tuple[float, ...]": (_are_numbers, "a list of finite numbers"),
     "tuple[float, float, float]": (lambda values: _are_numbers(values) and len(values) == 3, "three finite numbers"),
+    "tuple[float, float, float, float] | None": (
+        lambda values: values is None or (_are_numbers(values) and len(values) == 4),
+        "four finite numbers, or none",
+    ),
 }
 """Annotation of a field -> whether a value is of that kind, and its name."""
 
@@ -65,4 +69,5 @@ def check_values(dataclass: type[Any], values: object, where: str) -> dict[str, 
 def _converted(value: Any, kind: object) -> Any:
     if kind == "float":
         return float(value)
-    return tuple(float(number) for number in value) if str(kind).startswith("tuple[float") else value
+    numbers = str(kind).startswith("tuple[float") and value is not None
+    return tuple(float(number) for number in value) if numbers else value

@@ -18,13 +18,14 @@ def sequence(fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"], beaml
     Opening a beamlet of fluence F at intensity m lowers the squared error by `2 F m - m^2`; for a given m the best
     opening of a leaf pair is the contiguous run of largest sum, found for all rows at once from running minima of the
     cumulative sum. The best m is searched on a grid and then refitted; outer beamlets are opened in part.
-    Leaf pairs without fluence close at the middle of the control point's opening. Machine limits are not looked at:
-    see `plan.limits.project_to_limits`.
+    Leaf pairs without fluence, or behind the jaws, close at the middle of the control point's opening. Machine limits
+    are not looked at: see `plan.limits.project_to_limits`.
 
     Args:
         fluence_mu: non-negative fluence map.
         beamlets: its grid.
     """
+    fluence_mu = fluence_mu * (beamlets.inside_jaws.to(fluence_mu) > 0)
     peak = fluence_mu.amax(dim=(1, 2)).clamp(min=1e-6)
     levels = torch.arange(1, LEVELS + 1, device=fluence_mu.device) / LEVELS
     intensity = levels[:, None] * peak  # [level, control_point]

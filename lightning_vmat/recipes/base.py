@@ -18,6 +18,7 @@ from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.metrics.case_means import CaseMeans
 from lightning_vmat.metrics.dvh import Dvh
+from lightning_vmat.metrics.recall import CohortRecall
 from lightning_vmat.metrics.target_dose import TARGET_VALUES, target_values
 from lightning_vmat.objectives.goals import evaluate_goals
 from lightning_vmat.objectives.plan_objective import PlanObjective
@@ -33,7 +34,8 @@ class PlanRecipe(LightningModule, ABC):
     plan's fluence), `diversity` of two plans of one case, and where the batch brings its problems `objective`,
     `reference_objective` (that of the reference plan's fluence), the target dose of `target_values`, and
     `goals_met`, the fraction of a case's clinical goals. Read `goals_met` beside the target dose: most goals are
-    upper limits, which no dose at all meets too.
+    upper limits, which no dose at all meets too. For test also `recall` and `precision` of all maps together, see
+    `CohortRecall`.
     """
 
     TRAINING_ONLY: tuple[str, ...] = ()  # beginnings of the names of weights that no plan needs
@@ -44,6 +46,7 @@ class PlanRecipe(LightningModule, ABC):
         self.dose_evaluations = 0  # in training, on this rank, since this process began
         for stage in ("val", "test"):
             self.add_module(f"{stage}_means", CaseMeans(self.QUALITIES))
+        self.test_recall = CohortRecall()
 
     @abstractmethod
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
@@ -68,6 +71,9 @@ class PlanRecipe(LightningModule, ABC):
 
     def on_test_epoch_end(self) -> None:
         self._log_means("test")
+        shares = self.test_recall.compute()
+        self.test_recall.reset()
+        self.log_dict({f"test/{name}": share for name, share in shares.items()}, sync_dist=True)
 
     def evaluate(self, batch: PlanBatch, stage: str) -> None:
         """Measure generated maps: their qualities, and those of the dose where the batch brings its problems."""
@@ -80,6 +86,9 @@ class PlanRecipe(LightningModule, ABC):
             if batch.fluence is not None:
                 qualities["reference_objective"] = objective(batch, batch.fluence)
         self._means(stage).update(qualities)
+        if stage == "test":
+            known = x[:0] if batch.fluence is None else batch.fluence
+            self.test_recall.update(x[: len(known)], known)
 
     def _judge_dose(self, batch: PlanBatch, x: Fluence, stage: str) -> PerCase:
         """Objective of each case; target dose and goals go to the stage's means."""

@@ -215,6 +215,7 @@ def test_whole_numbers_become_the_floats_that_tensors_need(case: Case, folder: P
         ("beamlet_width_mm", float("nan"), "beamlet_width_mm is nan, expected a finite number"),
         ("beamlets", "8", "beamlets is '8', expected a whole number"),
         ("beamlets", 8.5, r"beamlets is 8\.5, expected a whole number"),
+        ("jaws_mm", [-20.0, 20.0], r"jaws_mm is \[-20\.0, 20\.0\], expected four finite numbers, or none"),
         ("width", 3.0, "key width is unknown"),
     ],
 )

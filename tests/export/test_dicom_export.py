@@ -123,6 +123,14 @@ def test_rtplan_reads_back_as_the_same_plan(case: Case, plan: Plan, tmp_path: Pa
     assert (back.isocentre_mm, back.fractions, back.prescription_gy) == (case.isocentre_mm, 20, (60.0,))
 
 
+def test_jaws_of_a_case_are_those_of_its_rtplan(case: Case, plan: Plan, tmp_path: Path) -> None:
+    jawed = case.with_settings(beamlets=replace(case.beamlets, jaws_mm=(-45.0, 50.0, -40.0, 35.0)))
+    write_rtplan(tmp_path / "plan.dcm", jawed, plan, LINK)
+    field = read_rtplan(tmp_path / "plan.dcm").beamlet_grid(case.machine, 5.0)
+    assert (field.beamlet_start_mm, field.beamlet_stop_mm) == (-45.0, 50.0)
+    assert (field.leaf_edges_mm[0], field.leaf_edges_mm[-1]) == (-40.0, 35.0)
+
+
 def test_ganged_rows_move_all_their_leaf_pairs(tmp_path: Path) -> None:
     case = make_phantom(0, "tiny")
     left = torch.full((12, 8), -20.0) + torch.arange(8)

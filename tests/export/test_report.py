@@ -85,8 +85,18 @@ def test_holds_every_section(html: str) -> None:
         assert section in page.ids
     for phrase in ("Research use only - not for clinical use", "phantom_0007", "PTV 60 Gy", "20 of 3.00 Gy",
                    "reference", "truebeam", "2026-01-02", "0.1.0", "collimator 10°", "V54 Gy", "≤ 15.0 %", "17.1 %",
-                   "✗ missed", "✓ met", "22.5 mm/s", "57.0 Gy (95 %)", "82 dose evaluations"):  # fmt: skip
+                   "✗ missed", "✓ met", "22.5 mm/s", "57.0 Gy (95 %)", "82 dose evaluations",
+                   "Jaws X -60 to 60 mm, Y -60 to 60 mm"):  # fmt: skip
         assert phrase in page.text, phrase
+
+
+def test_film_shows_the_jaws() -> None:
+    case = make_case(10.0, 4)
+    jawed = case.with_settings(beamlets=replace(case.beamlets, jaws_mm=(-45.0, 50.0, -40.0, 35.0)))
+    html = render_report(make_content(jawed))
+    assert "Jaws X -45 to 50 mm, Y -40 to 35 mm" in Page(html).text
+    left, top = 60 - 45 + 14, 60 - 35 + 14  # 14 mm of room around the field; units of 0.1 mm
+    assert f'class="edge" x="{10 * left}" y="{10 * top}" width="950" height="750"' in html
 
 
 def test_central_slice_and_one_aperture_show_without_script(html: str) -> None:

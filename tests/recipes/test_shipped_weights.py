@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 
+from lightning_vmat.cli import main
 from lightning_vmat.commands.optimizer_race import GENERATOR, OPEN_FIELD, as_table, count, race, settings, summary
 from lightning_vmat.commands.plan import find_planner
 from lightning_vmat.data.case_files import write_case
@@ -58,6 +59,28 @@ def test_weights_do_what_their_card_says(name: str, cohort: Cohort) -> None:
     assert set(found) == set(card["figures"])
     for case_id, figures in card["figures"].items():
         assert found[case_id] == pytest.approx(figures, rel=MARGIN), case_id
+
+
+def test_weights_are_validated_like_a_checkpoint(
+    cohort: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"{SHIPPED}/regression"
+    folder = shipped_weights()[name]
+    (cohort.root / "split.yaml").write_text(yaml.safe_dump(cohort.split))
+    options = ["--data.cohort", str(cohort.root), "--trainer.accelerator", "cpu"]
+    options += ["--trainer.default_root_dir", str(tmp_path), "--trainer.num_sanity_val_steps", "0"]
+    validate = ["validate", "--config", str(folder / "config.yaml"), *options, "--ckpt_path"]
+    assert main([*validate, name]) == 0
+    (path,) = tmp_path.glob("metrics/*/metrics.csv")
+    row = dict(zip(*(line.split(",") for line in path.read_text().splitlines()), strict=True))
+    figures = yaml.safe_load((folder / "card.yaml").read_text())["figures"].values()
+    expected = sum(figure["fluence_error"] for figure in figures) / len(figures)
+    assert float(row["val/fluence_error"]) == pytest.approx(expected, rel=MARGIN)
+    assert main([*validate, f"{SHIPPED}/teacher"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == (
+        f"vmat: error: weights {SHIPPED}/teacher: of a Teacher, expected a Regression as in the configuration"
+    )
 
 
 def test_a_phantom_is_planned_without_naming_a_run(cohort: Cohort) -> None:

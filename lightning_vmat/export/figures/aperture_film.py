@@ -57,6 +57,7 @@ class Film:
         size: width and height of a frame.
         isocentre: central axis from the top left corner.
         field: left, top, width and height of the beamlet grid.
+        jaws: those of what the jaws leave open.
         frames: one a control point.
         selected: indices of the frames shown side by side.
     """
@@ -64,6 +65,7 @@ class Film:
     size: tuple[int, int]
     isocentre: tuple[int, int]
     field: tuple[int, int, int, int]
+    jaws: tuple[int, int, int, int]
     frames: tuple[FilmFrame, ...]
     selected: tuple[int, ...]
 
@@ -71,6 +73,7 @@ class Film:
 def aperture_film(case: Case, result: PlanResult, shown: int = 12) -> Film:
     """The film of a plan, or of a fluence map where the planner makes no plan."""
     grid = case.beamlets
+    x1, x2, y1, y2 = grid.field_mm
     left, right = grid.beamlet_start_mm - _MARGIN_MM, grid.beamlet_stop_mm + _MARGIN_MM
     bottom, top = grid.leaf_edges_mm[0] - _MARGIN_MM, grid.leaf_edges_mm[-1] + _MARGIN_MM
     origin_mm = (left, top)
@@ -83,6 +86,7 @@ def aperture_film(case: Case, result: PlanResult, shown: int = 12) -> Film:
         isocentre=(_units(-left), _units(top)),
         field=(_units(_MARGIN_MM), _units(_MARGIN_MM), size[0] - 2 * _units(_MARGIN_MM),
                size[1] - 2 * _units(_MARGIN_MM)),
+        jaws=(_units(x1 - left), _units(top - y2), _units(x2 - x1), _units(y2 - y1)),
         frames=tuple(_frame(case, result, i, mu, origin_mm, size, outlines[i]) for i in range(count)),
         selected=_selected(case, shown),
     )  # fmt: skip

@@ -1,0 +1,62 @@
+"""Whether generated fluence maps vary as a cohort's plans do."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+NEIGHBOURS = 3
+COARSE = (18, 8, 8)  # control points, leaf pairs, beamlets: fine detail would make every map a stranger
+
+
+class CohortRecall(Metric):
+    """Share of the reference maps that lie among the generated ones (recall), and the other way round (precision).
+
+    A map lies among others where it is as near to one of these as that one's third nearest of its own kind. Distances
+    are root mean squares over maps averaged to `COARSE`, so that cases of any size compare. Recall is low where a
+    generator gives all patients alike, precision where its maps are like no plan.
+
+    Reference: Kynkaanniemi et al. 2019 (arXiv 1904.06991), equations 1 to 3, with k = 3.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    generated: list[Tensor]
+    reference: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("generated", [], dist_reduce_fx="cat")
+        self.add_state("reference", [], dist_reduce_fx="cat")
+
+    def update(
+        self,
+        generated: Float[Tensor, "batch control_point leaf_pair beamlet"],
+        reference: Float[Tensor, "batch control_point leaf_pair beamlet"],
+    ) -> None:
+        """Add some cases."""
+        self.generated.append(_coarse(generated))
+        self.reference.append(_coarse(reference))
+
+    def compute(self) -> dict[str, Float[Tensor, ""]]:
+        """Both shares; none of too few cases."""
+        if not self.generated:
+            return {}
+        generated, reference = dim_zero_cat(self.generated), dim_zero_cat(self.reference)
+        if len(generated) <= NEIGHBOURS:
+            return {}
+        return {"recall": _among(reference, generated), "precision": _among(generated, reference)}
+
+
+def _coarse(maps: Float[Tensor, "batch control_point leaf_pair beamlet"]) -> Float[Tensor, "batch feature"]:
+    return F.adaptive_avg_pool3d(maps[:, None].float(), COARSE).flatten(1)
+
+
+def _among(points: Float[Tensor, "point feature"], others: Float[Tensor, "other feature"]) -> Float[Tensor, ""]:
+    """Share of the points that are within the neighbourhood of one of the others."""
+    reach = torch.cdist(others, others).kthvalue(NEIGHBOURS + 1, dim=1).values  # the nearest is itself
+    return (torch.cdist(points, others) <= reach).any(dim=1).float().mean()

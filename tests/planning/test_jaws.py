@@ -1,0 +1,109 @@
+"""Jaws: where they stand, that no dose comes from behind them, and that plans keep their leaves closed there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_vmat.data.case_files import read_case, write_case
+from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.dose._reference import dose_influence
+from lightning_vmat.dose.beam_model import load_beam_model
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.plan.beamlets import BeamletGrid, project_to_bev
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.jaws import with_jaws
+from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.planning.members import reference_planner
+
+MARGIN_MM = 6.0
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    """A phantom in a field that its target fills in part."""
+    phantom = make_phantom(0, "tiny")
+    wide = BeamletGrid(tuple(float(y) for y in range(-100, 101, 5)), -100.0, 5.0, 40)
+    return phantom.with_settings(beamlets=wide)
+
+
+@pytest.fixture(scope="module")
+def jawed(case: Case) -> Case:
+    return with_jaws(case, MARGIN_MM)
+
+
+def test_share_of_a_beamlet_beside_a_jaw() -> None:
+    grid = BeamletGrid((0.0, 5.0, 10.0), -10.0, 5.0, 4, (-6.0, 5.0, -20.0, 7.5))
+    expected = torch.tensor([1.0, 0.5])[:, None] * torch.tensor([0.2, 1.0, 1.0, 0.0])
+    torch.testing.assert_close(grid.inside_jaws, expected)
+    assert grid.field_mm == (-6.0, 5.0, 0.0, 7.5)
+    assert bool((replace(grid, jaws_mm=None).inside_jaws == 1).all())
+
+
+def test_jaws_stand_at_the_first_boundary_beyond_the_margin(case: Case, jawed: Case) -> None:
+    points_mm = case.grid.centres_mm(case.target.flatten().nonzero()[:, 0])
+    bev_mm, _ = project_to_bev(points_mm, case.control_points, case.isocentre_mm, case.machine.sad_mm)
+    x1, x2, y1, y2 = jawed.beamlets.field_mm
+    for low, high, axis in ((x1, x2, 0), (y1, y2, 1)):
+        for room in (float(bev_mm[..., axis].min()) - low, high - float(bev_mm[..., axis].max())):
+            assert MARGIN_MM <= room < MARGIN_MM + 5.0
+        assert low % 5 == high % 5 == 0
+
+
+def test_dose_is_that_of_a_field_as_small(case: Case, jawed: Case) -> None:
+    """Some fluence everywhere: what is behind the jaws gives nothing, in the fast operator and in its definition."""
+    x1, x2, y1, y2 = jawed.beamlets.field_mm
+    rows, columns = (slice(round(low + 100) // 5, round(high + 100) // 5) for low, high in ((y1, y2), (x1, x2)))
+    edges = tuple(y for y in case.beamlets.leaf_edges_mm if y1 <= y <= y2)
+    small = case.with_settings(beamlets=BeamletGrid(edges, x1, 5.0, round(x2 - x1) // 5))
+    fluence = torch.rand(case.fluence_shape)
+    inside = fluence[:, rows, columns]
+    index, model = case.body_index[::97], load_beam_model("generic_6mv")
+    for one, other, tolerance in (
+        (dose_influence(jawed, index, model).flatten(1) @ fluence.flatten().double(),
+         dose_influence(small, index, model).flatten(1) @ inside.flatten().double(), 1e-6),
+        (PencilBeamOperator.build(jawed, index).forward(fluence),
+         PencilBeamOperator.build(small, index).forward(inside), 1e-3),  # on other nodes
+    ):  # fmt: skip
+        torch.testing.assert_close(one, other, rtol=0, atol=tolerance * float(other.max()))
+    gradient = PencilBeamOperator.build(jawed, index).adjoint(torch.ones(len(index)))
+    assert bool((gradient[:, rows, columns] > 0).all())
+    assert float(gradient.sum()) == pytest.approx(float(gradient[:, rows, columns].sum()))
+
+
+def test_plan_keeps_leaves_closed_behind_the_jaws(case: Case, jawed: Case) -> None:
+    """Without jaws some of these pairs open: the plan of the same settings says that the test could fail."""
+    planner = reference_planner(1000, fluence_evaluations=10, rounds=5, aperture_evaluations=20)
+    behind = jawed.beamlets.inside_jaws.sum(dim=1) == 0
+    widest_mm = {}
+    for name, planned in (("none", case), ("jaws", jawed)):
+        plan = planner.plan(planned).plan
+        assert plan is not None
+        assert sum(machine_violations(plan, planned.control_points, planned.machine).values()) == 0
+        widest_mm[name] = float((plan.right_mm - plan.left_mm)[:, behind].max())
+    assert widest_mm["jaws"] <= case.machine.min_leaf_gap_mm + 1e-3 < widest_mm["none"]
+
+
+def test_jaws_are_part_of_a_case_on_disk(jawed: Case, tmp_path: Path) -> None:
+    write_case(jawed, tmp_path / "case")
+    assert read_case(tmp_path / "case").beamlets == jawed.beamlets
+
+
+@pytest.mark.parametrize("margin_mm", [4.9, -1.0, float("nan")])
+def test_margins_inside_the_open_field_are_refused(case: Case, margin_mm: float) -> None:
+    with pytest.raises(ValueError, match=r"^jaw margin .* mm: expected at least 5$"):
+        with_jaws(case, margin_mm)
+
+
+def test_a_case_with_its_own_influence_keeps_its_field(case: Case, tmp_path: Path) -> None:
+    own = case.with_settings(influence_path=tmp_path / "influence.safetensors")
+    assert with_jaws(own, MARGIN_MM) is own
+
+
+@pytest.mark.parametrize("jaws_mm", [(10.0, -10.0, -20.0, 20.0), (60.0, 80.0, -20.0, 20.0)])
+def test_jaws_that_leave_nothing_open_are_refused(jaws_mm: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ValueError, match=r"jaws .* mm: expected X1, X2, Y1, Y2"):
+        BeamletGrid((0.0, 5.0), -50.0, 5.0, 20, jaws_mm)
