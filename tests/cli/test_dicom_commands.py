@@ -20,6 +20,7 @@ from lightning_vmat.data.dicom.rtdose import read_rtdose
 from lightning_vmat.data.dicom.rtplan import read_rtplan
 from lightning_vmat.data.plan_files import read_dose, read_plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.volume import VolumeGrid
 
 SIZE = ["--size", "tiny"]
@@ -34,12 +35,18 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def check_written(out: Path, case: Case) -> None:
-    """RTPLAN and RTDOSE are valid, and what plan.safetensors and dose.nii.gz say."""
-    plan, _ = read_plan(out / "plan.safetensors")
+    """RTPLAN and RTDOSE are valid, and what plan.safetensors and dose.nii.gz say, with jaws around the target."""
+    plan, metadata = read_plan(out / "plan.safetensors")
+    field = with_jaws(case, 8.0).beamlets
     rtplan = read_rtplan(out / "RTPLAN.dcm")
     back = rtplan.on_rows(case.beamlets)
-    for expected, found, tolerance in ((plan.left_mm, back.left_mm, 0.01), (plan.mu, back.mu, 1e-4)):
-        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+    seen = field.inside_jaws.amax(dim=1) > 0
+    assert 0 < int(seen.sum()) < len(seen)
+    torch.testing.assert_close(back.left_mm[:, seen], plan.left_mm[:, seen], atol=0.01, rtol=0)
+    torch.testing.assert_close(back.mu, plan.mu, atol=1e-4, rtol=0)
+    assert tuple(metadata["jaws_mm"]) == field.field_mm
+    written = rtplan.beamlet_grid(case.machine, case.beamlets.beamlet_width_mm)
+    assert (written.beamlet_start_mm, written.beamlet_stop_mm) == field.field_mm[:2]
     dose_gy = read_dose(out / "dose.nii.gz", case.grid)
     torch.testing.assert_close(read_rtdose(out / "RTDOSE.dcm", case.grid), dose_gy, atol=1e-3, rtol=0)
     assert pydicom.dcmread(out / "RTDOSE.dcm").ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == rtplan.uid

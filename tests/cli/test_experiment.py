@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,8 @@ def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: 
     case = read_case(folder)
     plan, metadata = read_plan(out / "plan.safetensors")
     assert metadata["planner"] == "reference"
-    operator = PencilBeamOperator.build(case, case.body_index, node_step_mm=FINE_NODE_STEP_MM)
+    jawed = case.with_settings(beamlets=replace(case.beamlets, jaws_mm=tuple(metadata["jaws_mm"])))
+    operator = PencilBeamOperator.build(jawed, case.body_index, node_step_mm=FINE_NODE_STEP_MM)
     again_gy = operator.forward(plan.fluence_mu(case.beamlets, case.machine))
     written_gy = read_dose(out / "dose.nii.gz", case.grid).flatten()[case.body_index]
     torch.testing.assert_close(written_gy, again_gy, atol=0.01, rtol=0)
