@@ -47,7 +47,10 @@ def open_case(folder: Path, start: Path | None = None) -> OpenedPatient:
     clinical_file = folder / CLINICAL_DOSE_FILE
     dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
     link = read_link(folder)
-    return OpenedPatient(case, dose_gy, link, start_plan(start, case, link) if start else None)
+    if start is None:
+        return OpenedPatient(case, dose_gy, link, None)
+    jawed, plan = start_plan(start, case, link)
+    return OpenedPatient(jawed, dose_gy, link, plan)
 
 
 def open_dicom(

@@ -54,8 +54,8 @@ def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[st
 def body_objective(
     case: Case, fluence_mu: Float[Tensor, "*plan control_point leaf_pair beamlet"]
 ) -> Float[Tensor, "*plan"]:
-    """The protocol's objective of each fluence's dose over every voxel of the body; the operator is set up once."""
-    return _body_objective(case)(dose_operator(case, case.body_index).forward(fluence_mu))
+    """The objective by which plans are judged, of each fluence; the operator is set up once for all."""
+    return _body_objective(case)(body_operator(case).forward(fluence_mu))
 
 
 def body_objective_of_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
-from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.evaluation import body_objective
 from lightning_vmat.planning.planner import PlanResult, Trace
@@ -67,9 +67,10 @@ class PolishingPlanner:
         return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace)
 
     def _better(self, case: Case, polished: Plan) -> Plan:
-        """The polished plan, or the start if that is deliverable and better."""
-        if any(machine_violations(self.given, case.control_points, case.machine).values()):
-            return polished
-        fluences = [plan.fluence_mu(case.beamlets, case.machine) for plan in (self.given, polished)]
+        """The polished plan, or the start, within the machine's limits, if that is better."""
+        start = self.given
+        if any(machine_violations(start, case.control_points, case.machine).values()):
+            start = project_to_limits(start, case.control_points, case.machine)
+        fluences = [plan.fluence_mu(case.beamlets, case.machine) for plan in (start, polished)]
         before, after = body_objective(case, torch.stack(fluences)).tolist()
-        return polished if after <= before else self.given
+        return polished if after <= before else start

@@ -83,7 +83,7 @@ def test_the_start_is_the_exported_plan_and_the_end_no_worse(root: Path, tmp_pat
         measured = metrics(tmp_path)
         start = measured["compared"]
         assert isinstance(start, dict) and start["name"] == "start"
-        assert start["objective"] == pytest.approx(exported["objective"], rel=1e-4)
+        assert start["objective"] == pytest.approx(exported["objective"], rel=3e-4)  # a field's nodes are its own
         assert start["complexity"]["mu"] == pytest.approx(exported["complexity"]["mu"], abs=1e-3)  # type: ignore[index]
         assert float(str(measured["objective"])) <= start["objective"]
         assert measured["machine_violations"] == 0
@@ -112,7 +112,7 @@ def test_a_start_fits_a_case_that_is_cut_otherwise(root: Path) -> None:
     coarse_arc = type(arc)(182.0, 176.0, 59, "clockwise", 30.0)
     coarse = fine.with_settings(arcs=(coarse_arc,))
     plans = {
-        name: start_plan(root / "clinical.dcm", one, None) for name, one in {"fine": fine, "coarse": coarse}.items()
+        name: start_plan(root / "clinical.dcm", one, None)[1] for name, one in {"fine": fine, "coarse": coarse}.items()
     }
     torch.testing.assert_close(plans["fine"].mu.reshape(59, 3).sum(dim=1), plans["coarse"].mu, atol=1e-3, rtol=0)
     torch.testing.assert_close(plans["fine"].left_mm[1::3], plans["coarse"].left_mm, atol=0.1, rtol=0)

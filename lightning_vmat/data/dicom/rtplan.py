@@ -51,6 +51,13 @@ class RtPlan:
     fractions: int
     prescription_gy: tuple[float, ...]
 
+    @property
+    def jaws_mm(self) -> tuple[float, float, float, float]:
+        """X1, X2, Y1, Y2 of the widest jaws."""
+        jaws = np.concatenate([motion.jaws_mm for motion in self.motions])  # [point, axis, side]
+        (x1, y1), (x2, y2) = jaws[..., 0].min(axis=0).tolist(), jaws[..., 1].max(axis=0).tolist()
+        return x1, x2, y1, y2
+
     def beamlet_grid(self, machine: Machine, beamlet_width_mm: float, leaf_pairs_per_row: int = 1) -> BeamletGrid:
         """The field inside the widest jaws: one row a leaf pair, or a few where these always move together.
 
@@ -59,8 +66,7 @@ class RtPlan:
         """
         self.check_leaves(machine)
         edges = np.array(machine.leaf_edges_mm)
-        low_x, low_y = (min(float(m.jaws_mm[:, axis, 0].min()) for m in self.motions) for axis in (0, 1))
-        high_x, high_y = (max(float(m.jaws_mm[:, axis, 1].max()) for m in self.motions) for axis in (0, 1))
+        low_x, high_x, low_y, high_y = self.jaws_mm
         middles = (edges[:-1] + edges[1:]) / 2
         pairs = np.flatnonzero((middles > low_y) & (middles < high_y))
         if len(pairs) == 0 or high_x <= low_x:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,8 +17,8 @@ SAME_DEG, SAME_PLACE_MM = 0.1, 0.1
 MOST_OUTSIDE = 0.01  # of the open area
 
 
-def start_plan(path: Path, case: Case, link: PatientLink | None) -> Plan:
-    """Leaves and monitor units of an RTPLAN at the control points and on the rows of a case.
+def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, Plan]:
+    """A case with the jaws of an RTPLAN, whose leaves and monitor units are at its control points and on its rows.
 
     Args:
         path: of the RTPLAN.
@@ -35,7 +36,7 @@ def start_plan(path: Path, case: Case, link: PatientLink | None) -> Plan:
     sectors = [arc.control_points for arc in case.arcs]
     if [arc.control_points for arc in plan.arcs] != sectors:
         plan = read_rtplan(path, sectors)
-    return plan.on_rows(case.beamlets)
+    return case.with_settings(beamlets=replace(case.beamlets, jaws_mm=plan.jaws_mm)), plan.on_rows(case.beamlets)
 
 
 def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, Plan]:
@@ -47,7 +48,7 @@ def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case
     plan = read_rtplan(path)
     check_patient(plan, case, link)
     if plan.fractions == case.fractions and not _misfit(plan, case):
-        return case, start_plan(path, case, link)
+        return start_plan(path, case, link)
     field = plan.beamlet_grid(case.machine, case.beamlets.beamlet_width_mm)
     own = case.with_settings(arcs=plan.arcs, isocentre_mm=plan.isocentre_mm, beamlets=field, fractions=plan.fractions)
     return own, plan.on_rows(field)
