@@ -47,11 +47,13 @@ def benchmark(
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
     from lightning_vmat.export.figures.convergence import courses_figure
-    from lightning_vmat.plan.jaws import with_jaws
+    from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
     from lightning_vmat.planning.comparison import key_doses, measure, with_gap
     from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
     from lightning_vmat.planning.members import POLISH
 
+    if jaw_margin_mm is not None:
+        check_jaw_margin(jaw_margin_mm)
     folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
     polish = POLISH if polish is None else polish
     names = planners.split(",") if isinstance(planners, str) else planners

@@ -49,7 +49,8 @@ def plan(
         compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
             that is the plan to start from, or the clinical dose, where there is one.
         jaw_margin_mm: least distance of the jaws, which do not move, from the targets in the beam's-eye view; with
-            `null` they stand at the edges of the field. Those of a plan to start from stay where they are.
+            `null` they stand where the case has them, else at the edges of the field. Those of a plan to start from
+            stay where they are, less what cuts leaves or beamlets.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample and of a generator's noise.
         overwrite: replace the results of an earlier run in `out`.
@@ -68,11 +69,13 @@ def plan(
     from lightning_vmat.commands.plan_results import REPORT_FILE, write_results
     from lightning_vmat.data.atomic import atomic_folder
     from lightning_vmat.data.case_files import CASE_FILE
-    from lightning_vmat.plan.jaws import with_jaws
+    from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
     from lightning_vmat.planning.members import started_planner
 
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
+    if jaw_margin_mm is not None:
+        check_jaw_margin(jaw_margin_mm)
     if start is not None and run is not None:
         raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
     member = find_planner(planner, run, voxels, seed, progress=True)

@@ -29,7 +29,7 @@ from lightning_vmat.commands.arguments import clear_message
 from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.recipes.base import PlanRecipe
-from lightning_vmat.recipes.loading import find_checkpoint, load_recipe
+from lightning_vmat.recipes.loading import check_structures, find_checkpoint, load_recipe
 from lightning_vmat.recipes.weights import WEIGHTS_FILE, shipped_weights
 
 CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning looks the file up itself
@@ -103,7 +103,11 @@ class RecipeCLI(LightningCLI):
                     f"weights {config['ckpt_path']}: of a {type(recipe).__name__}, expected a "
                     f"{type(self.model).__name__} as in the configuration"
                 )
-            self.model.load_state_dict(recipe.state_dict())
+            check_structures(config["ckpt_path"], self.config[self.subcommand]["data"]["structures"])
+            try:
+                self.model.load_state_dict(recipe.state_dict())
+            except RuntimeError as error:
+                raise ValueError(f"weights {config['ckpt_path']}: another network than the configuration's") from error
             config["ckpt_path"] = None
 
     before_validate = before_predict = before_test

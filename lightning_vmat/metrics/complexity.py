@@ -28,7 +28,7 @@ def plan_complexity(
     Args:
         plan: leaves and monitor units.
         control_points: tells the arcs apart.
-        beamlets: its rows may gang leaf pairs; metrics count each leaf pair.
+        beamlets: its rows may gang leaf pairs, each of which counts; what its X jaws cover of an opening does not.
         machine: leaf boundaries and least gap.
         fraction_dose_gy: prescribed dose per fraction.
 
@@ -37,7 +37,8 @@ def plan_complexity(
         (MU-weighted mean), `mu` (per fraction), `mu_per_gy`.
     """
     pairs = leaf_pairs_of_rows(beamlets, machine)
-    left, right = (bank.repeat_interleave(pairs, dim=1) for bank in (plan.left_mm, plan.right_mm))
+    x1, x2, _, _ = beamlets.field_mm
+    left, right = (bank.clamp(x1, x2).repeat_interleave(pairs, dim=1) for bank in (plan.left_mm, plan.right_mm))
     edges = torch.tensor(beamlets.leaf_edges_mm, device=left.device)
     width = (edges.diff() / pairs).repeat_interleave(pairs)
     is_open = right - left > machine.min_leaf_gap_mm + _OPEN_MM

@@ -43,9 +43,7 @@ class CohortRecall(Metric):
         self.reference.append(_coarse(reference))
 
     def compute(self) -> dict[str, Float[Tensor, ""]]:
-        """Both shares; none of too few cases."""
-        if not self.generated:
-            return {}
+        """Both shares; none of too few cases. Every process must have updated, if with no case."""
         generated, reference = dim_zero_cat(self.generated), dim_zero_cat(self.reference)
         if len(generated) <= NEIGHBOURS:
             return {}

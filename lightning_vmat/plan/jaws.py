@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import torch
@@ -10,35 +11,46 @@ from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.case import Case
 
 LEAST_MARGIN_MM = 5.0  # the open conformal field, from which planning starts, reaches as far
+SAME_MM = 1e-3  # what positions in files are rounded to
 
 
 def with_jaws(case: Case, margin_mm: float) -> Case:
     """The case with jaws that stay, in all arcs, around the beam's-eye view of its targets from every control point.
-
-    They stand at the next boundary of leaf pairs and beamlets outside the margin, so that they cut none. A case with a
-    dose influence of its own keeps the field for which this was computed.
 
     Args:
         case: the case.
         margin_mm: least distance of the jaws from the target's projection, at the isocentre plane.
 
     Raises:
-        ValueError: a margin inside that of the open field.
+        ValueError: see `check_jaw_margin`.
     """
-    if not margin_mm >= LEAST_MARGIN_MM:
-        raise ValueError(f"jaw margin {margin_mm} mm: expected at least {LEAST_MARGIN_MM:g}")
-    if case.influence_path is not None:
-        return case
+    check_jaw_margin(margin_mm)
     points_mm = case.grid.centres_mm(case.target.flatten().nonzero()[:, 0])
     bev_mm, _ = project_to_bev(points_mm, case.control_points, case.isocentre_mm, case.machine.sad_mm)
-    low, high = bev_mm.amin(dim=(0, 1)) - margin_mm, bev_mm.amax(dim=(0, 1)) + margin_mm
+    (x1, y1), (x2, y2) = (bev_mm.amin(dim=(0, 1)) - margin_mm).tolist(), (bev_mm.amax(dim=(0, 1)) + margin_mm).tolist()
+    return within_jaws(case, (x1, x2, y1, y2))
+
+
+def check_jaw_margin(margin_mm: float) -> None:
+    """Raise a ValueError for a margin that is no number, or inside that of the open field."""
+    if not (math.isfinite(margin_mm) and margin_mm >= LEAST_MARGIN_MM):
+        raise ValueError(f"jaw margin {margin_mm} mm: expected at least {LEAST_MARGIN_MM:g}")
+
+
+def within_jaws(case: Case, jaws_mm: tuple[float, float, float, float]) -> Case:
+    """The case with jaws at the next boundaries of leaf pairs and beamlets outside X1, X2, Y1, Y2: they cut none.
+
+    A case with a dose influence of its own keeps the field for which this was computed.
+    """
+    if case.influence_path is not None:
+        return case
     x_edges, y_edges = case.beamlets.beamlet_edges_mm, torch.tensor(case.beamlets.leaf_edges_mm)
-    jaws = [_outside(edges, low[i], high[i]) for i, edges in enumerate((x_edges, y_edges))]
-    return case.with_settings(beamlets=replace(case.beamlets, jaws_mm=(*jaws[0], *jaws[1])))
+    jaws = (*_outside(x_edges, *jaws_mm[:2]), *_outside(y_edges, *jaws_mm[2:]))
+    return case.with_settings(beamlets=replace(case.beamlets, jaws_mm=jaws))
 
 
-def _outside(edges: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> tuple[float, float]:
+def _outside(edges: torch.Tensor, low: float, high: float) -> tuple[float, float]:
     """The boundaries next to a stretch, outside it; the outermost where it reaches beyond."""
-    first = (torch.searchsorted(edges, low, right=True) - 1).clamp(min=0)
-    last = torch.searchsorted(edges, high).clamp(max=len(edges) - 1)
-    return float(edges[first]), float(edges[last])
+    first = int((edges <= low + SAME_MM).sum()) - 1
+    last = int((edges < high - SAME_MM).sum())
+    return float(edges[max(first, 0)]), float(edges[min(last, len(edges) - 1)])

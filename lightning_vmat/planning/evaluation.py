@@ -132,6 +132,7 @@ def as_json(case: Case, planner: str, result: PlanResult, evaluation: Evaluation
     return {
         "case": case.case_id,
         "planner": planner,
+        "jaws_mm": list(case.beamlets.field_mm),
         "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,
         "machine_violations_by_limit": evaluation.violations,
         **_dose_figures(evaluation.structures, evaluation.goals),

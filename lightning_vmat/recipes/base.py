@@ -71,6 +71,8 @@ class PlanRecipe(LightningModule, ABC):
 
     def on_test_epoch_end(self) -> None:
         self._log_means("test")
+        nothing = torch.zeros(0, 1, 1, 1, device=self.device)  # lest a rank without cases should have another state
+        self.test_recall.update(nothing, nothing)
         shares = self.test_recall.compute()
         self.test_recall.reset()
         self.log_dict({f"test/{name}": share for name, share in shares.items()}, sync_dist=True)

@@ -54,3 +54,16 @@ def test_too_few_cases_tell_nothing(count: int) -> None:
     metric = CohortRecall()
     metric.update(maps(count, 1), maps(count, 2))
     assert metric.compute() == {}
+
+
+def test_gathered_from_other_processes_it_is_the_same() -> None:
+    """What torchmetrics makes of the lists of several processes, one of which had no cases."""
+    alone, gathered = CohortRecall(), CohortRecall()
+    for metric in (alone, gathered):
+        metric.update(maps(12, 1), maps(12, 2))
+    none = CohortRecall()
+    none.update(torch.zeros(0, 1, 1, 1), torch.zeros(0, 1, 1, 1))
+    for name in ("generated", "reference"):
+        setattr(gathered, name, torch.cat([*getattr(gathered, name), *getattr(none, name)]))
+    assert gathered.compute() == alone.compute() != {}
+    assert none.compute() == {}

@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_vmat.cli import main
 from lightning_vmat.data.case_files import read_case, write_case
 from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.dose._reference import dose_influence
 from lightning_vmat.dose.beam_model import load_beam_model
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.metrics.complexity import plan_complexity
+from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beamlets import BeamletGrid, project_to_bev
 from lightning_vmat.plan.case import Case
-from lightning_vmat.plan.jaws import with_jaws
+from lightning_vmat.plan.jaws import with_jaws, within_jaws
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.members import reference_planner
 
@@ -92,10 +95,52 @@ def test_jaws_are_part_of_a_case_on_disk(jawed: Case, tmp_path: Path) -> None:
     assert read_case(tmp_path / "case").beamlets == jawed.beamlets
 
 
-@pytest.mark.parametrize("margin_mm", [4.9, -1.0, float("nan")])
+def test_openings_behind_jaws_do_not_count_as_complexity(case: Case, jawed: Case) -> None:
+    x1, x2, _, _ = jawed.beamlets.field_mm
+    shape = case.fluence_shape[:2]
+    wide = Plan(torch.full(shape, x1 - 20.0), torch.full(shape, x2 + 15.0), torch.ones(shape[0]))
+    inside = replace(wide, left_mm=torch.full(shape, x1), right_mm=torch.full(shape, x2))
+    found, expected = (
+        plan_complexity(p, case.control_points, jawed.beamlets, case.machine, 3.0) for p in (wide, inside)
+    )
+    assert found == pytest.approx(expected)
+    beyond = plan_complexity(wide, case.control_points, case.beamlets, case.machine, 3.0)
+    assert beyond["aperture_area_cm2"] > 1.2 * found["aperture_area_cm2"]
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((-38.0, 37.0, -37.0, 38.0), (-40.0, 40.0, -40.0, 40.0)),
+        ((-35.0, 35.0, -30.0, 30.0004), (-35.0, 35.0, -30.0, 30.0)),
+        ((-500.0, 500.0, -500.0, 1.0), (-100.0, 100.0, -100.0, 5.0)),
+    ],
+)
+def test_jaws_move_out_to_the_next_boundaries(
+    case: Case, given: tuple[float, float, float, float], expected: tuple[float, ...]
+) -> None:
+    """So that a plan read from DICOM, whose tips are behind its jaws already, is not cut twice."""
+    grid = within_jaws(case, given).beamlets
+    assert grid.field_mm == expected
+    assert set(grid.inside_jaws.unique().tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize("margin_mm", [4.9, -1.0, float("nan"), float("inf")])
 def test_margins_inside_the_open_field_are_refused(case: Case, margin_mm: float) -> None:
     with pytest.raises(ValueError, match=r"^jaw margin .* mm: expected at least 5$"):
         with_jaws(case, margin_mm)
+
+
+@pytest.mark.parametrize("margin", ["2", ".inf", "wide"])
+def test_a_bad_margin_is_one_line(margin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, figures = tmp_path / "plan", tmp_path / "figures.json"
+    plan = ["plan", str(tmp_path), "--out", str(out)]
+    benchmark = ["benchmark", "--cohort", str(tmp_path), "--planners", "reference", "--json", str(figures)]
+    for arguments in (plan, benchmark):
+        assert main([*arguments, "--jaw_margin_mm", margin]) == 2
+        [line] = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("vmat: error: ") and "jaw" in line
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_case_with_its_own_influence_keeps_its_field(case: Case, tmp_path: Path) -> None:

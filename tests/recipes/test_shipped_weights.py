@@ -76,6 +76,10 @@ def test_weights_are_validated_like_a_checkpoint(
     figures = yaml.safe_load((folder / "card.yaml").read_text())["figures"].values()
     expected = sum(figure["fluence_error"] for figure in figures) / len(figures)
     assert float(row["val/fluence_error"]) == pytest.approx(expected, rel=MARGIN)
+    narrow = ["--model.init_args.network.init_args.channels", "[32, 64]"]
+    assert main([*validate, name, *narrow]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error == f"vmat: error: weights {name}: another network than the configuration's"
     assert main([*validate, f"{SHIPPED}/teacher"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,6 +11,7 @@ from lightning_vmat.data.dicom.rtplan import RtPlan, read_rtplan
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.jaws import within_jaws
 
 SAME_DEG, SAME_PLACE_MM = 0.1, 0.1
 MOST_OUTSIDE = 0.01  # of the open area
@@ -36,7 +36,7 @@ def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, 
     sectors = [arc.control_points for arc in case.arcs]
     if [arc.control_points for arc in plan.arcs] != sectors:
         plan = read_rtplan(path, sectors)
-    return case.with_settings(beamlets=replace(case.beamlets, jaws_mm=plan.jaws_mm)), plan.on_rows(case.beamlets)
+    return within_jaws(case, plan.jaws_mm), plan.on_rows(case.beamlets)
 
 
 def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, Plan]:
