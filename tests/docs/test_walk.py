@@ -32,6 +32,7 @@ SMALLER = {
         "--trainer.max_epochs=2",
         "--model.init_args.horizon=6",
     ],
+    "test --config configs/teacher.yaml": QUICK[:2],
     "plan": ["--voxels=300"],
     "benchmark": ["--cohort=runs/cohort", "--voxels=300", "--planners=fluence,learned=runs/learned_optimizer"],
     "bench optimizers": ["--cohort=runs/cohort", "--voxels=300", "--most=12"],
