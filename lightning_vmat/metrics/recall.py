@@ -20,7 +20,7 @@ class CohortRecall(Metric):
     are root mean squares over maps averaged to `COARSE`, so that cases of any size compare. Recall is low where a
     generator gives all patients alike, precision where its maps are like no plan.
 
-    Reference: Kynkaanniemi et al. 2019 (arXiv 1904.06991), equations 1 to 3, with k = 3.
+    Reference: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1 to 3, with k = 3.
     """
 
     full_state_update = False
