@@ -163,7 +163,7 @@ def run(arguments: list[str]) -> None:
             if what not in INPUT_ERRORS:
                 raise
             raise ValueError(why) from error
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionResetError) as error:  # whichever the loss of a worker shows as first
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             raise OSError(f"a data worker was lost, for lack of memory perhaps; {GOES_ON} ({error})") from error
