@@ -52,8 +52,7 @@ def benchmark(
     from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
     from lightning_vmat.planning.members import POLISH
 
-    if jaw_margin_mm is not None:
-        check_jaw_margin(jaw_margin_mm)
+    check_jaw_margin(jaw_margin_mm)
     folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
     polish = POLISH if polish is None else polish
     names = planners.split(",") if isinstance(planners, str) else planners
@@ -78,8 +77,7 @@ def benchmark(
         missing = [name for name in members if not figures.has(name, case.case_id)]
         if not missing:
             continue
-        if jaw_margin_mm is not None:
-            case = with_jaws(case, jaw_margin_mm)
+        case = with_jaws(case, jaw_margin_mm)
         operator = body_operator(case)
         for name in missing:
             result = members[name].plan(case)

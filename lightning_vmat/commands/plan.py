@@ -74,8 +74,7 @@ def plan(
 
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
-    if jaw_margin_mm is not None:
-        check_jaw_margin(jaw_margin_mm)
+    check_jaw_margin(jaw_margin_mm)
     if start is not None and run is not None:
         raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
     member = find_planner(planner, run, voxels, seed, progress=True)
@@ -86,7 +85,7 @@ def plan(
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
     compared = compared_plan(compare, opened)
-    if jaw_margin_mm is not None and opened.start is None:
+    if opened.start is None:
         opened = opened._replace(case=with_jaws(opened.case, jaw_margin_mm))
     with atomic_folder(out, replace=overwrite) as draft:
         measured = write_results(draft, opened, planner, member.plan(opened.case), compared, dose_bits)

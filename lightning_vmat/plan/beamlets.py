@@ -109,6 +109,17 @@ def project_to_bev(
     return view_along(control_points.beam_axes().to(points_mm), offset_mm, sad_mm)
 
 
+def bev_extent(
+    points_mm: Float[Tensor, "voxel 3"],
+    control_points: ControlPoints,
+    isocentre_mm: tuple[float, float, float],
+    sad_mm: float,
+) -> tuple[Float[Tensor, "2"], Float[Tensor, "2"]]:
+    """Lowest and highest (x_b, y_b) of the points in any control point's beam's-eye view, mm."""
+    bev_mm, _ = project_to_bev(points_mm, control_points, isocentre_mm, sad_mm)
+    return bev_mm.amin(dim=(0, 1)), bev_mm.amax(dim=(0, 1))
+
+
 def view_along(
     axes: Float[Tensor, "control_point 3 3"], offset_mm: Float[Tensor, "voxel 3"], sad_mm: float
 ) -> tuple[Float[Tensor, "control_point voxel 2"], Float[Tensor, "control_point voxel"]]:
@@ -144,9 +155,8 @@ def fit_beamlet_grid(
     Raises:
         ValueError: the target does not fit under the machine's leaves.
     """
-    bev, _ = project_to_bev(points_mm, control_points, isocentre_mm, machine.sad_mm)
-    low = bev.amin(dim=(0, 1)) - margin_mm
-    high = bev.amax(dim=(0, 1)) + margin_mm
+    low, high = bev_extent(points_mm, control_points, isocentre_mm, machine.sad_mm)
+    low, high = low - margin_mm, high + margin_mm
     edges = machine.leaf_edges_mm
     if float(low[1]) < edges[0] or float(high[1]) > edges[-1]:
         raise ValueError(

@@ -7,33 +7,36 @@ from dataclasses import replace
 
 import torch
 
-from lightning_vmat.plan.beamlets import project_to_bev
+from lightning_vmat.plan.beamlets import bev_extent
 from lightning_vmat.plan.case import Case
 
 LEAST_MARGIN_MM = 5.0  # the open conformal field, from which planning starts, reaches as far
 SAME_MM = 1e-3  # what positions in files are rounded to
 
 
-def with_jaws(case: Case, margin_mm: float) -> Case:
+def with_jaws(case: Case, margin_mm: float | None) -> Case:
     """The case with jaws that stay, in all arcs, around the beam's-eye view of its targets from every control point.
 
     Args:
         case: the case.
-        margin_mm: least distance of the jaws from the target's projection, at the isocentre plane.
+        margin_mm: least distance of the jaws from the target's projection, at the isocentre plane; None for the case
+            as it is.
 
     Raises:
         ValueError: see `check_jaw_margin`.
     """
     check_jaw_margin(margin_mm)
+    if margin_mm is None:
+        return case
     points_mm = case.grid.centres_mm(case.target.flatten().nonzero()[:, 0])
-    bev_mm, _ = project_to_bev(points_mm, case.control_points, case.isocentre_mm, case.machine.sad_mm)
-    (x1, y1), (x2, y2) = (bev_mm.amin(dim=(0, 1)) - margin_mm).tolist(), (bev_mm.amax(dim=(0, 1)) + margin_mm).tolist()
+    low, high = bev_extent(points_mm, case.control_points, case.isocentre_mm, case.machine.sad_mm)
+    (x1, y1), (x2, y2) = (low - margin_mm).tolist(), (high + margin_mm).tolist()
     return within_jaws(case, (x1, x2, y1, y2))
 
 
-def check_jaw_margin(margin_mm: float) -> None:
+def check_jaw_margin(margin_mm: float | None) -> None:
     """Raise a ValueError for a margin that is no number, or inside that of the open field."""
-    if not (math.isfinite(margin_mm) and margin_mm >= LEAST_MARGIN_MM):
+    if margin_mm is not None and not (math.isfinite(margin_mm) and margin_mm >= LEAST_MARGIN_MM):
         raise ValueError(f"jaw margin {margin_mm} mm: expected at least {LEAST_MARGIN_MM:g}")
 
 

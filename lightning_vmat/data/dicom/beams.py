@@ -15,7 +15,7 @@ from lightning_vmat.data.sizes import Size
 from lightning_vmat.objectives.protocol import Protocol
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc, ControlPoints
-from lightning_vmat.plan.beamlets import BeamletGrid, fit_beamlet_grid, project_to_bev
+from lightning_vmat.plan.beamlets import BeamletGrid, bev_extent, fit_beamlet_grid
 from lightning_vmat.plan.machine import Machine
 
 GANTRY_DEG, COLLIMATOR_DEG = 180.0, 10.0
@@ -79,10 +79,10 @@ def default_beams(
     arc = Arc(gantry_deg, gantry_deg, size.control_points, collimator_deg=COLLIMATOR_DEG, couch_deg=couch_deg)
     points = ControlPoints.from_arcs((arc,))
     field = size.centred_field(machine)
-    bev_mm, _ = project_to_bev(points_mm, points, (x, y, z), machine.sad_mm)
+    lowest, highest = bev_extent(points_mm, points, (x, y, z), machine.sad_mm)
     low = torch.tensor((field.beamlet_start_mm, field.leaf_edges_mm[0])) + FIELD_MARGIN_MM
     high = torch.tensor((field.beamlet_stop_mm, field.leaf_edges_mm[-1])) - FIELD_MARGIN_MM
-    if bool((bev_mm.amin(dim=(0, 1)) < low).any()) or bool((bev_mm.amax(dim=(0, 1)) > high).any()):
+    if bool((lowest < low).any()) or bool((highest > high).any()):
         try:
             field = fit_beamlet_grid(
                 points_mm,
