@@ -74,9 +74,9 @@ class PencilBeamOperator:
             )
         voxels_mm = case.grid.centres_mm(voxel_index)
         low, high = _reach(voxels_mm, case.control_points, case.isocentre_mm, model.sad_mm)
-        leaves, beamlets = case.beamlets.leaf_edges_mm, case.beamlets
-        x_nodes = Nodes.over((beamlets.beamlet_start_mm, beamlets.beamlet_stop_mm), (low[0], high[0]), step_mm)
-        y_nodes = Nodes.over((leaves[0], leaves[-1]), (low[1], high[1]), step_mm)
+        x1, x2, y1, y2 = case.beamlets.field_mm
+        x_nodes = Nodes.over((x1, x2), (low[0], high[0]), step_mm)
+        y_nodes = Nodes.over((y1, y2), (low[1], high[1]), step_mm)
         centre = torch.tensor(case.isocentre_mm, device=voxels_mm.device)
         sampling = Sampling(
             offset_mm=(voxels_mm - centre).contiguous(),
@@ -87,7 +87,7 @@ class PencilBeamOperator:
             y_nodes=y_nodes,
             x_nodes=x_nodes,
         )
-        return cls(Blur.build(model, beamlets, y_nodes, x_nodes), sampling.keep())
+        return cls(Blur.build(model, case.beamlets, y_nodes, x_nodes), sampling.keep())
 
     @property
     def voxel_count(self) -> int:
