@@ -17,7 +17,8 @@ from lightning_vmat.dose.blur import Nodes
 from lightning_vmat.plan.beamlets import view_along
 
 PAIRS = 1_000_000  # (control point, voxel) pairs worked on at once where their views are made anew
-CACHED_NODES = 100_000  # map nodes worked on at once on a CPU
+CACHED_NODES = 100_000  # map nodes worked on at once by one thread of a CPU
+SHARED_NODES = 500_000  # and by several, to whom handing over costs more than what leaves the cache
 GPU_NODES = 50_000_000  # map nodes worked on at once by the kernels: 0.2 GB for each Gaussian and kernel
 KEPT = 16_000_000  # pairs whose view is kept on a CPU, at 20 bytes a pair
 
@@ -152,7 +153,8 @@ class Sampling:
             for part in self._parts(max(1, GPU_NODES // nodes)):
                 yield KernelView(part, self._at(part))
             return
-        by_voxels, by_nodes = PAIRS // len(self.offset_mm), CACHED_NODES // nodes
+        by_voxels = PAIRS // len(self.offset_mm)
+        by_nodes = (CACHED_NODES if torch.get_num_threads() == 1 else SHARED_NODES) // nodes
         for part in self._parts(max(1, by_voxels if self.offset_mm.is_cuda else min(by_voxels, by_nodes))):
             look = self.look_from(part) if self.kept is None else self.kept[part]
             yield TableView(part, look, self.map_shape)
