@@ -13,8 +13,8 @@ from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import Trace, run
 from lightning_vmat.objectives.protocol import load_protocol
-from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import BODY, Case
+from lightning_vmat.plan.jaws import within_jaws
 from lightning_vmat.planning.members import OPTIMIZERS
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.sequenced import Start, open_start
@@ -50,10 +50,8 @@ def _arc(case: Case, **changes: float | int) -> Case:
 
 
 def _wide_leaves(case: Case) -> Case:
-    grid = case.beamlets
-    return case.with_settings(
-        beamlets=BeamletGrid(grid.leaf_edges_mm[::2], grid.beamlet_start_mm, grid.beamlet_width_mm, grid.beamlets)
-    )
+    grid = replace(case.beamlets, leaf_edges_mm=case.beamlets.leaf_edges_mm[::2], jaws_mm=None)
+    return within_jaws(case.with_settings(beamlets=grid), case.beamlets.field_mm)
 
 
 def settings(machine: str | None) -> dict[str, Setting]:

@@ -48,9 +48,9 @@ def plan(
             A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
         compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
             that is the plan to start from, or the clinical dose, where there is one.
-        jaw_margin_mm: least distance of the jaws, which do not move, from the targets in the beam's-eye view; with
-            `null` they stand where the case has them, else at the edges of the field. Those of a plan to start from
-            stay where they are, less what cuts leaves or beamlets.
+        jaw_margin_mm: least distance of the jaws, which do not move, from the targets' voxels in the beam's-eye view;
+            with `null`, or a dose influence of the case's own, they stand where the case has them, else at the edges
+            of the field. Those of a plan to start from stay, but at a boundary of leaves and beamlets.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: of the voxel sample and of a generator's noise.
         overwrite: replace the results of an earlier run in `out`.

@@ -133,7 +133,7 @@ def leaf_travel_mm(
     is_open: Bool[Tensor, "control_point leaf_pair"],
     control_points: ControlPoints,
 ) -> float:
-    """Distance that a leaf travels in one arc, mean over the leaves that open in it, and over arcs.
+    """Distance that a leaf travels in one arc in front of the X jaws, mean over the leaves that open in it, and arcs.
 
     Reference: Masi et al., Med Phys 40:071718 (2013).
     """

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.checks import check_kinds
 from lightning_vmat.plan.machine import Machine
+
+SAME_MM = 1e-3  # what positions in files are rounded to
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class BeamletGrid:
 
     Raises:
         ValueError: a value of the wrong kind, edges that do not ascend, a width or count that is not positive, or jaws
-            that leave nothing of the grid open.
+            that leave nothing of the grid open or stand within a leaf pair or beamlet.
     """
 
     leaf_edges_mm: tuple[float, ...]
@@ -45,6 +47,9 @@ class BeamletGrid:
         x1, x2, y1, y2 = self.field_mm
         if x1 >= x2 or y1 >= y2:
             raise ValueError(f"jaws {self.jaws_mm} mm: expected X1, X2, Y1, Y2 that leave some of the beamlets open")
+        for edges, jaws in ((self.beamlet_edges_mm, (x1, x2)), (torch.tensor(self.leaf_edges_mm), (y1, y2))):
+            if max(float((edges - jaw).abs().min()) for jaw in jaws) > SAME_MM:
+                raise ValueError(f"jaws {self.jaws_mm} mm: expected X1, X2, Y1, Y2 between leaf pairs and beamlets")
 
     @property
     def field_mm(self) -> tuple[float, float, float, float]:
@@ -56,14 +61,11 @@ class BeamletGrid:
         return max(x1, self.beamlet_start_mm), min(x2, self.beamlet_stop_mm), max(y1, low_y), min(y2, high_y)
 
     @property
-    def inside_jaws(self) -> Float[Tensor, "leaf_pair beamlet"]:
-        """Share of each beamlet that the jaws leave open; nothing passes through them."""
+    def inside_jaws(self) -> Bool[Tensor, "leaf_pair beamlet"]:
+        """Which beamlets the jaws leave open; nothing passes through them."""
         x1, x2, y1, y2 = self.field_mm
-        rows, columns = (
-            torch.tensor(self.leaf_edges_mm).clamp(y1, y2).diff(),
-            self.beamlet_edges_mm.clamp(x1, x2).diff(),
-        )
-        return (rows / torch.tensor(self.leaf_edges_mm).diff())[:, None] * (columns / self.beamlet_width_mm)
+        rows, columns = self.leaf_centres_mm, self.beamlet_centres_mm
+        return ((rows > y1) & (rows < y2))[:, None] & (columns > x1) & (columns < x2)
 
     @property
     def shape(self) -> tuple[int, int]:

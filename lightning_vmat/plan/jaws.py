@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import torch
 
-from lightning_vmat.plan.beamlets import bev_extent
+from lightning_vmat.plan.beamlets import SAME_MM, bev_extent
 from lightning_vmat.plan.case import Case
 
 LEAST_MARGIN_MM = 5.0  # the open conformal field, from which planning starts, reaches as far
-SAME_MM = 1e-3  # what positions in files are rounded to
 
 
 def with_jaws(case: Case, margin_mm: float | None) -> Case:
@@ -19,8 +18,8 @@ def with_jaws(case: Case, margin_mm: float | None) -> Case:
 
     Args:
         case: the case.
-        margin_mm: least distance of the jaws from the target's projection, at the isocentre plane; None for the case
-            as it is.
+        margin_mm: least distance of the jaws from the projection of the target's voxel centres, at the isocentre
+            plane; None for the case as it is.
 
     Raises:
         ValueError: see `check_jaw_margin`.
@@ -44,12 +43,18 @@ def within_jaws(case: Case, jaws_mm: tuple[float, float, float, float]) -> Case:
     """The case with jaws at the next boundaries of leaf pairs and beamlets outside X1, X2, Y1, Y2: they cut none.
 
     A case with a dose influence of its own keeps the field for which this was computed.
+
+    Raises:
+        ValueError: jaws that leave nothing of the case's field open.
     """
     if case.influence_path is not None:
         return case
     x_edges, y_edges = case.beamlets.beamlet_edges_mm, torch.tensor(case.beamlets.leaf_edges_mm)
     jaws = (*_outside(x_edges, *jaws_mm[:2]), *_outside(y_edges, *jaws_mm[2:]))
-    return case.with_settings(beamlets=replace(case.beamlets, jaws_mm=jaws))
+    try:
+        return case.with_settings(beamlets=replace(case.beamlets, jaws_mm=jaws))
+    except ValueError as error:
+        raise ValueError(f"case {case.case_id}: {error}") from error
 
 
 def _outside(edges: torch.Tensor, low: float, high: float) -> tuple[float, float]:

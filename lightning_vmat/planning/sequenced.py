@@ -66,7 +66,7 @@ class SequencedPlanner:
             x = self.start(case, problem)
         if self.optimizer is not None:
             x = self._optimise(case, problem, x, self.optimizer, trace)
-        fluence_mu = x * problem.scale_mu * (case.beamlets.inside_jaws.to(x) > 0)
+        fluence_mu = x * problem.scale_mu * case.beamlets.inside_jaws.to(x)
         if self.apertures is None:
             return PlanResult(fluence_mu, None, trace)
         with trace.stage("sequencing"):

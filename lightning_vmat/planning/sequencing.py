@@ -25,7 +25,7 @@ def sequence(fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"], beaml
         fluence_mu: non-negative fluence map.
         beamlets: its grid.
     """
-    fluence_mu = fluence_mu * (beamlets.inside_jaws.to(fluence_mu) > 0)
+    fluence_mu = fluence_mu * beamlets.inside_jaws.to(fluence_mu)
     peak = fluence_mu.amax(dim=(1, 2)).clamp(min=1e-6)
     levels = torch.arange(1, LEVELS + 1, device=fluence_mu.device) / LEVELS
     intensity = levels[:, None] * peak  # [level, control_point]

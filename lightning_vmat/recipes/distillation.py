@@ -32,7 +32,7 @@ class Distillation(PlanRecipe):
         network: raw network like the teacher's.
         sigma_data: the teacher's.
         sigma_max: the noise level at which the generator is called; the teacher's sampler starts there.
-        teacher: the teacher's run directory or checkpoint; only read by `fit`.
+        teacher: the teacher's run directory or checkpoint, or the name of shipped weights; only read by `fit`.
         generator_optimizer: makes the generator's optimizer.
         fake_optimizer: makes the fake score's optimizer.
         sigma_min: lowest noise level of matching and of the fake score's training.

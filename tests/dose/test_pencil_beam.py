@@ -44,6 +44,22 @@ def test_views_that_are_not_kept_give_the_same_dose(monkeypatch: pytest.MonkeyPa
     torch.testing.assert_close(streamed.adjoint(dose), kept.adjoint(dose), rtol=1e-4, atol=1e-3)
 
 
+def test_several_threads_give_the_same_dose_in_fewer_parts() -> None:
+    case = water_case(control_points=60)
+    operator = PencilBeamOperator.build(case, case.body_index[::97])
+    fluence, weight = torch.rand(case.fluence_shape), torch.rand(operator.voxel_count)
+    parts, products = [], []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            parts.append(len(list(operator.sampling.views())))
+            products.append((operator.forward(fluence), operator.adjoint(weight)))
+    finally:
+        torch.set_num_threads(1)
+    assert parts[1] < parts[0]
+    torch.testing.assert_close(*products, rtol=1e-4, atol=1e-5)
+
+
 def test_dose_does_not_depend_on_the_other_voxels() -> None:
     case = water_case(control_points=4)
     index = case.body_index[::9]

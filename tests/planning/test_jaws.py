@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from lightning_vmat.cli import main
 from lightning_vmat.data.case_files import read_case, write_case
+from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.dose._reference import dose_influence
 from lightning_vmat.dose.beam_model import load_beam_model
@@ -20,7 +22,10 @@ from lightning_vmat.plan.beamlets import BeamletGrid, project_to_bev
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws, within_jaws
 from lightning_vmat.plan.limits import machine_violations
-from lightning_vmat.planning.members import reference_planner
+from lightning_vmat.planning.evaluation import body_operator, evaluate_plan, sequencing_loss
+from lightning_vmat.planning.members import fluence_planner, reference_planner
+from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.sequencing import sequence
 
 MARGIN_MM = 6.0
 
@@ -38,12 +43,18 @@ def jawed(case: Case) -> Case:
     return with_jaws(case, MARGIN_MM)
 
 
-def test_share_of_a_beamlet_beside_a_jaw() -> None:
-    grid = BeamletGrid((0.0, 5.0, 10.0), -10.0, 5.0, 4, (-6.0, 5.0, -20.0, 7.5))
-    expected = torch.tensor([1.0, 0.5])[:, None] * torch.tensor([0.2, 1.0, 1.0, 0.0])
-    torch.testing.assert_close(grid.inside_jaws, expected)
-    assert grid.field_mm == (-6.0, 5.0, 0.0, 7.5)
-    assert bool((replace(grid, jaws_mm=None).inside_jaws == 1).all())
+def test_beamlets_inside_the_jaws() -> None:
+    grid = BeamletGrid((0.0, 5.0, 10.0), -10.0, 5.0, 4, (-5.0, 5.0, -20.0, 5.0))
+    expected = torch.tensor([True, False])[:, None] & torch.tensor([False, True, True, False])
+    assert grid.inside_jaws.equal(expected)
+    assert grid.field_mm == (-5.0, 5.0, 0.0, 5.0)
+    assert bool(replace(grid, jaws_mm=None).inside_jaws.all())
+
+
+@pytest.mark.parametrize("jaws_mm", [(-6.0, 5.0, 0.0, 10.0), (-5.0, 5.0, 0.0, 7.5)])
+def test_jaws_within_a_leaf_pair_or_beamlet_are_refused(jaws_mm: tuple[float, float, float, float]) -> None:
+    with pytest.raises(ValueError, match=r"^jaws .* mm: expected X1, X2, Y1, Y2 between leaf pairs and beamlets$"):
+        BeamletGrid((0.0, 5.0, 10.0), -10.0, 5.0, 4, jaws_mm)
 
 
 def test_jaws_stand_at_the_first_boundary_beyond_the_margin(case: Case, jawed: Case) -> None:
@@ -80,7 +91,7 @@ def test_dose_is_that_of_a_field_as_small(case: Case, jawed: Case) -> None:
 def test_plan_keeps_leaves_closed_behind_the_jaws(case: Case, jawed: Case) -> None:
     """Without jaws some of these pairs open: the plan of the same settings says that the test could fail."""
     planner = reference_planner(1000, fluence_evaluations=10, rounds=5, aperture_evaluations=20)
-    behind = jawed.beamlets.inside_jaws.sum(dim=1) == 0
+    behind = ~jawed.beamlets.inside_jaws.any(dim=1)
     widest_mm = {}
     for name, planned in (("none", case), ("jaws", jawed)):
         plan = planner.plan(planned).plan
@@ -122,7 +133,43 @@ def test_jaws_move_out_to_the_next_boundaries(
     """So that a plan read from DICOM, whose tips are behind its jaws already, is not cut twice."""
     grid = within_jaws(case, given).beamlets
     assert grid.field_mm == expected
-    assert set(grid.inside_jaws.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_jaws_beside_the_field_name_the_case(case: Case) -> None:
+    with pytest.raises(ValueError, match=rf"^case {case.case_id}: jaws "):
+        within_jaws(case, (200.0, 240.0, -40.0, 40.0))
+
+
+def test_what_is_wanted_of_a_plan_ends_at_the_jaws(jawed: Case) -> None:
+    """Neither ideal fluence nor what sequencing loses reaches behind them, whatever closed leaves let through."""
+    behind = ~jawed.beamlets.inside_jaws
+    ideal = fluence_planner(voxels=1000, evaluations=3).plan(jawed).fluence_mu
+    assert bool((ideal[:, behind] == 0).all()) and bool((ideal[:, ~behind] > 0).any())
+    sequenced = sequence(ideal, jawed.beamlets).fluence_mu(jawed.beamlets, jawed.machine)
+    assert bool((sequenced[:, behind] > 0).any())
+    wanted = sequenced * jawed.beamlets.inside_jaws
+    operator = body_operator(jawed)
+    dose_gy = torch.zeros(jawed.grid.voxel_count)
+    dose_gy[jawed.body_index] = operator.forward(sequenced)
+    result = PlanResult(sequenced, None, Trace(), wanted, sequenced)
+    lost = sequencing_loss(jawed, result, dose_gy.reshape(jawed.grid.shape), operator)
+    assert lost == {"sequencing_mnse": 0.0, "gamma_2_2": 1.0}
+
+
+def test_a_comparison_has_jaws_unless_told_not_to(tmp_path: Path) -> None:
+    phantom = make_phantom(0, "tiny")
+    write_case(phantom, tmp_path / "cohort" / "a")
+    Cohort(tmp_path / "cohort", {"train": [], "validation": [], "test": ["a"]}).write({})
+    objectives = {}
+    for margin in ("8", "null"):
+        path = tmp_path / f"{margin}.json"
+        arguments = ["benchmark", "--cohort", str(tmp_path / "cohort"), "--planners", "fluence", "--voxels", "300"]
+        assert main([*arguments, "--jaw_margin_mm", margin, "--json", str(path)]) == 0
+        objectives[margin] = json.loads(path.read_text())["cases"]["fluence"]["phantom_0000"]["objective"]
+    for margin, planned in (("8", with_jaws(phantom, 8.0)), ("null", with_jaws(phantom, None))):
+        found = evaluate_plan(planned, fluence_planner(voxels=300).plan(planned))
+        assert objectives[margin] == pytest.approx(found.objective)
+    assert objectives["8"] != objectives["null"]
 
 
 @pytest.mark.parametrize("margin_mm", [4.9, -1.0, float("nan"), float("inf")])
