@@ -16,7 +16,7 @@ from lightning_vmat.dose.operator import check_last, result_type
 from lightning_vmat.dose.ray_tracing import radiological_depth
 from lightning_vmat.dose.sampling import Look, Sampling
 from lightning_vmat.plan.arc import ControlPoints
-from lightning_vmat.plan.beamlets import project_to_bev
+from lightning_vmat.plan.beamlets import bev_extent
 from lightning_vmat.plan.case import Case
 
 SHARPEST = 0.6  # nodes apart, over the width of the penumbra: as for the built-in beam
@@ -176,5 +176,5 @@ def _reach(
 ) -> tuple[list[float], list[float]]:
     """Bounds (x, y) of the voxels' beam's-eye view over all control points."""
     corners = torch.cartesian_prod(*torch.stack((voxels_mm.amin(dim=0), voxels_mm.amax(dim=0)), dim=1))
-    bev, _ = project_to_bev(corners, control_points, isocentre_mm, sad_mm)
-    return bev.amin(dim=(0, 1)).tolist(), bev.amax(dim=(0, 1)).tolist()
+    low, high = bev_extent(corners, control_points, isocentre_mm, sad_mm)
+    return low.tolist(), high.tolist()
