@@ -61,7 +61,7 @@ def as_json(compared: ComparedPlan) -> dict[str, Any]:
 
 def _delivered(name: str, case: Case, plan: Plan) -> ComparedPlan:
     """A plan by the dose that it delivers."""
-    measured = evaluate_plan(case, PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, Trace()))
+    measured = evaluate_plan(case, PlanResult(plan.fluence_mu(case.beam_setup), plan, Trace()))
     return ComparedPlan(
         name,
         measured.dose_gy,

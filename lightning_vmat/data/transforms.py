@@ -66,7 +66,7 @@ class BuildTarget(Transform):
         case, plan = record["case"], record["plan"]
         fluence = None
         if plan is not None:
-            fluence = plan.fluence_mu(case.beamlets, case.machine) / record["scale_mu"]
+            fluence = plan.fluence_mu(case.beam_setup) / record["scale_mu"]
         return {**record, "fluence": fluence}
 
 

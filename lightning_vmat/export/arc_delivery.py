@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -11,8 +11,8 @@ from torch import Tensor
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.leaf_motion import sector_ends
 from lightning_vmat.plan.limits import machine_violations
-from lightning_vmat.plan.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,9 @@ class ArcDelivery:
     A sector of the plan becomes three points: its beginning, its middle and its end (the next one's beginning).
 
     - *Monitor units*: each half of a sector gets half of the sector's, so that every sector has its own exactly.
-    - *Leaves*: the plan's aperture stands in the middle. At the boundary of two sectors each leaf has gone the share
-      of its way that the time at full speed in the one half sector has of both: speeds are equal on both sides of the
-      boundary, and no higher than `machine_violations` counted from middle to middle. Gap and span hold because
-      all leaves share that fraction. An arc begins and ends with half a sector of still leaves.
-    - *Difference to the sector model*: a leaf's mean position in its sector is that of the aperture plus about an
-      eighth of the second difference along the arc.
+    - *Leaves*: the plan's tips stand in the middle, and at the boundaries where `sector_ends` says. The fluence of a
+      plan (`delivered_fluence`) is the average over this very motion. Leaf speeds are those that `machine_violations`
+      counts; gap and span hold between the middles because all leaves go the same share of their ways.
 
     Args:
         gantry_deg: gantry angle, in [0, 360).
@@ -48,17 +45,19 @@ def arc_deliveries(case: Case, plan: Plan) -> list[ArcDelivery]:
     Raises:
         ValueError: a plan that breaks limits of the machine, or rows that are not made of its leaf pairs.
     """
-    points, machine = case.control_points, case.machine
+    machine = case.machine
     whole = all_leaf_pairs(case, plan)
-    broken = {name: count for name, count in machine_violations(whole, points, machine).items() if count}
+    setup = replace(case.beam_setup, beamlets=replace(case.beamlets, leaf_edges_mm=machine.leaf_edges_mm))
+    broken = {name: count for name, count in machine_violations(whole, setup).items() if count}
     if broken:
         limits = ", ".join(f"{name} {count} times" for name, count in broken.items())
         raise ValueError(f"case {case.case_id}: plan breaks limits of {machine.name} ({limits}), expected none")
+    mu, middle = whole.mu.double(), torch.stack((whole.left_mm, whole.right_mm)).double()
+    begin, end = sector_ends(middle, mu, setup)
     deliveries = []
     for number, arc in enumerate(case.arcs):
-        own = points.arc_index == number
-        arc_plan = Plan(whole.left_mm[own].double(), whole.right_mm[own].double(), whole.mu[own].double())
-        deliveries.append(_delivery(arc_plan, arc, machine))
+        own = case.control_points.arc_index == number
+        deliveries.append(_delivery(begin[:, own], middle[:, own], end[:, own], mu[own], arc))
     return deliveries
 
 
@@ -83,26 +82,19 @@ def all_leaf_pairs(case: Case, plan: Plan) -> Plan:
     return Plan(left, right, plan.mu)
 
 
-def _delivery(plan: Plan, arc: Arc, machine: Machine) -> ArcDelivery:
+def _delivery(
+    begin_mm: Float[Tensor, "2 control_point machine_leaf_pair"],
+    middle_mm: Float[Tensor, "2 control_point machine_leaf_pair"],
+    end_mm: Float[Tensor, "2 control_point machine_leaf_pair"],
+    mu: Float[Tensor, " control_point"],
+    arc: Arc,
+) -> ArcDelivery:
+    """One arc: a sector ends where the next one begins."""
     half_deg = arc.span_deg / arc.control_points / 2
-    half_s = torch.maximum(
-        torch.full_like(plan.mu, abs(half_deg) / machine.gantry_speed_deg_per_s),
-        plan.mu / 2 / machine.dose_rate_mu_per_s,
-    )
-    share = (half_s[:-1] / (half_s[:-1] + half_s[1:]))[:, None]
+    left, right = torch.cat((torch.stack((begin_mm, middle_mm), dim=2).flatten(1, 2), end_mm[:, -1:]), dim=1)
     return ArcDelivery(
         gantry_deg=(arc.gantry_start_deg + half_deg * torch.arange(2 * arc.control_points + 1).double()) % 360.0,
-        cumulative_mu=torch.cat((plan.mu.new_zeros(1), (plan.mu / 2).repeat_interleave(2).cumsum(0))),
-        left_mm=_path(plan.left_mm, share),
-        right_mm=_path(plan.right_mm, share),
+        cumulative_mu=torch.cat((mu.new_zeros(1), (mu / 2).repeat_interleave(2).cumsum(0))),
+        left_mm=left,
+        right_mm=right,
     )
-
-
-def _path(
-    middles_mm: Float[Tensor, "control_point machine_leaf_pair"], share: Float[Tensor, "step 1"]
-) -> Float[Tensor, "point machine_leaf_pair"]:
-    """Tips at the beginning, in the middle and at the end of each sector."""
-    boundaries = torch.cat((middles_mm[:1], middles_mm[:-1] + share * middles_mm.diff(dim=0), middles_mm[-1:]))
-    path = middles_mm.new_empty(2 * len(middles_mm) + 1, middles_mm.shape[1])
-    path[0::2], path[1::2] = boundaries, middles_mm
-    return path

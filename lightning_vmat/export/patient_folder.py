@@ -81,7 +81,7 @@ def plan_dose(case: Case, plan: Plan) -> Float[Tensor, "z y x"]:
     """Dose that a plan delivers to the body in the whole course."""
     dose_gy = torch.zeros(case.grid.voxel_count)
     operator = PencilBeamOperator.build(case, case.body_index, node_step_mm=FINE_NODE_STEP_MM)
-    dose_gy[case.body_index] = operator.forward(plan.fluence_mu(case.beamlets, case.machine))
+    dose_gy[case.body_index] = operator.forward(plan.fluence_mu(case.beam_setup))
     return dose_gy.reshape(case.grid.shape)
 
 

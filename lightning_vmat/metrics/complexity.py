@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import ControlPoints
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine
 
@@ -16,26 +17,20 @@ _OPEN_MM = 0.1  # more than the least gap: a pair that is open on purpose
 Leaves = Float[Tensor, "control_point leaf_pair"]
 
 
-def plan_complexity(
-    plan: Plan,
-    control_points: ControlPoints,
-    beamlets: BeamletGrid,
-    machine: Machine,
-    fraction_dose_gy: float,
-) -> dict[str, float]:
+def plan_complexity(plan: Plan, setup: BeamSetup, fraction_dose_gy: float) -> dict[str, float]:
     """Complexity metrics of one plan.
 
     Args:
         plan: leaves and monitor units.
-        control_points: tells the arcs apart.
-        beamlets: its rows may gang leaf pairs, each of which counts; what its X jaws cover of an opening does not.
-        machine: leaf boundaries and least gap.
+        setup: tells the arcs apart. A row of its beamlets may gang leaf pairs, each of which counts; the part of an
+            opening behind the X jaws does not.
         fraction_dose_gy: prescribed dose per fraction.
 
     Returns:
         `mcs_v` (1: simple), `edge_metric_per_mm`, `leaf_travel_mm` (mean over leaves and arcs), `aperture_area_cm2`
         (MU-weighted mean), `mu` (per fraction), `mu_per_gy`.
     """
+    beamlets, machine = setup.beamlets, setup.machine
     pairs = leaf_pairs_of_rows(beamlets, machine)
     x1, x2, _, _ = beamlets.field_mm
     left, right = (bank.clamp(x1, x2).repeat_interleave(pairs, dim=1) for bank in (plan.left_mm, plan.right_mm))
@@ -45,9 +40,9 @@ def plan_complexity(
     mu = float(plan.mu.sum())
     area = aperture_area_mm2(left, right, width, is_open)
     return {
-        "mcs_v": modulation_complexity_score(left, right, is_open, plan.mu, control_points),
+        "mcs_v": modulation_complexity_score(left, right, is_open, plan.mu, setup.control_points),
         "edge_metric_per_mm": edge_metric(left, right, width, is_open, plan.mu),
-        "leaf_travel_mm": leaf_travel_mm(left, right, is_open, control_points),
+        "leaf_travel_mm": leaf_travel_mm(left, right, is_open, setup.control_points),
         "aperture_area_cm2": float((area * plan.mu).sum() / plan.mu.sum()) / 100,
         "mu": mu,
         "mu_per_gy": mu / fraction_dose_gy,

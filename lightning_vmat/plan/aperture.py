@@ -1,4 +1,4 @@
-"""Leaves and monitor units, and the fluence map they deliver."""
+"""Leaves and monitor units, and the fluence map that they deliver."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
-from lightning_vmat.plan.machine import Machine
+from lightning_vmat.plan.leaf_motion import mean_coverage, sector_ends
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A deliverable plan: one aperture and its monitor units for each control point, for one fraction.
+    """A deliverable plan for one fraction: leaf tips in the middle of each sector, and the sector's monitor units.
+
+    Between the middles the leaves move linearly (see `sector_ends`).
 
     Args:
         left_mm: tips of the bank on the side of -x_b (DICOM bank X1), at the isocentre plane.
@@ -26,9 +29,9 @@ class Plan:
     right_mm: Float[Tensor, "control_point leaf_pair"]
     mu: Float[Tensor, " control_point"]
 
-    def fluence_mu(self, beamlets: BeamletGrid, machine: Machine) -> Float[Tensor, "control_point leaf_pair beamlet"]:
-        """The fluence map that this plan delivers, with leaf transmission and dosimetric leaf gap."""
-        return aperture_fluence(self.left_mm, self.right_mm, self.mu, beamlets, machine)
+    def fluence_mu(self, setup: BeamSetup) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+        """The fluence map that this plan delivers while its leaves move."""
+        return delivered_fluence(self.left_mm, self.right_mm, self.mu, setup)
 
 
 def coverage(
@@ -36,25 +39,38 @@ def coverage(
     right_mm: Float[Tensor, "control_point leaf_pair"],
     beamlets: BeamletGrid,
 ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
-    """Fraction of each beamlet's width between the leaf tips; piecewise linear in the tips, so differentiable."""
+    """Fraction of each beamlet's width between still leaf tips."""
     edges = beamlets.beamlet_edges_mm.to(left_mm)
     low = torch.maximum(left_mm[..., None], edges[:-1])
     high = torch.minimum(right_mm[..., None], edges[1:])
     return ((high - low) / beamlets.beamlet_width_mm).clamp(min=0.0)
 
 
-def aperture_fluence(
+def delivered_fluence(
     left_mm: Float[Tensor, "control_point leaf_pair"],
     right_mm: Float[Tensor, "control_point leaf_pair"],
     mu: Float[Tensor, " control_point"],
-    beamlets: BeamletGrid,
-    machine: Machine,
+    setup: BeamSetup,
 ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
     """Delivered fluence `MU (T + (1 - T) c)`: c the open fraction of a beamlet, T the leaf transmission.
 
-    Rounded leaf ends let dose see each pair open by the dosimetric leaf gap more than its tips are apart.
+    The open fraction is the exact mean over the motion of the leaves in the sector, each half of which has half of
+    its monitor units. It holds where the right tip is nowhere left of the left one. Rounded leaf ends let dose see
+    each pair open by the dosimetric leaf gap more than its tips are apart.
+
+    Args:
+        left_mm: tips of the left bank in the middle of each sector.
+        right_mm: tips of the right bank.
+        mu: monitor units of each sector.
+        setup: control points, beamlets and machine.
+
+    Returns:
+        Fluence in MU; differentiable by tips and monitor units.
     """
-    half_gap = machine.dosimetric_leaf_gap_mm / 2
-    open_fraction = coverage(left_mm - half_gap, right_mm + half_gap, beamlets)
-    transmission = machine.leaf_transmission
+    half_gap_mm = setup.machine.dosimetric_leaf_gap_mm / 2
+    middle = torch.stack((left_mm - half_gap_mm, right_mm + half_gap_mm))
+    begin, end = sector_ends(middle, mu, setup)
+    covered = mean_coverage(torch.stack((begin, middle)), torch.stack((middle, end)), setup.beamlets).mean(dim=0)
+    open_fraction = (covered[1] - covered[0]).clamp(min=0.0)
+    transmission = setup.machine.leaf_transmission
     return mu[:, None, None] * (transmission + (1 - transmission) * open_fraction)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lightning_vmat.plan.arc import Arc, ControlPoints
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.checks import check_kinds
 from lightning_vmat.plan.machine import Machine, load_machine
@@ -101,6 +102,10 @@ class Case:
     @cached_property
     def control_points(self) -> ControlPoints:
         return ControlPoints.from_arcs(self.arcs)
+
+    @cached_property
+    def beam_setup(self) -> BeamSetup:
+        return BeamSetup(self.control_points, self.beamlets, self.machine)
 
     @property
     def fluence_shape(self) -> tuple[int, int, int]:

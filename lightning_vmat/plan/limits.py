@@ -7,32 +7,27 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.plan.arc import ControlPoints
+from lightning_vmat.plan.beam_setup import BeamSetup
+from lightning_vmat.plan.leaf_motion import half_sector_seconds
 from lightning_vmat.plan.machine import Machine
 
 TOLERANCE_MM, TOLERANCE_MU = 1e-3, 1e-4  # float32 rounding of positions near 200 mm and of MU
 
 
-def step_seconds(
-    mu: Float[Tensor, " control_point"],
-    control_points: ControlPoints,
-    machine: Machine,
-) -> Float[Tensor, " step"]:
-    """Shortest time from each control point to the next: the gantry's or the dose rate's, whichever is longer."""
-    sector = control_points.sector_deg.to(mu)
-    gantry_s = (sector[1:] + sector[:-1]) / 2 / machine.gantry_speed_deg_per_s
-    return torch.maximum(gantry_s, (mu[1:] + mu[:-1]) / 2 / machine.dose_rate_mu_per_s)
+def step_seconds(mu: Float[Tensor, " control_point"], setup: BeamSetup) -> Float[Tensor, " step"]:
+    """Shortest time from the middle of each sector to that of the next: the gantry's or the dose rate's."""
+    half_s = half_sector_seconds(mu, setup)
+    return half_s[:-1] + half_s[1:]
 
 
-def machine_violations(plan: Plan, control_points: ControlPoints, machine: Machine) -> dict[str, int]:
+def machine_violations(plan: Plan, setup: BeamSetup) -> dict[str, int]:
     """How often a plan breaks each limit of the machine; all zeros for a deliverable plan."""
-    left, right, mu = plan.left_mm, plan.right_mm, plan.mu
-    same_arc = control_points.arc_index[1:] == control_points.arc_index[:-1]
-    reach_mm = machine.leaf_speed_mm_per_s * step_seconds(mu, control_points, machine) + TOLERANCE_MM
+    left, right, mu, machine = plan.left_mm, plan.right_mm, plan.mu, setup.machine
+    reach_mm = machine.leaf_speed_mm_per_s * step_seconds(mu, setup) + TOLERANCE_MM
     banks = torch.stack((left, right))
-    too_fast = (banks.diff(dim=1).abs() > reach_mm[:, None]) & same_arc[:, None]
+    too_fast = (banks.diff(dim=1).abs() > reach_mm[:, None]) & setup.same_arc.to(mu.device)[:, None]
     span = banks.amax(dim=-1) - banks.amin(dim=-1)
-    mu_per_deg = mu / control_points.sector_deg
+    mu_per_deg = mu / setup.control_points.sector_deg.to(mu)
     counts = {
         "leaf_speed": too_fast,
         "leaf_gap": right - left < machine.min_leaf_gap_mm - TOLERANCE_MM,
@@ -48,7 +43,7 @@ def machine_violations(plan: Plan, control_points: ControlPoints, machine: Machi
     return {name: int(broken.sum()) for name, broken in counts.items()}
 
 
-def project_to_limits(plan: Plan, control_points: ControlPoints, machine: Machine) -> Plan:
+def project_to_limits(plan: Plan, setup: BeamSetup) -> Plan:
     """The nearby plan that violates nothing.
 
     Monitor units are clipped. Leaf pairs are opened to the least gap, each bank is clipped into the middle window of
@@ -60,6 +55,7 @@ def project_to_limits(plan: Plan, control_points: ControlPoints, machine: Machin
     Raises:
         ValueError: a machine without interdigitation.
     """
+    machine, control_points = setup.machine, setup.control_points
     if not machine.interdigitation:
         raise ValueError(f"machine {machine.name}: plans for an MLC without interdigitation are not supported yet")
     sector = control_points.sector_deg.to(plan.mu)

@@ -68,7 +68,7 @@ class AlternatingSequencing:
         model = QuasiNewton(majoriser, optimizer.reach, optimizer.memory)
         for turn in tqdm(range(self.rounds), desc="sequencing", disable=not self.progress, leave=False):
             plan = deliverable(case, problem, x + missed)
-            delivered = plan.fluence_mu(case.beamlets, case.machine) / problem.scale_mu
+            delivered = plan.fluence_mu(case.beam_setup) / problem.scale_mu
             missed = missed + x - delivered
             pulled = PulledProblem.of(problem, delivered - missed, pull)
             seen = torch.cat((dose_gy, x.flatten()))
@@ -89,4 +89,4 @@ class AlternatingSequencing:
 def deliverable(case: Case, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> Plan:
     """The sequenced plan of a fluence over `problem.scale_mu`, without a violation."""
     plan = sequence(x.clamp(min=0) * problem.scale_mu, case.beamlets)
-    return project_to_limits(plan, case.control_points, case.machine)
+    return project_to_limits(plan, case.beam_setup)

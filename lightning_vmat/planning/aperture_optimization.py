@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lightning_vmat.l2o.line_search import search_step
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.plan.aperture import Plan, aperture_fluence
+from lightning_vmat.plan.aperture import Plan, delivered_fluence
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.planner import Trace
@@ -60,9 +60,9 @@ class ApertureOptimization:
             The best plan met, never worse than the start after its projection, without a violation.
         """
         begin = time.perf_counter()
-        plan = project_to_limits(plan, case.control_points, case.machine)
-        plan = project_to_limits(_scale_monitor_units(case, problem, plan), case.control_points, case.machine)
-        best, best_value = plan, float(problem.value(plan.fluence_mu(case.beamlets, case.machine) / problem.scale_mu))
+        plan = project_to_limits(plan, case.beam_setup)
+        plan = project_to_limits(_scale_monitor_units(case, problem, plan), case.beam_setup)
+        best, best_value = plan, float(problem.value(plan.fluence_mu(case.beam_setup) / problem.scale_mu))
         moments = [_Moments() for _ in range(3)]
         scales = (self.leaf_step_mm, self.leaf_step_mm, self.mu_step * float(plan.mu.mean()))
         for iteration in tqdm(range(self.iterations), desc=stage, disable=not self.progress, leave=False):
@@ -75,7 +75,7 @@ class ApertureOptimization:
                 variable - share * scale * moment.direction(gradient)
                 for variable, gradient, moment, scale in zip(_variables(plan), gradients, moments, scales, strict=True)
             ]
-            plan = project_to_limits(Plan(*moved), case.control_points, case.machine)
+            plan = project_to_limits(Plan(*moved), case.beam_setup)
         trace.spend(self.iterations + SET_UP)
         return best
 
@@ -103,13 +103,13 @@ def _variables(plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
 def _evaluate(case: Case, problem: Problem, plan: Plan) -> tuple[float, tuple[Tensor, ...]]:
     """Objective of the delivered dose and its gradient by leaf tips and monitor units: one dose evaluation."""
     left, right, mu = (variable.detach().requires_grad_() for variable in _variables(plan))
-    fluence_mu = aperture_fluence(left, right, mu, case.beamlets, case.machine)
+    fluence_mu = delivered_fluence(left, right, mu, case.beam_setup)
     value, gradient, _ = problem.evaluate(fluence_mu.detach() / problem.scale_mu)
     return float(value), torch.autograd.grad(fluence_mu, (left, right, mu), gradient / problem.scale_mu)
 
 
 def _scale_monitor_units(case: Case, problem: Problem, plan: Plan) -> Plan:
     """The best multiple of the monitor units, searched in dose space."""
-    dose_gy = problem.dose(plan.fluence_mu(case.beamlets, case.machine) / problem.scale_mu)
+    dose_gy = problem.dose(plan.fluence_mu(case.beam_setup) / problem.scale_mu)
     step = search_step(problem.objective, torch.zeros_like(dose_gy), dose_gy, longest=4.0)
     return replace(plan, mu=plan.mu * max(step, 0.1))

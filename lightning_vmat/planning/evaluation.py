@@ -87,8 +87,8 @@ def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None 
     violations, complexity = {}, {}
     if result.plan is not None:
         fraction_dose_gy = max(case.prescription_gy.values()) / case.fractions
-        violations = machine_violations(result.plan, case.control_points, case.machine)
-        complexity = plan_complexity(result.plan, case.control_points, case.beamlets, case.machine, fraction_dose_gy)
+        violations = machine_violations(result.plan, case.beam_setup)
+        complexity = plan_complexity(result.plan, case.beam_setup, fraction_dose_gy)
     return Evaluation(
         dose_gy=dose_gy.reshape(case.grid.shape),
         objective=body_objective_of_dose(case, body_dose_gy),

@@ -74,10 +74,10 @@ class SequencedPlanner:
                 plan = sequence(fluence_mu, case.beamlets)
             else:
                 plan = self.alternating.sequence(case, problem, x, trace)
-        sequenced_mu = plan.fluence_mu(case.beamlets, case.machine)
+        sequenced_mu = plan.fluence_mu(case.beam_setup)
         with trace.stage("apertures"):
             plan = self.apertures.refine(case, problem, plan, trace)
-        return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace, fluence_mu, sequenced_mu)
+        return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace, fluence_mu, sequenced_mu)
 
     def _optimise(
         self,
@@ -91,7 +91,7 @@ class SequencedPlanner:
         with trace.stage("fluence"):
             begin = time.perf_counter()
             if self.pull:
-                delivered = deliverable(case, problem, x).fluence_mu(case.beamlets, case.machine) / problem.scale_mu
+                delivered = deliverable(case, problem, x).fluence_mu(case.beam_setup) / problem.scale_mu
                 pull = self.pull * float(problem.majoriser(problem.dose(delivered)).mean())
                 x = run(PulledProblem.of(problem, delivered, pull), optimizer, x, self.evaluations).x
                 spent = self.evaluations + PULL_EVALUATIONS

@@ -29,7 +29,7 @@ class DeliveredStart:
     given: Plan
 
     def __call__(self, case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
-        return self.given.fluence_mu(case.beamlets, case.machine) / problem.scale_mu
+        return self.given.fluence_mu(case.beam_setup) / problem.scale_mu
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ class PolishingPlanner:
         with trace.stage("choice"):
             plan = self._better(case, polished)
         trace.spend(1)  # two forward projections of whole bodies count as one evaluation, if of more voxels
-        return PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, trace)
+        return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace)
 
     def _better(self, case: Case, polished: Plan) -> Plan:
         """The polished plan, or the start, within the machine's limits, if that is better."""
         start = self.given
-        if any(machine_violations(start, case.control_points, case.machine).values()):
-            start = project_to_limits(start, case.control_points, case.machine)
-        fluences = [plan.fluence_mu(case.beamlets, case.machine) for plan in (start, polished)]
+        if any(machine_violations(start, case.beam_setup).values()):
+            start = project_to_limits(start, case.beam_setup)
+        fluences = [plan.fluence_mu(case.beam_setup) for plan in (start, polished)]
         before, after = body_objective(case, torch.stack(fluences)).tolist()
         return polished if after <= before else start

@@ -28,7 +28,7 @@ from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
 from lightning_vmat.networks.arc_blocks import ResidualBlock
 from lightning_vmat.networks.denoiser import FluenceDenoiser
-from lightning_vmat.plan.aperture import aperture_fluence
+from lightning_vmat.plan.aperture import delivered_fluence
 from lightning_vmat.plan.case import Case
 from lightning_vmat.recipes.base import fluence_error, objective, reference_fluence, warmup_cosine
 from lightning_vmat.recipes.regression import Regression
@@ -70,13 +70,13 @@ class Apertures(FluenceDenoiser):
         self.head[-1] = head
 
     def _from_patches(self, h: Tensor) -> Tensor:
-        grid, machine = self.case.beamlets, self.case.machine
+        grid = self.case.beamlets
         logits = rearrange(h, "n (c p q) cp lp b -> c n cp (lp p) (b q)", p=self.patch, q=self.patch)
         ramp = torch.linspace(-2.0, 2.0, grid.beamlets)
         tips = torch.stack((logits[0] - ramp, logits[1] + ramp))
         left_mm, right_mm = (tips.softmax(dim=-1) * grid.beamlet_centres_mm).sum(dim=-1)
         mu = nn.functional.softplus(logits[2].mean(dim=(-2, -1)))
-        maps = [aperture_fluence(*one, grid, machine) for one in zip(left_mm, right_mm, mu, strict=True)]
+        maps = [delivered_fluence(*one, self.case.beam_setup) for one in zip(left_mm, right_mm, mu, strict=True)]
         return torch.stack(maps)[:, None]
 
 

@@ -84,7 +84,7 @@ def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: 
     assert metadata["planner"] == "reference"
     jawed = case.with_settings(beamlets=replace(case.beamlets, jaws_mm=tuple(metadata["jaws_mm"])))
     operator = PencilBeamOperator.build(jawed, case.body_index, node_step_mm=FINE_NODE_STEP_MM)
-    again_gy = operator.forward(plan.fluence_mu(case.beamlets, case.machine))
+    again_gy = operator.forward(plan.fluence_mu(case.beam_setup))
     written_gy = read_dose(out / "dose.nii.gz", case.grid).flatten()[case.body_index]
     torch.testing.assert_close(written_gy, again_gy, atol=0.01, rtol=0)
     before = (out / "metrics.json").read_text()

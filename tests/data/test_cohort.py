@@ -121,7 +121,7 @@ def test_reference_plan_is_added_to_a_case_that_lacks_one(tmp_path: Path) -> Non
     phantom(out=tmp_path, count=1, size="tiny", jobs=1, plan=True)
     case = read_case(tmp_path / "phantom_0000")
     plan, metadata = read_plan(tmp_path / "phantom_0000/plan.safetensors")
-    assert not any(machine_violations(plan, case.control_points, case.machine).values())
+    assert not any(machine_violations(plan, case.beam_setup).values())
     assert metadata["planner"] == "reference" and metadata["dose_evaluations"] > 0
     manifest = yaml.safe_load((tmp_path / "manifest.yaml").read_text())
     quality = manifest["cases"]["phantom_0000"]

@@ -95,7 +95,7 @@ def test_the_plan_of_a_patient_delivers_its_dose(folder: Path) -> None:
     case, plan = patient.case, patient.plan
     assert plan is not None and patient.dose_gy is not None
     index = case.body_index
-    dose_gy = PencilBeamOperator.build(case, index).forward(plan.fluence_mu(case.beamlets, case.machine))
+    dose_gy = PencilBeamOperator.build(case, index).forward(plan.fluence_mu(case.beam_setup))
     difference = (dose_gy - patient.dose_gy.flatten()[index]).abs().max()
     assert float(difference) < 0.03 * float(dose_gy.max())  # beamlets one leaf pair high here, three there
 

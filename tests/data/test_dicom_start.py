@@ -18,6 +18,8 @@ from lightning_vmat.cli import main
 from lightning_vmat.data.case_files import read_case
 from lightning_vmat.data.dicom.rtplan import read_rtplan
 from lightning_vmat.data.dicom.start import start_plan
+from lightning_vmat.plan.arc import ControlPoints
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.evaluation import body_objective
@@ -69,7 +71,8 @@ def test_its_fluence_is_monitor_units_where_the_leaves_are_open(root: Path) -> N
     case, plan = read_case(root / "case"), read_rtplan(root / "clinical.dcm")
     field = plan.beamlet_grid(case.machine, 5.0)
     assert field.shape == (16, 15) and (field.beamlet_start_mm, field.leaf_edges_mm[0]) == (-38.0, -40.0)
-    fluence_mu = plan.on_rows(field).fluence_mu(field, case.machine).sum(dim=0)
+    setup = BeamSetup(ControlPoints.from_arcs(plan.arcs), field, case.machine)
+    fluence_mu = plan.on_rows(field).fluence_mu(setup).sum(dim=0)
     assert float(fluence_mu[8, 7]) == pytest.approx(TOTAL_MU, rel=1e-5)  # always open
     assert float(fluence_mu[0, 0]) == pytest.approx(case.machine.leaf_transmission * TOTAL_MU, rel=1e-5)
 
@@ -116,8 +119,8 @@ def test_a_start_fits_a_case_that_is_cut_otherwise(root: Path) -> None:
     }
     torch.testing.assert_close(plans["fine"].mu.reshape(59, 3).sum(dim=1), plans["coarse"].mu, atol=1e-3, rtol=0)
     torch.testing.assert_close(plans["fine"].left_mm[1::3], plans["coarse"].left_mm, atol=0.1, rtol=0)
-    assert not any(machine_violations(plans["fine"], fine.control_points, fine.machine).values())
-    values = [float(body_objective(one, plans[name].fluence_mu(one.beamlets, one.machine)))
+    assert not any(machine_violations(plans["fine"], fine.beam_setup).values())
+    values = [float(body_objective(one, plans[name].fluence_mu(one.beam_setup)))
               for name, one in {"fine": fine, "coarse": coarse}.items()]  # fmt: skip
     assert values[0] == pytest.approx(values[1], rel=0.03)
 

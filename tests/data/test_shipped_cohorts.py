@@ -30,7 +30,7 @@ def test_every_plan_keeps_the_limits_and_nine_in_ten_meet_all_goals(pack: Pack) 
     with safe_open(pack.path, framework="pt") as file:
         for source in pack.sources:
             plan = Plan(*(file.get_tensor(f"{source.name}.{part}") for part in PARTS))
-            assert not any(machine_violations(plan, case.control_points, case.machine).values()), source.name
+            assert not any(machine_violations(plan, case.beam_setup).values()), source.name
     met = [made["goals_met"] == made["goals"] for made in pack.plans.values()]
     assert sum(met) >= 0.9 * len(met)
 
@@ -43,6 +43,6 @@ def test_no_case_serves_two_purposes(pack: Pack) -> None:
 def test_the_last_case_is_made_anew_and_its_plan_is_as_good_as_noted(pack: Pack) -> None:
     loaded = pack.sources[-1].load()  # compares the bits of the phantom
     assert loaded.plan is not None and loaded.plan_metadata is not None
-    fluence_mu = loaded.plan.fluence_mu(loaded.case.beamlets, loaded.case.machine)
+    fluence_mu = loaded.plan.fluence_mu(loaded.case.beam_setup)
     # noted of nodes of 0.25 mm, here of 1.25 mm
     assert float(body_objective(loaded.case, fluence_mu)) == pytest.approx(loaded.plan_metadata["objective"], rel=0.05)

@@ -10,7 +10,7 @@ from water_case import water_case
 
 from lightning_vmat.dose.beam_model import even_beam, load_beam_model
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
-from lightning_vmat.plan.aperture import aperture_fluence
+from lightning_vmat.plan.aperture import delivered_fluence
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
 
@@ -73,7 +73,7 @@ def test_closed_leaves_transmit_their_share() -> None:
     operator = PencilBeamOperator.build(case, index)
     machine = replace(case.machine, dosimetric_leaf_gap_mm=0.0)
     closed = torch.zeros(1, case.beamlets.shape[0])
-    fluence = aperture_fluence(closed, closed, torch.tensor([100.0]), case.beamlets, machine)
+    fluence = delivered_fluence(closed, closed, torch.tensor([100.0]), replace(case.beam_setup, machine=machine))
     dose = operator.forward(fluence)
     open_dose = operator.forward(torch.full(operator.fluence_shape, 100.0))
     torch.testing.assert_close(dose, 0.015 * open_dose, rtol=1e-4, atol=1e-6)
@@ -89,7 +89,7 @@ def test_the_leaf_gap_widens_the_field() -> None:
     def integral(gap_mm: float) -> torch.Tensor:
         """Of dose along leaf travel, without transmission: in proportion to the opening."""
         machine = replace(case.machine, dosimetric_leaf_gap_mm=gap_mm, leaf_transmission=0.0)
-        fluence = aperture_fluence(-half, half, torch.tensor([100.0]), case.beamlets, machine)
+        fluence = delivered_fluence(-half, half, torch.tensor([100.0]), replace(case.beam_setup, machine=machine))
         return operator.forward(fluence)[line].sum()
 
     assert case.machine.dosimetric_leaf_gap_mm == 1.8
@@ -101,7 +101,7 @@ def test_leaves_that_touch_let_dose_through_their_gap() -> None:
     index, places = plane(case)
     operator = PencilBeamOperator.build(case, index)
     middle = torch.zeros(1, case.beamlets.shape[0])
-    fluence = aperture_fluence(middle, middle, torch.tensor([100.0]), case.beamlets, case.machine)
+    fluence = delivered_fluence(middle, middle, torch.tensor([100.0]), case.beam_setup)
     dose = operator.forward(fluence)
     open_dose = operator.forward(torch.full(operator.fluence_shape, 100.0))
     axis = (places[:, 0].abs() < 3) & (places[:, 2].abs() < 10)

@@ -72,7 +72,7 @@ def make_plan(case: Case) -> Plan:
     half = 36 * (1 - (y / 38) ** 2).clamp(min=0).sqrt() * (0.6 + 0.3 * torch.cos(2 * angle))
     shift = 9 * torch.sin(3 * angle + y / 15)
     mu = 2.0 * case.control_points.sector_deg * (1 + 0.6 * torch.sin(2 * angle[:, 0] + 1))
-    return project_to_limits(Plan(shift - half, shift + half, mu), case.control_points, case.machine)
+    return project_to_limits(Plan(shift - half, shift + half, mu), case.beam_setup)
 
 
 def make_content(case: Case, *, deliverable: bool = True) -> ReportContent:
@@ -83,7 +83,7 @@ def make_content(case: Case, *, deliverable: bool = True) -> ReportContent:
     )
     dose = dose.clamp(min=0) * case.structures["Body"]
     plan = make_plan(case) if deliverable else None
-    fluence = make_plan(case).fluence_mu(case.beamlets, case.machine)
+    fluence = make_plan(case).fluence_mu(case.beam_setup)
     trace = Trace()
     for stage, start, end in (("fluence", 40.0, 3.0), ("sequencing", 9.0, 8.5), ("apertures", 8.0, 3.4)):
         count = 2 if stage == "sequencing" else 40
@@ -110,7 +110,7 @@ def make_content(case: Case, *, deliverable: bool = True) -> ReportContent:
             name: dict.fromkeys(("d98_gy", "d95_gy", "d50_gy", "d2_gy", "mean_gy", "max_gy"), 30.0)
             for name in case.structures
         },
-        violations=machine_violations(plan, case.control_points, case.machine) if plan else {},
+        violations=machine_violations(plan, case.beam_setup) if plan else {},
         complexity={"mcs_v": 0.31, "edge_metric_per_mm": 0.121, "leaf_travel_mm": 420.0, "aperture_area_cm2": 17.4,
                     "mu": 612.0, "mu_per_gy": 204.0} if plan else {},
         version="0.1.0",

@@ -45,9 +45,7 @@ def plan(case: Case) -> Plan:
     smooth = make_plan(case)
     shake = 20 * torch.rand((2, *smooth.left_mm.shape), generator=generator)
     mu = smooth.mu * (0.2 + 1.5 * torch.rand(len(smooth.mu), generator=generator))
-    return project_to_limits(
-        Plan(smooth.left_mm - shake[0], smooth.right_mm + shake[1], mu), case.control_points, case.machine
-    )
+    return project_to_limits(Plan(smooth.left_mm - shake[0], smooth.right_mm + shake[1], mu), case.beam_setup)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +215,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     case.structures["Bladder"][:, :, 40:42] = False
     mu = 3 * case.control_points.sector_deg
     left = -20 - 5 * torch.rand(36, 12, generator=torch.Generator().manual_seed(0))
-    plan = project_to_limits(Plan(left, -left, mu), case.control_points, case.machine)
+    plan = project_to_limits(Plan(left, -left, mu), case.beam_setup)
     folder = tmp_path_factory.mktemp("patients") / "phantom"
     write_patient(folder, case, plan, 60.0 * case.structures["PTV"].float())
     return folder

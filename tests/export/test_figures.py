@@ -94,7 +94,7 @@ def test_pairs_share_a_colour_and_targets_have_their_own() -> None:
 def test_leaves_leave_open_what_the_plan_opens() -> None:
     case = make_case(10.0, 6)
     plan = make_plan(case)
-    result = PlanResult(plan.fluence_mu(case.beamlets, case.machine), plan, Trace())
+    result = PlanResult(plan.fluence_mu(case.beam_setup), plan, Trace())
     film = aperture_film(case, result)
     for i, frame in enumerate(film.frames):
         tips = np.array(re.findall(r"M(\d+) (\d+)H(\d+)v(\d+)H\d+z", frame.leaves), dtype=int)

@@ -8,6 +8,7 @@ import torch
 from lightning_vmat.metrics.complexity import leaf_pairs_of_rows, plan_complexity
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc, ControlPoints
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import load_machine
 
@@ -25,7 +26,7 @@ def complexity(
 ) -> dict[str, float]:
     plan = Plan(torch.tensor(left), torch.tensor(right), torch.tensor(mu))
     control_points = ControlPoints.from_arcs([Arc(control_points=len(mu) // arcs)] * arcs)
-    return plan_complexity(plan, control_points, rows, MACHINE, fraction_dose_gy=2.0)
+    return plan_complexity(plan, BeamSetup(control_points, rows, MACHINE), fraction_dose_gy=2.0)
 
 
 def test_static_open_field_is_simplest() -> None:

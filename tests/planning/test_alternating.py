@@ -35,7 +35,7 @@ def optimised(problem: Problem) -> torch.Tensor:
 
 
 def error_of(case: Case, problem: Problem, plan: Plan, x: torch.Tensor) -> float:
-    delivered = plan.fluence_mu(case.beamlets, case.machine) / problem.scale_mu
+    delivered = plan.fluence_mu(case.beam_setup) / problem.scale_mu
     return float((delivered - x).square().sum() / x.square().sum())
 
 
@@ -62,17 +62,15 @@ def test_turns_make_a_better_plan_than_sequencing_once(case: Case, problem: Prob
     trace = Trace()
     alternating = AlternatingSequencing(rounds=15, growth=1.35)
     plan = alternating.sequence(case, problem, optimised, trace)
-    once = project_to_limits(sequence(optimised * problem.scale_mu, case.beamlets), case.control_points, case.machine)
-    value, value_once = (
-        float(problem.value(p.fluence_mu(case.beamlets, case.machine) / problem.scale_mu)) for p in (plan, once)
-    )
+    once = project_to_limits(sequence(optimised * problem.scale_mu, case.beamlets), case.beam_setup)
+    value, value_once = (float(problem.value(p.fluence_mu(case.beam_setup) / problem.scale_mu)) for p in (plan, once))
     assert value < 0.5 * value_once  # it is about a tenth
-    assert sum(machine_violations(plan, case.control_points, case.machine).values()) == 0
+    assert sum(machine_violations(plan, case.beam_setup).values()) == 0
     assert trace.dose_evaluations == 1 + 15 * alternating.evaluations == trace.points[-1].dose_evaluations
 
 
 def test_an_open_field_is_sequenced_as_it_is(case: Case, problem: Problem) -> None:
     plan = AlternatingSequencing(rounds=1, evaluations=0).sequence(case, problem, problem.open_field, Trace())
-    grown = plan.fluence_mu(case.beamlets, case.machine)
+    grown = plan.fluence_mu(case.beam_setup)
     assert bool(grown.isfinite().all())
     assert error_of(case, problem, plan, problem.open_field * float(plan.mu.mean()) / problem.scale_mu) < 0.2

@@ -96,7 +96,7 @@ def test_plan_keeps_leaves_closed_behind_the_jaws(case: Case, jawed: Case) -> No
     for name, planned in (("none", case), ("jaws", jawed)):
         plan = planner.plan(planned).plan
         assert plan is not None
-        assert sum(machine_violations(plan, planned.control_points, planned.machine).values()) == 0
+        assert sum(machine_violations(plan, planned.beam_setup).values()) == 0
         widest_mm[name] = float((plan.right_mm - plan.left_mm)[:, behind].max())
     assert widest_mm["jaws"] <= case.machine.min_leaf_gap_mm + 1e-3 < widest_mm["none"]
 
@@ -111,11 +111,9 @@ def test_openings_behind_jaws_do_not_count_as_complexity(case: Case, jawed: Case
     shape = case.fluence_shape[:2]
     wide = Plan(torch.full(shape, x1 - 20.0), torch.full(shape, x2 + 15.0), torch.ones(shape[0]))
     inside = replace(wide, left_mm=torch.full(shape, x1), right_mm=torch.full(shape, x2))
-    found, expected = (
-        plan_complexity(p, case.control_points, jawed.beamlets, case.machine, 3.0) for p in (wide, inside)
-    )
+    found, expected = (plan_complexity(p, jawed.beam_setup, 3.0) for p in (wide, inside))
     assert found == pytest.approx(expected)
-    beyond = plan_complexity(wide, case.control_points, case.beamlets, case.machine, 3.0)
+    beyond = plan_complexity(wide, case.beam_setup, 3.0)
     assert beyond["aperture_area_cm2"] > 1.2 * found["aperture_area_cm2"]
 
 
@@ -145,7 +143,7 @@ def test_what_is_wanted_of_a_plan_ends_at_the_jaws(jawed: Case) -> None:
     behind = ~jawed.beamlets.inside_jaws
     ideal = fluence_planner(voxels=1000, evaluations=3).plan(jawed).fluence_mu
     assert bool((ideal[:, behind] == 0).all()) and bool((ideal[:, ~behind] > 0).any())
-    sequenced = sequence(ideal, jawed.beamlets).fluence_mu(jawed.beamlets, jawed.machine)
+    sequenced = sequence(ideal, jawed.beamlets).fluence_mu(jawed.beam_setup)
     assert bool((sequenced[:, behind] > 0).any())
     wanted = sequenced * jawed.beamlets.inside_jaws
     operator = body_operator(jawed)

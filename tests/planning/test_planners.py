@@ -73,30 +73,28 @@ def test_conformal_field_holds_the_view_of_every_target_voxel(case: Case) -> Non
 
 def test_reference_plan_violates_nothing_and_is_what_it_delivers(case: Case, reference: PlanResult) -> None:
     assert reference.plan is not None
-    assert sum(machine_violations(reference.plan, case.control_points, case.machine).values()) == 0
-    delivered = reference.plan.fluence_mu(case.beamlets, case.machine)
+    assert sum(machine_violations(reference.plan, case.beam_setup).values()) == 0
+    delivered = reference.plan.fluence_mu(case.beam_setup)
     torch.testing.assert_close(delivered, reference.fluence_mu)
 
 
 def test_each_stage_earns_its_place(case: Case, problem: Problem, reference: PlanResult, ideal: PlanResult) -> None:
     fluence_points = [point for point in reference.trace.points if point.stage == "fluence"]
-    sequenced = project_to_limits(
-        sequence(ideal.fluence_mu, case.beamlets), case.control_points, case.machine
-    ).fluence_mu(case.beamlets, case.machine)
+    sequenced = project_to_limits(sequence(ideal.fluence_mu, case.beamlets), case.beam_setup).fluence_mu(
+        case.beam_setup
+    )
     assert fluence_points[-1].objective < 0.5 * fluence_points[0].objective
     polished = objective(problem, reference.fluence_mu)
     assert objective(problem, ideal.fluence_mu) < polished < 0.5 * objective(problem, sequenced)
 
 
 def test_aperture_optimization_never_ends_worse_than_it_started(case: Case, problem: Problem) -> None:
-    plan = project_to_limits(
-        sequence(problem.open_field * problem.scale_mu, case.beamlets), case.control_points, case.machine
-    )
-    before = objective(problem, plan.fluence_mu(case.beamlets, case.machine))
+    plan = project_to_limits(sequence(problem.open_field * problem.scale_mu, case.beamlets), case.beam_setup)
+    before = objective(problem, plan.fluence_mu(case.beam_setup))
     wild = ApertureOptimization(iterations=8, leaf_step_mm=80.0, mu_step=2.0)
     after = wild.refine(case, problem, plan, Trace())
-    assert objective(problem, after.fluence_mu(case.beamlets, case.machine)) <= before * (1 + 1e-6)
-    assert sum(machine_violations(after, case.control_points, case.machine).values()) == 0
+    assert objective(problem, after.fluence_mu(case.beam_setup)) <= before * (1 + 1e-6)
+    assert sum(machine_violations(after, case.beam_setup).values()) == 0
 
 
 def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> None:
@@ -176,7 +174,7 @@ def test_sequencing_loses_nothing_of_what_an_aperture_delivers_and_much_of_ideal
     assert sequencing_loss(case, delivered, dose_gy, operator) == {"sequencing_mnse": 0.0, "gamma_2_2": 1.0}
     assert reference.plan is not None
     plan = sequence(ideal.fluence_mu, case.beamlets)
-    lossy = replace(delivered, wanted_mu=ideal.fluence_mu, sequenced_mu=plan.fluence_mu(case.beamlets, case.machine))
+    lossy = replace(delivered, wanted_mu=ideal.fluence_mu, sequenced_mu=plan.fluence_mu(case.beam_setup))
     lost = sequencing_loss(case, lossy, dose_gy, operator)
     assert 0.05 < lost["sequencing_mnse"] < 1.0 and lost["gamma_2_2"] < 0.9
     assert sequencing_loss(case, ideal, dose_gy, operator) == {}

@@ -91,7 +91,7 @@ def test_a_phantom_is_planned_without_naming_a_run(cohort: Cohort) -> None:
     case = make_phantom(199, "base")
     result = find_planner("generator", None, voxels=3000, seed=0, progress=False, polish=3).plan(case)
     assert result.plan is not None and result.wanted_mu is not None
-    assert not any(machine_violations(result.plan, case.control_points, case.machine).values())
+    assert not any(machine_violations(result.plan, case.beam_setup).values())
 
 
 def test_a_case_without_the_organs_that_the_weights_know_is_named() -> None:

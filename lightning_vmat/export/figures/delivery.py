@@ -47,7 +47,7 @@ def delivery(case: Case, plan: Plan) -> Delivery:
     return Delivery(
         gantry_deg_per_s=points.sector_deg / seconds,
         dose_rate_mu_per_min=60 * plan.mu / seconds,
-        leaf_mm_per_s=moves.amax(dim=-1) / step_seconds(plan.mu, points, machine),
+        leaf_mm_per_s=moves.amax(dim=-1) / step_seconds(plan.mu, case.beam_setup),
         mean_travel_mm=moves[:, active].mean(dim=-1) if bool(active.any()) else moves.mean(dim=-1),
         beam_on_s=float(seconds.sum()),
     )

@@ -1,0 +1,97 @@
+"""Leaves in motion: where they stand at the boundaries of sectors, and what they uncover on the way, in closed form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.plan.beam_setup import BeamSetup
+from lightning_vmat.plan.beamlets import BeamletGrid
+
+SHORTEST = 1e-3
+"""Length in beamlet widths that a still leaf is taken to move: `mean_coverage` divides by it, and rounds the kink of a
+tip on a beamlet edge over this length (5 micrometres for beamlets of 5 mm)."""
+
+Bank = Float[Tensor, "*banks control_point leaf_pair"]
+
+
+def half_sector_seconds(mu: Float[Tensor, " control_point"], setup: BeamSetup) -> Float[Tensor, " control_point"]:
+    """Shortest time for half of each sector: the gantry's or the dose rate's, whichever is longer."""
+    machine = setup.machine
+    gantry_s = setup.control_points.sector_deg.to(mu) / 2 / machine.gantry_speed_deg_per_s
+    return torch.maximum(gantry_s, mu / 2 / machine.dose_rate_mu_per_s)
+
+
+def sector_ends(tips_mm: Bank, mu: Float[Tensor, " control_point"], setup: BeamSetup) -> tuple[Bank, Bank]:
+    """Leaf tips where each sector begins and where it ends.
+
+    A plan gives the tips in the middle of each sector. At the boundary of two sectors each leaf has gone the share of
+    its way that the time in the one half sector has of both, so its speed is the same on both sides. An arc begins and
+    ends with half a sector of still leaves.
+
+    Args:
+        tips_mm: tips in the middle of each sector, of one bank or several.
+        mu: monitor units of each sector.
+        setup: tells the arcs apart and gives the machine's speeds.
+
+    Returns:
+        Tips at the beginning and at the end of each sector, mm; differentiable by tips and monitor units.
+    """
+    half_s = half_sector_seconds(mu, setup)
+    share = torch.where(setup.same_arc.to(mu.device), half_s[:-1] / (half_s[:-1] + half_s[1:]), 0.0)
+    back = torch.where(setup.same_arc.to(mu.device), 1 - share, 0.0)
+    step_mm = tips_mm.diff(dim=-2)
+    still = torch.zeros_like(tips_mm[..., :1, :])
+    end = tips_mm + torch.cat((share[:, None] * step_mm, still), dim=-2)
+    begin = tips_mm - torch.cat((still, back[:, None] * step_mm), dim=-2)
+    return begin, end
+
+
+def mean_coverage(
+    begin_mm: Float[Tensor, "*tip"], end_mm: Float[Tensor, "*tip"], beamlets: BeamletGrid
+) -> Float[Tensor, "*tip beamlet"]:
+    """Mean over a linear move of the fraction of each beamlet that lies on the low side of a leaf tip.
+
+    The fraction of beamlet k is `clamp(t - k, 0, 1)` with the tip t in beamlet widths from the first edge, hence the
+    difference of `max(t - e, 0)` at its two edges. The mean of this over a move from `low` to `high` is
+    `(high - low) q^2 / 2 + max(low - e, 0)`, where `q = clamp((high - e) / (high - low), 0, 1)` is the share of the
+    move beyond edge e.
+
+    Args:
+        begin_mm: tips at the beginning of the move.
+        end_mm: tips at its end.
+        beamlets: the beamlet grid.
+
+    Returns:
+        Fractions; differentiable once, and exact within 2e-6 in float32.
+    """
+    begin, end = ((tip - beamlets.beamlet_start_mm) / beamlets.beamlet_width_mm for tip in (begin_mm, end_mm))
+    beyond: Tensor = _MeanBeyond.apply(begin, end, beamlets.beamlets)  # type: ignore[no-untyped-call]
+    return -beyond.diff(dim=-1)
+
+
+class _MeanBeyond(torch.autograd.Function):
+    """Mean of `max(t - e, 0)` over a move, at edges e = 0, 1, ..., with its derivatives written out.
+
+    They are `q - q^2 / 2` by the higher end of the move and `q^2 / 2` by the lower one.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, begin: Tensor, end: Tensor, beamlets: int) -> Tensor:
+        middle, length = (begin + end) / 2, (end - begin).abs().clamp(min=SHORTEST)
+        low, high = middle - length / 2, middle + length / 2
+        edge = torch.arange(beamlets + 1, dtype=begin.dtype, device=begin.device)
+        beyond = ((high[..., None] - edge) / length[..., None]).clamp_(0, 1)
+        ctx.save_for_backward(beyond, end >= begin)
+        return (length[..., None] / 2 * beyond.square()).add_((low[..., None] - edge).clamp_(min=0))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        beyond, forward = ctx.saved_tensors
+        once = (gradient * beyond).sum(dim=-1)
+        by_low = (gradient * beyond.square()).sum(dim=-1) / 2
+        by_high = once - by_low
+        return torch.where(forward, by_low, by_high), torch.where(forward, by_high, by_low), None
