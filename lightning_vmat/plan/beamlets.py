@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -66,6 +66,22 @@ class BeamletGrid:
         x1, x2, y1, y2 = self.field_mm
         rows, columns = self.leaf_centres_mm, self.beamlet_centres_mm
         return ((rows > y1) & (rows < y2))[:, None] & (columns > x1) & (columns < x2)
+
+    @property
+    def open_part(self) -> tuple[slice, slice]:
+        """Rows and columns of the grid that the jaws leave open."""
+        inside = self.inside_jaws
+        rows, columns = (inside.any(dim=dim).nonzero()[:, 0] for dim in (1, 0))
+        return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+    def cropped(self, rows: slice, columns: slice) -> BeamletGrid:
+        """The part of the grid in these rows and columns, with the jaws where they were."""
+        return replace(
+            self,
+            leaf_edges_mm=self.leaf_edges_mm[rows.start : rows.stop + 1],
+            beamlet_start_mm=self.beamlet_start_mm + columns.start * self.beamlet_width_mm,
+            beamlets=columns.stop - columns.start,
+        )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -73,6 +73,22 @@ def mean_coverage(
     return -beyond.diff(dim=-1)
 
 
+def time_in_beamlets(
+    begin_mm: Float[Tensor, "*tip"], end_mm: Float[Tensor, "*tip"], beamlets: BeamletGrid
+) -> Float[Tensor, "*tip beamlet"]:
+    """Share of a linear move that a leaf tip spends within each beamlet: the derivative of `mean_coverage` by a shift."""
+    begin, end = ((tip - beamlets.beamlet_start_mm) / beamlets.beamlet_width_mm for tip in (begin_mm, end_mm))
+    return -_share_beyond(begin, end, beamlets.beamlets)[0].diff(dim=-1)
+
+
+def _share_beyond(begin: Tensor, end: Tensor, beamlets: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Share of a move beyond edges 0, 1, ...; the move's length and how far its lower end is beyond each edge."""
+    middle, length = (begin + end) / 2, (end - begin).abs().clamp(min=SHORTEST)[..., None]
+    edge = torch.arange(beamlets + 1, dtype=begin.dtype, device=begin.device)
+    low = (middle[..., None] - length / 2) - edge
+    return ((low + length) / length).clamp_(0, 1), length, low
+
+
 class _MeanBeyond(torch.autograd.Function):
     """Mean of `max(t - e, 0)` over a move, at edges e = 0, 1, ..., with its derivatives written out.
 
@@ -81,17 +97,14 @@ class _MeanBeyond(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, begin: Tensor, end: Tensor, beamlets: int) -> Tensor:
-        middle, length = (begin + end) / 2, (end - begin).abs().clamp(min=SHORTEST)
-        low, high = middle - length / 2, middle + length / 2
-        edge = torch.arange(beamlets + 1, dtype=begin.dtype, device=begin.device)
-        beyond = ((high[..., None] - edge) / length[..., None]).clamp_(0, 1)
-        ctx.save_for_backward(beyond, end >= begin)
-        return (length[..., None] / 2 * beyond.square()).add_((low[..., None] - edge).clamp_(min=0))
+        share, length, low = _share_beyond(begin, end, beamlets)
+        ctx.save_for_backward(share, end >= begin)
+        return (share.square() * (length / 2)).add_(low.clamp_(min=0))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        beyond, forward = ctx.saved_tensors
-        once = (gradient * beyond).sum(dim=-1)
-        by_low = (gradient * beyond.square()).sum(dim=-1) / 2
-        by_high = once - by_low
+        share, forward = ctx.saved_tensors
+        by_both = gradient * share
+        by_low = (by_both * share).sum(dim=-1) / 2
+        by_high = by_both.sum(dim=-1) - by_low
         return torch.where(forward, by_low, by_high), torch.where(forward, by_high, by_low), None

@@ -1,0 +1,144 @@
+"""Leaf tips and monitor units that lower a function of the delivered fluence, without any dose evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.plan.aperture import Plan, delivered_fluence
+from lightning_vmat.plan.beam_setup import BeamSetup
+from lightning_vmat.plan.leaf_motion import sector_ends, time_in_beamlets
+from lightning_vmat.plan.limits import project_to_limits
+
+FluenceFunction = Callable[[Tensor], tuple[float, Tensor]]
+"""Value and gradient by fluence [control_point, leaf_pair, beamlet] in MU."""
+
+SHORTENINGS, SHORTER = 6, 0.35  # of a step that does not lower the function
+TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class LeafSteps:
+    """Projected L-BFGS over leaf tips and monitor units; every iterate keeps the machine's limits.
+
+    Args:
+        iterations: evaluations of the function, at most.
+        memory: pairs kept.
+        max_tip_beamlets: longest step of a leaf tip, in beamlet widths.
+        max_mu_share: largest change of a sector's monitor units in a step, as a share of them.
+
+    Reference: Nocedal and Wright 2006, algorithm 7.4.
+    """
+
+    iterations: int = 25
+    memory: int = 10
+    max_tip_beamlets: float = 1.0
+    max_mu_share: float = 0.3
+
+    def descend(
+        self,
+        setup: BeamSetup,
+        plan: Plan,
+        function: FluenceFunction,
+        curvature: Float[Tensor, "control_point leaf_pair beamlet"],
+    ) -> tuple[Plan, Float[Tensor, "control_point leaf_pair beamlet"], float]:
+        """The best plan met, its fluence and its value.
+
+        Args:
+            setup: control points, beamlets and machine.
+            plan: where to start, within the limits.
+            function: of the delivered fluence.
+            curvature: rough second derivative by fluence, which scales the first step.
+        """
+        value, gradient, fluence_mu = _evaluate(setup, plan, function)
+        inverse = 1 / _diagonal(setup, plan, curvature)
+        pairs: list[tuple[Tensor, Tensor, float]] = []
+        reach, used, failures = 1.0, 1, 0
+        while used < self.iterations and failures < 4:
+            direction = _quasi_newton_step(gradient, pairs, inverse, reach)
+            for shortening in range(SHORTENINGS):
+                trial = self._moved(setup, plan, direction * SHORTER**shortening)
+                trial_value, trial_gradient, trial_mu = _evaluate(setup, trial, function)
+                used += 1
+                if trial_value < value:
+                    break
+            else:
+                pairs, reach, failures = [], reach * 0.3, failures + 1
+                continue
+            failures = 0
+            if not pairs:
+                reach *= 1.5 if shortening == 0 else 0.6
+            pairs = _with_pair(pairs, _flat(trial) - _flat(plan), trial_gradient - gradient, self.memory)
+            plan, value, gradient, fluence_mu = trial, trial_value, trial_gradient, trial_mu
+        return plan, fluence_mu, value
+
+    def _moved(self, setup: BeamSetup, plan: Plan, step: Float[Tensor, " variable"]) -> Plan:
+        """The plan after a step, each part of it at most so long, and projected to the limits."""
+        longest = self.max_tip_beamlets * setup.beamlets.beamlet_width_mm
+        tips, mu = step[: -len(plan.mu)].view(2, *plan.left_mm.shape).clamp(-longest, longest), step[-len(plan.mu) :]
+        most = self.max_mu_share * plan.mu
+        moved = Plan(plan.left_mm + tips[0], plan.right_mm + tips[1], plan.mu + torch.minimum(mu.maximum(-most), most))
+        return project_to_limits(moved, setup)
+
+
+def _evaluate(setup: BeamSetup, plan: Plan, function: FluenceFunction) -> tuple[float, Tensor, Tensor]:
+    """Value, gradient by all variables, and fluence."""
+    variables = [value.detach().requires_grad_() for value in (plan.left_mm, plan.right_mm, plan.mu)]
+    with torch.enable_grad():
+        fluence_mu = delivered_fluence(*variables, setup)
+    value, by_fluence = function(fluence_mu.detach())
+    gradient = torch.autograd.grad(fluence_mu, variables, by_fluence)
+    return value, torch.cat([part.flatten() for part in gradient]), fluence_mu.detach()
+
+
+def _flat(plan: Plan) -> Float[Tensor, " variable"]:
+    return torch.cat((plan.left_mm.flatten(), plan.right_mm.flatten(), plan.mu))
+
+
+def _diagonal(
+    setup: BeamSetup, plan: Plan, curvature: Float[Tensor, "control_point leaf_pair beamlet"]
+) -> Float[Tensor, " variable"]:
+    """Second derivative by each variable, where fluence has the given one; lifted where a tip is hardly felt."""
+    tips_mm = torch.stack((plan.left_mm, plan.right_mm))
+    begin, end = sector_ends(tips_mm, plan.mu, setup)
+    share = (
+        time_in_beamlets(begin, tips_mm, setup.beamlets) + time_in_beamlets(tips_mm, end, setup.beamlets)
+    ) / 2  # derivative of a beamlet's open fraction by a common shift of the path, in beamlet widths
+    per_mm = (plan.mu * (1 - setup.machine.leaf_transmission) / setup.beamlets.beamlet_width_mm).square()[:, None]
+    by_tip = torch.maximum((share.square() * curvature).sum(dim=-1), 0.02 * curvature.mean()) * per_mm
+    relative = plan.fluence_mu(setup) / plan.mu[:, None, None]
+    by_mu = (relative.square() * curvature).sum(dim=(1, 2))
+    return torch.cat((by_tip.flatten(), by_mu)).clamp(min=TINY)
+
+
+def _with_pair(
+    pairs: list[tuple[Tensor, Tensor, float]], step: Tensor, change: Tensor, memory: int
+) -> list[tuple[Tensor, Tensor, float]]:
+    curvature = float(step @ change)
+    if curvature > 1e-4 * float(step.norm() * change.norm()):
+        return [*pairs, (step, change, curvature)][-memory:]
+    return pairs
+
+
+def _quasi_newton_step(
+    gradient: Float[Tensor, " variable"],
+    pairs: list[tuple[Tensor, Tensor, float]],
+    inverse: Float[Tensor, " variable"],
+    reach: float,
+) -> Float[Tensor, " variable"]:
+    """Two-loop recursion."""
+    shift, weights = gradient, []
+    for step, change, curvature in reversed(pairs):
+        weights.append((step @ shift) / curvature)
+        shift = shift - weights[-1] * change
+    if pairs:
+        _, change, curvature = pairs[-1]
+        reach = curvature / max(float(change @ (inverse * change)), TINY)
+    shift = reach * inverse * shift
+    for (step, change, curvature), weight in zip(pairs, reversed(weights), strict=True):
+        shift = shift + step * (weight - (change @ shift) / curvature)
+    return -shift

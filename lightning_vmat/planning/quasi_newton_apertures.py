@@ -1,0 +1,155 @@
+"""Aperture optimization by a quasi-Newton model in fluence: few dose evaluations, and cheap work between them."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from lightning_vmat.l2o.line_search import search_step
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.limits import project_to_limits
+from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel
+from lightning_vmat.planning.leaf_steps import LeafSteps
+from lightning_vmat.planning.planner import Trace
+
+MOST_FAILURES = 8  # in a row, each with four times the damping of the one before
+
+
+@dataclass(frozen=True)
+class QuasiNewtonApertures:
+    """Sequential quadratic programming in fluence over leaf tips and monitor units.
+
+    The objective is smooth in fluence, but has kinks in leaf tips. So the curvature is learnt in fluence, where it is
+    a limited-memory BFGS matrix B. Each iteration finds the leaf tips and monitor units whose *exact* delivered
+    fluence F' lowers `g (F' - F) + (F' - F) B (F' - F) / 2`, which costs no dose evaluation, and then spends one on
+    them. Where the objective did not fall, B is damped and the step tried again. Every iterate keeps the machine's
+    limits, and the objective never rises.
+
+    Args:
+        evaluations: dose evaluations in all; a forward projection or an adjoint alone is half of one.
+        steps: minimises the model over leaf tips and monitor units.
+        memory: pairs in B.
+        progress: show a progress bar.
+    """
+
+    evaluations: int = 20
+    steps: LeafSteps = LeafSteps()
+    memory: int = 12
+    progress: bool = False
+
+    @torch.no_grad()
+    def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
+        """Improve a plan.
+
+        Args:
+            case: gives beamlets, machine and control points.
+            problem: the objective of the delivered dose.
+            plan: where to start; projected to the machine's limits and scaled first.
+            trace: takes the course, at whole dose evaluations.
+            stage: name of this work in the trace.
+
+        Returns:
+            The best plan met, without a violation.
+        """
+        run = _Run(case, problem, plan, self, trace, stage)
+        with tqdm(total=self.evaluations, desc=stage, disable=not self.progress, leave=False) as bar:
+            while run.halves + 1 + (run.gradient is None) <= 2 * self.evaluations and run.failures < MOST_FAILURES:
+                run.iterate()
+                bar.update(run.halves // 2 - bar.n)
+        trace.spend(max(self.evaluations, -(-run.halves // 2)))
+        return run.plan
+
+
+class _Run:
+    """One course: the plan, its dose, and what is known of the objective around it."""
+
+    def __init__(
+        self, case: Case, problem: Problem, plan: Plan, settings: QuasiNewtonApertures, trace: Trace, stage: str
+    ) -> None:
+        self.case, self.problem, self.settings, self.trace, self.stage = case, problem, settings, trace, stage
+        self.rows, self.columns = case.beamlets.open_part
+        self.setup = replace(case.beam_setup, beamlets=case.beamlets.cropped(self.rows, self.columns))
+        self.begin, self.halves, self.failures, self.damping = time.perf_counter(), 0, 0, 1.0
+        self.plan, self.dose_gy = self._scaled(project_to_limits(plan, case.beam_setup))
+        self.value = float(problem.objective(self.dose_gy))
+        majoriser = problem.majoriser(self.dose_gy)[:, self.rows, self.columns] / problem.scale_mu**2
+        self._spend(2)
+        self.model = FluenceModel(majoriser.sqrt(), settings.memory)
+        self.gradient: Tensor | None = None
+        self.last: tuple[Tensor, Tensor] | None = None
+
+    def iterate(self) -> None:
+        """One step of the model, and its dose."""
+        inner = Plan(self.plan.left_mm[:, self.rows], self.plan.right_mm[:, self.rows], self.plan.mu)
+        fluence_mu = inner.fluence_mu(self.setup)
+        if self.gradient is None:
+            gradient = self.problem.gradient(self.dose_gy)[:, self.rows, self.columns] / self.problem.scale_mu
+            self._spend(1)
+            if self.last is not None:
+                self.model.observe(fluence_mu - self.last[0], gradient - self.last[1])
+            self.gradient, self.last = gradient, (fluence_mu, gradient)
+        matrix = self.model.matrix(self.damping)
+        model = _Quadratic(fluence_mu, self.gradient, matrix)
+        moved, _, expected = self.settings.steps.descend(self.setup, inner, model, matrix.diagonal())
+        trial = self._whole(moved)
+        dose_gy = self._dose(trial)
+        value = float(self.problem.objective(dose_gy))
+        self._accept(trial, dose_gy, value, expected)
+
+    def _accept(self, trial: Plan, dose_gy: Tensor, value: float, expected: float) -> None:
+        if not value < self.value:
+            self.damping, self.failures = self.damping * 4, self.failures + 1
+            return
+        share = (value - self.value) / min(expected, -1e-12)
+        self.damping = max(self.damping / 1.5, 1.0) if share > 0.5 else self.damping * (1.5 if share < 0.15 else 1.0)
+        self.plan, self.dose_gy, self.value, self.gradient, self.failures = trial, dose_gy, value, None, 0
+
+    def _whole(self, inner: Plan) -> Plan:
+        """With the rows behind the jaws, which stay."""
+        left, right = self.plan.left_mm.clone(), self.plan.right_mm.clone()
+        left[:, self.rows], right[:, self.rows] = inner.left_mm, inner.right_mm
+        return project_to_limits(Plan(left, right, inner.mu), self.case.beam_setup)
+
+    def _scaled(self, plan: Plan) -> tuple[Plan, Tensor]:
+        """The plan with the best multiple of its monitor units, and its dose."""
+        fluence_mu = plan.fluence_mu(self.case.beam_setup)
+        dose_gy = self._dose(plan)
+        factor = search_step(self.problem.objective, torch.zeros_like(dose_gy), dose_gy, longest=4.0)
+        scaled = project_to_limits(replace(plan, mu=plan.mu * max(factor, 0.1)), self.case.beam_setup)
+        multiple = scaled.fluence_mu(self.case.beam_setup)
+        if torch.allclose(multiple, factor * fluence_mu, rtol=1e-5, atol=1e-5):
+            return scaled, factor * dose_gy
+        return scaled, self._dose(scaled)
+
+    def _dose(self, plan: Plan) -> Float[Tensor, " voxel"]:
+        self._spend(1)
+        return self.problem.dose(plan.fluence_mu(self.case.beam_setup) / self.problem.scale_mu)
+
+    def _spend(self, halves: int) -> None:
+        """Count projections; note the best objective at each whole evaluation."""
+        whole = self.halves // 2
+        self.halves += halves
+        if self.halves // 2 > whole and hasattr(self, "value"):
+            self.trace.add(self.stage, self.halves // 2, time.perf_counter() - self.begin, self.value)
+
+
+@dataclass(frozen=True)
+class _Quadratic:
+    """`g (F' - F) + (F' - F) B (F' - F) / 2` and its gradient by F'."""
+
+    fluence_mu: Tensor
+    gradient: Tensor
+    matrix: BfgsMatrix
+
+    def __call__(self, fluence_mu: Tensor) -> tuple[float, Tensor]:
+        step = fluence_mu - self.fluence_mu
+        product: Any = self.matrix @ step
+        return float((step * (self.gradient + product / 2)).sum()), self.gradient + product
