@@ -48,7 +48,8 @@ def phantom(
         shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
-        ValueError: a count that is not positive, or a cohort of other settings in the folder.
+        ValueError: a count, share or margin out of range, wishes with `as_dicom`, or a cohort of other settings in the
+            folder.
     """
     from functools import partial
 
@@ -64,6 +65,8 @@ def phantom(
     share = SHARE if wishes is True else float(wishes)
     check_share(share)
     check_jaw_margin(jaw_margin_mm)
+    if as_dicom and share:
+        raise ValueError(f"wishes {wishes}: DICOM has no place for them, expected false with as_dicom")
     seeds = range(seed, seed + count)
     sources = [PhantomSource(number, size, protocol, share, jaw_margin_mm) for number in seeds]
     if as_dicom:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from lightning_vmat.objectives.protocol import Protocol, ProtocolObjective
+from lightning_vmat.objectives.protocol import Protocol, ProtocolObjective, load_protocol
 from lightning_vmat.objectives.squared_overdose import SquaredOverdose
-from lightning_vmat.plan.wishes import HOMOGENEITY, PAIRS, structure_factor
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.wishes import HOMOGENEITY, PAIRS, check_wishes, structure_factor
 
 
 def wished_weight(line: ProtocolObjective, protocol: Protocol, wishes: Mapping[str, float]) -> float:
@@ -37,6 +38,17 @@ def known_wishes(protocol: Protocol) -> list[str]:
         {HOMOGENEITY} if any(limits_target_overdose(line, protocol) for line in protocol.objectives) else set()
     )
     return sorted(structures | pairs) + sorted(homogeneity)
+
+
+def with_wishes(case: Case, wishes: Mapping[str, float]) -> Case:
+    """The case with these wishes beside its own, and in place of its own of the same names.
+
+    Raises:
+        ValueError: a factor out of range, or a name for which the case's protocol has no objectives.
+    """
+    wished = case.with_settings(wishes={**case.wishes, **check_wishes(wishes, f"case {case.case_id}")})
+    check_known(wished.wishes, load_protocol(case.protocol), f"case {case.case_id}")
+    return wished
 
 
 def check_known(wishes: Mapping[str, float], protocol: Protocol, where: str) -> None:
