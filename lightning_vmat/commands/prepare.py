@@ -192,7 +192,7 @@ def portpy(
 
 
 def pack(cohort: Path, *, out: Path) -> None:
-    """Pack a cohort of planned phantoms into one small file: seeds, leaves, monitor units, checksums.
+    """Pack a cohort of planned phantoms into one small file: seeds, checksums, leaves to 0.1 mm, MU to 0.1 %.
 
     Args:
         cohort: folder that `vmat prepare phantom` finished, with plans.
@@ -209,7 +209,7 @@ def pack(cohort: Path, *, out: Path) -> None:
 
 
 def unpack(cohort: str, *, out: Path, jobs: int = 2, shard: str = "1/1") -> None:
-    """Make the cases of a packed cohort anew from their seeds, each with its plan; bit for bit those that were packed.
+    """Make the cases of a packed cohort anew from their seeds, bit for bit, each with its rounded plan.
 
     Args:
         cohort: file that `vmat prepare pack` wrote, or the name of a shipped one.
