@@ -23,12 +23,12 @@ def test_a_few_megabytes(pack: Pack) -> None:
     assert pack.path.stat().st_size <= 8e6
 
 
-def test_every_plan_keeps_the_limits_and_nine_in_ten_meet_all_goals(pack: Pack) -> None:
+def test_every_plan_keeps_the_limits_and_nine_in_ten_without_wishes_meet_all_goals(pack: Pack) -> None:
     case = pack.sources[0].load().case
     for source in pack.sources:
         plan = source.plan(case.control_points, case.machine)
         assert not any(machine_violations(plan, case.control_points, case.machine).values()), source.name
-    met = [made["goals_met"] == made["goals"] for made in pack.plans.values()]
+    met = [made["goals_met"] == made["goals"] for made in pack.plans.values() if not made.get("wishes")]
     assert sum(met) >= 0.9 * len(met)
 
 
