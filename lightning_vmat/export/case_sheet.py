@@ -49,7 +49,8 @@ def draw_sheet(cases: Sequence[Case], path: Path) -> None:
         for view, axis in zip(VIEWS, axes[number * len(VIEWS) :], strict=False):
             _draw_view(case, view, axis)
         wishes = f"\nwishes: {wishes_text(case.wishes)}" if case.wishes else ""
-        axes[number * len(VIEWS)].set_title(f"{case.case_id}, {case.protocol}{wishes}", color="white", fontsize=9)
+        title = f"{case.case_id}, {case.protocol}{wishes}"
+        axes[number * len(VIEWS)].set_title(title, color="white", fontsize=9, loc="left")
     with atomic_file(path) as draft:
         figure.savefig(draft, dpi=110)
 
