@@ -48,15 +48,31 @@ def parse(function: Callable[..., Any], arguments: list[str], prog: str) -> dict
 
 
 def spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]:
-    """Options by the names of their parameters, and lone switches with a value: `--as-dicom` is `--as_dicom true`."""
+    """Options as jsonargparse takes them.
+
+    Names are those of the parameters, lone switches get a value (`--as-dicom` is `--as_dicom true`), and an option that
+    maps names to numbers may be given name by name (`--wish Rectum=4` is `--wish.Rectum=4`).
+
+    Raises:
+        ValueError: a name without a number there.
+    """
     parameters = inspect.signature(function).parameters.items()
+    mappings = {f"--{name}" for name, parameter in parameters if "dict[str, float]" in str(parameter.annotation)}
     switches = {f"--{name}" for name, parameter in parameters if isinstance(parameter.default, bool)}
-    written = []
+    written: list[str] = []
     for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
         name, equals, value = argument.partition("=")
         if name.startswith("--"):
-            argument = "--" + name[2:].replace("-", "_") + equals + value
-        written += [argument, "true"] if argument in switches and following.startswith("--") else [argument]
+            name = "--" + name[2:].replace("-", "_")
+            argument = name + equals + value
+        if written and written[-1] in mappings and not argument.startswith(("-", "{")):
+            if not equals:
+                raise ValueError(f"{written[-1]} {argument}: expected NAME=NUMBER (see --help)")
+            written[-1] += f".{argument}"
+        elif name in mappings and "=" in value:
+            written.append(f"{name}.{value}")
+        else:
+            written += [argument, "true"] if argument in switches and following.startswith("--") else [argument]
     return written
 
 

@@ -42,7 +42,8 @@ class Setting:
         if not isinstance(factors, Mapping):
             judged = {line.structure for line in load_protocol(case.protocol).objectives}
             factors = dict.fromkeys(sorted(judged & set(case.structures) - set(case.prescription_gy) - {BODY}), factors)
-        return build_problem(case, voxels, weight_factors=factors)
+        wishes = {name: case.wishes.get(name, 1.0) * factors.get(name, 1.0) for name in {**case.wishes, **factors}}
+        return build_problem(case.with_settings(wishes=wishes), voxels)
 
 
 def _arc(case: Case, **changes: float | int) -> Case:

@@ -23,6 +23,7 @@ def plan(
     run: Path | None = None,
     start: Path | None = None,
     compare: Path | None = None,
+    wish: dict[str, float] | None = None,
     jaw_margin_mm: float | None = 8.0,
     voxels: int = 15000,
     seed: int = 0,
@@ -48,6 +49,9 @@ def plan(
             A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
         compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
             that is the plan to start from, or the clinical dose, where there is one.
+        wish: `--wish Rectum=4 --wish homogeneity=0.5` multiplies the weights of the protocol's objectives for these; a
+            name is a structure, `Body` for conformity, `FemoralHeads` for both, or `homogeneity` for the overdose of
+            the targets. Other wishes of the case stay.
         jaw_margin_mm: least distance of the jaws, which do not move, from the targets' voxels in the beam's-eye view;
             with `null`, or a dose influence of the case's own, they stand where the case has them, else at the edges
             of the field. Those of a plan to start from stay, but at a boundary of leaves and beamlets.
@@ -69,6 +73,7 @@ def plan(
     from lightning_vmat.commands.plan_results import REPORT_FILE, write_results
     from lightning_vmat.data.atomic import atomic_folder
     from lightning_vmat.data.case_files import CASE_FILE
+    from lightning_vmat.objectives.wishes import with_wishes
     from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
     from lightning_vmat.planning.members import started_planner
 
@@ -82,6 +87,7 @@ def plan(
         opened = open_case(case, start)
     else:
         opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
+    opened = opened._replace(case=with_wishes(opened.case, wish or {}))
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
     compared = compared_plan(compare, opened)
@@ -142,6 +148,8 @@ def _optimizer(name: str, run: Path | None) -> Optimizer[Any]:
 
 def _summary(measured: dict[str, Any]) -> str:
     """Goals and stage times on a few lines."""
+    from lightning_vmat.plan.wishes import wishes_text
+
     goals, seconds, skipped = measured["goals"], measured["seconds"], measured["skipped_structures"]
     lines = [
         f"  {'met ' if goal['met'] else 'MISS'}  {goal['structure']} {goal['measure']} {goal['value']:.3g} "
@@ -153,6 +161,7 @@ def _summary(measured: dict[str, Any]) -> str:
         [
             f"case {measured['case']}: {measured['goals_met']} of {len(goals)} clinical goals met, "
             f"machine violations: {measured['machine_violations']}",
+            *([f"wishes: {wishes_text(measured['wishes'])}"] if measured["wishes"] else []),
             *lines,
             *([f"not in the case, so left out: {', '.join(skipped)}"] if skipped else []),
             f"{measured['dose_evaluations']} dose evaluations; {stages}",

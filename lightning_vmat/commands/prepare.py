@@ -18,12 +18,17 @@ def phantom(
     size: SizeName = "demo",
     seed: int = 0,
     protocol: PhantomProtocol = "prostate_60gy_20fx",
+    wishes: bool | float = False,
+    jaw_margin_mm: float | None = None,
     plan: bool = False,
     as_dicom: bool = False,
     jobs: int = 2,
     shard: str = "1/1",
 ) -> None:
     """Make a cohort of seeded prostate phantoms: the first for training, some for validation, the last fifth for test.
+
+    Seeds 160 to 199 and above 900,000 are held out: their phantoms are for test only. Where a cohort has some, they
+    are its test cases, and the others are for training and, the last eighth, for validation.
 
     Args:
         out: folder of the cohort; cases that it already holds are kept.
@@ -32,29 +37,43 @@ def phantom(
         seed: of the first phantom; the others follow.
         protocol: treatment of all of them, so that one teacher learns one task from maps of one shape; or `mixed`:
             45 % 60 Gy in 20 fractions, 25 % 78 Gy in 39, 15 % with a boost, 15 % with pelvic nodes (a larger field).
+        wishes: give three quarters of the phantoms wishes, drawn from their seeds: factors from 1/4 to 4 on the weights
+            of rectum, bladder, femoral heads, penile bulb, bowel, conformity (`Body`) and homogeneity. A number is
+            the share of phantoms with wishes.
+        jaw_margin_mm: least distance of jaws, which do not move, from the targets' voxels in the beam's-eye view;
+            without it the jaws stand at the edges of the field.
         plan: give each case a reference plan.
         as_dicom: write folders of DICOM files (CT, RTSTRUCT, and RTPLAN and RTDOSE of the plan) in place of cases.
         jobs: processes.
         shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
-        ValueError: a count that is not positive, or a cohort of other settings in the folder.
+        ValueError: a count, share or margin out of range, wishes with `as_dicom`, or a cohort of other settings in the
+            folder.
     """
     from functools import partial
 
-    from lightning_vmat.data.cohort import split_in_order
+    from lightning_vmat.data.cohort import split_of_seeds
+    from lightning_vmat.data.drawn_wishes import SHARE, check_share
+    from lightning_vmat.data.phantom import phantom_name
     from lightning_vmat.data.preparation import PhantomSource, own_shard, phantom_manifest, prepare, work_on_each
     from lightning_vmat.export.patient_folder import export_source
+    from lightning_vmat.plan.jaws import check_jaw_margin
 
     if count < 1 or seed < 0:
         raise ValueError(f"count {count}, seed {seed}: expected at least 1 and 0")
-    sources = [PhantomSource(number, size, protocol) for number in range(seed, seed + count)]
+    share = SHARE if wishes is True else float(wishes)
+    check_share(share)
+    check_jaw_margin(jaw_margin_mm)
+    if as_dicom and share:
+        raise ValueError(f"wishes {wishes}: DICOM has no place for them, expected false with as_dicom")
+    seeds = range(seed, seed + count)
+    sources = [PhantomSource(number, size, protocol, share, jaw_margin_mm) for number in seeds]
     if as_dicom:
         work_on_each(partial(export_source, out=out, plan=plan), own_shard(sources, shard, jobs), jobs)
         return
-    names = [source.name for source in sources]
-    manifest = phantom_manifest(size, protocol, seed, count)
-    prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
+    split = split_of_seeds(seeds, phantom_name)
+    prepare(sources, split, out, phantom_manifest(sources, split), plan=plan, jobs=jobs, shard=shard)
 
 
 def open_kbp(
@@ -173,7 +192,7 @@ def portpy(
 
 
 def pack(cohort: Path, *, out: Path) -> None:
-    """Pack a cohort of planned phantoms into one small file: seeds, leaves, monitor units, checksums.
+    """Pack a cohort of planned phantoms into one small file: seeds, checksums, leaves to 0.1 mm, MU to 0.1 %.
 
     Args:
         cohort: folder that `vmat prepare phantom` finished, with plans.
@@ -190,7 +209,7 @@ def pack(cohort: Path, *, out: Path) -> None:
 
 
 def unpack(cohort: str, *, out: Path, jobs: int = 2, shard: str = "1/1") -> None:
-    """Make the cases of a packed cohort anew from their seeds, each with its plan; bit for bit those that were packed.
+    """Make the cases of a packed cohort anew from their seeds, bit for bit, each with its rounded plan.
 
     Args:
         cohort: file that `vmat prepare pack` wrote, or the name of a shipped one.

@@ -103,7 +103,8 @@ class RecipeCLI(LightningCLI):
                     f"weights {config['ckpt_path']}: of a {type(recipe).__name__}, expected a "
                     f"{type(self.model).__name__} as in the configuration"
                 )
-            check_structures(config["ckpt_path"], self.config[self.subcommand]["data"]["structures"])
+            data = self.config[self.subcommand]["data"]
+            check_structures(config["ckpt_path"], data["structures"], data["wishes"])
             try:
                 self.model.load_state_dict(recipe.state_dict())
             except RuntimeError as error:

@@ -23,6 +23,7 @@ from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.checks import check_kinds, check_values, is_number
+from lightning_vmat.plan.wishes import check_wishes
 
 CASE_VERSION = 1
 CASE_FILE, CT_FILE, STRUCTURES = "case.yaml", "ct.nii.gz", "structures"
@@ -105,6 +106,7 @@ def read_case(folder: Path) -> Case:
             beamlets=BeamletGrid(**check_values(BeamletGrid, settings["beamlets"], "beamlets")),
             machine_name=str(settings["machine"]),
             protocol=str(settings["protocol"]),
+            wishes=check_wishes(settings.get("wishes", {}), f"case {settings['case_id']}"),
             influence_path=influence if (influence := folder / INFLUENCE_FILE).is_file() else None,
             **check_kinds(Case, plain, f"case {settings['case_id']}"),
         )
@@ -168,6 +170,7 @@ def _settings(case: Case) -> dict[str, object]:
         "machine": case.machine_name,
         "protocol": case.protocol,
         "structures": list(case.structures),
+        "wishes": dict(case.wishes),
     }
 
 

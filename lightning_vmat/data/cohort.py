@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from lightning_vmat.data.reference_plans import QUALITY
 SPLIT_FILE, MANIFEST_FILE = "split.yaml", "manifest.yaml"
 SPLITS = ("train", "validation", "test")
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.125
+HELD_OUT, HELD_OUT_ABOVE = range(160, 200), 900_000  # seeds that no network may learn from
 
 
 @dataclass(frozen=True)
@@ -137,6 +138,27 @@ def split_in_order(names: list[str]) -> dict[str, list[str]]:
         "validation": names[train : train + validation],
         "test": names[train + validation :],
     }
+
+
+def split_of_seeds(seeds: Sequence[int], name: Callable[[int], str]) -> dict[str, list[str]]:
+    """The split of phantoms: held-out seeds test, whatever the cohort; without any, as `split_in_order`.
+
+    Args:
+        seeds: of all phantoms of the cohort.
+        name: of the phantom of a seed.
+    """
+    held_out = [name(seed) for seed in seeds if is_held_out(seed)]
+    others = [name(seed) for seed in seeds if not is_held_out(seed)]
+    if not held_out:
+        return split_in_order(others)
+    validation = max(1, round(VALIDATION_SHARE * len(others))) if len(others) > 1 else 0
+    train = len(others) - validation
+    return {"train": others[:train], "validation": others[train:], "test": held_out}
+
+
+def is_held_out(seed: int) -> bool:
+    """Whether the phantom of a seed is kept for tests: 160 to 199, on which published figures are, and from 900,001."""
+    return seed in HELD_OUT or seed > HELD_OUT_ABOVE
 
 
 def _merged(found: Mapping[str, object], manifest: Mapping[str, object], path: Path) -> dict[str, object]:

@@ -32,6 +32,7 @@ class CohortDataModule(LightningDataModule):
         with_problems: give each batch its planning problems, to compute dose and objective.
         num_workers: processes that load; 0 loads in this one, which is best while cases fit in memory.
         seed: of the voxel samples.
+        wishes: condition the networks on the wishes of the cases too, by 7 more channels.
 
     Raises:
         ValueError: a batch size, voxel or worker count that makes no sense.
@@ -46,6 +47,7 @@ class CohortDataModule(LightningDataModule):
         with_problems: bool = False,
         num_workers: int = 0,
         seed: int = 0,
+        wishes: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1 or voxels < 1 or num_workers < 0:
@@ -55,7 +57,7 @@ class CohortDataModule(LightningDataModule):
         self.cohort = Path(cohort)
         self.batch_size = batch_size
         self.num_workers = num_workers
-        self.transform = item_transform(structures, voxels, with_problems, seed)
+        self.transform = item_transform(structures, voxels, with_problems, seed, wishes)
         self.datasets: dict[str, CacheDataset] = {}
 
     def prepare_data(self) -> None:

@@ -1,7 +1,8 @@
 """A cohort of planned phantoms as one small file: seeds, leaves and monitor units; the cases are made anew from it.
 
-A case of base size with its plan takes 18 kB in place of 0.6 MB. Since a seed gives the same bits on every machine, the
-file holds a checksum of each case instead of its voxels.
+A case of base size with its plan takes 5 kB in place of 0.6 MB. Since a seed gives the same bits on every machine, the
+file holds a checksum of each case (voxels, jaws and wishes) in its place. Plans are rounded, see `packed_plans`, and
+brought within the limits of the machine where they are unpacked.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ from torch import Tensor
 from lightning_vmat.data.atomic import atomic_file
 from lightning_vmat.data.case_files import PLAN_FILE, read_case
 from lightning_vmat.data.cohort import MANIFEST_FILE, SPLIT_FILE, SPLITS, Cohort, read_cohort
-from lightning_vmat.data.phantom import make_phantom, phantom_name
+from lightning_vmat.data.packed_plans import pack_leaf_tips, pack_monitor_units, unpack_plan
+from lightning_vmat.data.phantom import phantom_name
 from lightning_vmat.data.plan_files import read_plan, same_bytes
-from lightning_vmat.data.preparation import Loaded, prepare
+from lightning_vmat.data.preparation import Loaded, PhantomSource, prepare
 from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.limits import project_to_limits
 
-PACK_VERSION = 1
+PACK_VERSION = 2
 SUFFIX = ".safetensors"
-PARTS = ("left_mm", "right_mm", "mu")
+PARTS = {1: ("left_mm", "right_mm", "mu"), PACK_VERSION: ("leaf_tips", "mu")}  # version 1 held float32
+ROUNDED = {"rounded_to": {"leaf_tips_mm": 0.1, "mu_fraction": 0.001}}  # what the metadata of an unpacked plan says
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,8 @@ class Pack:
         manifest: of the cohort.
         split: names of the cases for each purpose.
         plans: how each plan was made, by case.
-        checksums: of each case's voxels.
+        checksums: of each case's voxels, jaws and wishes.
+        version: of the file.
     """
 
     path: Path
@@ -52,6 +58,7 @@ class Pack:
     split: dict[str, list[str]]
     plans: dict[str, dict[str, Any]]
     checksums: dict[str, str]
+    version: int = PACK_VERSION
 
     @property
     def sources(self) -> list[PackedSource]:
@@ -80,14 +87,34 @@ class PackedSource:
         Raises:
             ValueError: the phantom is not the one that was planned: another version made it.
         """
-        case = make_phantom(self.seed, self.size, str(self.pack.manifest["protocol"]))
+        about = self.pack.manifest
+        share = (about.get("wishes") or {}).get("share", 0.0)
+        source = PhantomSource(self.seed, self.size, str(about["protocol"]), share, about.get("jaw_margin_mm"))
+        case = source.load().case
         if checksum(case) != self.pack.checksums[self.name]:
             raise ValueError(
                 f"{self.pack.path}: {self.name} made here differs from the one planned, expected the same bits"
             )
-        with safe_open(self.pack.path, framework="pt") as file:
-            plan = Plan(*(file.get_tensor(f"{self.name}.{part}") for part in PARTS))
+        plan = self.plan(case.beam_setup)
         return Loaded(case, plan=plan, plan_metadata=self.pack.plans[self.name])
+
+    def plan(self, setup: BeamSetup) -> Plan:
+        """The plan alone, within the machine's limits.
+
+        Args:
+            setup: of the case.
+
+        Raises:
+            ValueError: tensors that do not make a plan.
+        """
+        with safe_open(self.pack.path, framework="pt") as file:
+            tensors = [file.get_tensor(f"{self.name}.{part}") for part in PARTS[self.pack.version]]
+        if self.pack.version == 1:
+            return Plan(*tensors)
+        try:
+            return project_to_limits(unpack_plan(*tensors), setup)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{self.pack.path}: plan of {self.name}: {error}") from error
 
 
 def write_pack(root: Path, out: Path) -> None:
@@ -105,9 +132,12 @@ def write_pack(root: Path, out: Path) -> None:
     tensors: dict[str, Tensor] = {}
     plans, checksums = {}, {}
     for folder in _folders(cohort):
-        plan, plans[folder.name] = read_plan(folder / PLAN_FILE)
+        plan, metadata = read_plan(folder / PLAN_FILE)
+        plans[folder.name] = metadata | ROUNDED
         checksums[folder.name] = checksum(read_case(folder))
-        tensors |= {f"{folder.name}.{part}": getattr(plan, part).float().contiguous() for part in PARTS}
+        parts = pack_leaf_tips(plan), pack_monitor_units(plan)
+        tensors |= {f"{folder.name}.{part}": value for part, value in zip(PARTS[PACK_VERSION], parts, strict=True)}
+    manifest = {key: value for key, value in manifest.items() if key != "cases"}  # told by the plans
     about = {"manifest": manifest, "split": cohort.split, "plans": plans, "checksums": checksums}
     with atomic_file(out) as draft:
         draft.write_bytes(same_bytes(tensors, {"pack_version": str(PACK_VERSION), "cohort": json.dumps(about)}))
@@ -129,10 +159,11 @@ def read_pack(name_or_path: str | Path) -> Pack:
         about = json.loads(header.get("cohort", "null"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a packed cohort ({' '.join(str(error).split())})") from error
-    if header.get("pack_version") != str(PACK_VERSION):
+    version = next((number for number in PARTS if header.get("pack_version") == str(number)), None)
+    if version is None:
         raise ValueError(f"{path}: pack version {header.get('pack_version')}, expected {PACK_VERSION}")
-    pack = Pack(path, **about)
-    missing = [f"{source.name}.{part}" for source in pack.sources for part in PARTS]
+    pack = Pack(path, **about, version=version)
+    missing = [f"{source.name}.{part}" for source in pack.sources for part in PARTS[version]]
     if missing := sorted(set(missing) - stored):
         raise ValueError(f"{path}: no {missing[0]}, expected leaves and monitor units of every case")
     return pack
@@ -180,10 +211,12 @@ def shipped_cohorts() -> list[str]:
 
 
 def checksum(case: Case) -> str:
-    """Of CT and structures."""
+    """Of CT, structures, jaws and wishes."""
     digest = hashlib.sha256(case.hu.to(torch.int16).numpy().tobytes())
     for name, mask in sorted(case.structures.items()):
         digest.update(name.encode() + mask.numpy().tobytes())
+    if case.beamlets.jaws_mm is not None or case.wishes:
+        digest.update(repr((case.beamlets.jaws_mm, sorted(case.wishes.items()))).encode())
     return digest.hexdigest()[:16]
 
 

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from lightning_vmat.data.case_files import CASE_FILE, PLAN_FILE, read_case, write_case
 from lightning_vmat.data.cohort import Cohort
+from lightning_vmat.data.drawn_wishes import draw_wishes, wishes_manifest
 from lightning_vmat.data.open_kbp import read_open_kbp
 from lightning_vmat.data.parallel import in_processes
 from lightning_vmat.data.phantom import MIXED, PHANTOM_VERSION, SHARES, make_phantom, phantom_name
@@ -25,6 +26,7 @@ from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.jaws import with_jaws
 
 
 @dataclass(frozen=True)
@@ -65,29 +67,51 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """The phantom of a seed."""
+    """The phantom of a seed.
+
+    Args:
+        seed: of the phantom, and of its wishes.
+        size: name of a size.
+        protocol: see `make_phantom`.
+        wishes_share: probability that the phantom has wishes.
+        jaw_margin_mm: of jaws around the targets; None for none.
+    """
 
     seed: int
     size: str
     protocol: str = "prostate_60gy_20fx"
+    wishes_share: float = 0.0
+    jaw_margin_mm: float | None = None
 
     @property
     def name(self) -> str:
         return phantom_name(self.seed)
 
     def load(self) -> Loaded:
-        return Loaded(make_phantom(self.seed, self.size, self.protocol))
+        case = make_phantom(self.seed, self.size, self.protocol)
+        case = case.with_settings(wishes=draw_wishes(self.seed, self.wishes_share))
+        return Loaded(with_jaws(case, self.jaw_margin_mm))
 
 
-def phantom_manifest(size: str, protocol: str, seed: int, count: int) -> dict[str, object]:
-    """What tells one cohort of phantoms from another: seeds, and the versions of anatomy and protocols."""
+def phantom_manifest(sources: Sequence[PhantomSource], split: Mapping[str, list[str]]) -> dict[str, object]:
+    """What tells one cohort of phantoms from another: seeds, settings, and the versions of anatomy and protocols.
+
+    Args:
+        sources: the phantoms, of consecutive seeds and the same settings.
+        split: names of the cases for each purpose; those not for training are listed.
+    """
+    first, protocol = sources[0], sources[0].protocol
     protocols = SHARES if protocol == MIXED else (protocol,)
     versions = {name: hashlib.sha256(repr(load_protocol(name)).encode()).hexdigest()[:12] for name in protocols}
     return {
         "source": "phantom",
-        "size": size,
+        "size": first.size,
         "protocol": protocol,
-        "seeds": [seed, seed + count - 1],
+        "seeds": [first.seed, sources[-1].seed],
+        "jaw_margin_mm": first.jaw_margin_mm,
+        "wishes": wishes_manifest(first.wishes_share),
+        "validation": list(split["validation"]),
+        "test": list(split["test"]),
         "phantom_version": PHANTOM_VERSION,
         "protocol_versions": versions,
     }

@@ -43,6 +43,7 @@ def reference_plan(case: Case, size: str) -> tuple[Plan, dict[str, Any]]:
     metadata = {
         **settings,
         "package_version": __version__,
+        **({"wishes": dict(case.wishes)} if case.wishes else {}),
         "dose_evaluations": result.trace.dose_evaluations,
         "objective": evaluation.objective,
         "scale_mu": problem.scale_mu,

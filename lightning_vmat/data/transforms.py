@@ -32,13 +32,13 @@ class LoadCase(Transform):
 
 
 class BuildCondition(Transform):
-    """`case` -> `condition`: beam's-eye-view channels of these structures."""
+    """`case` -> `condition`: beam's-eye-view channels of these structures, and of the wishes if asked for."""
 
-    def __init__(self, structures: Sequence[str]) -> None:
-        self.structures = tuple(structures)
+    def __init__(self, structures: Sequence[str], wishes: bool = False) -> None:
+        self.structures, self.wishes = tuple(structures), wishes
 
     def __call__(self, record: Record) -> Record:
-        return {**record, "condition": bev_channels(record["case"], self.structures)}
+        return {**record, "condition": bev_channels(record["case"], self.structures, self.wishes)}
 
 
 class BuildProblem(Transform):
@@ -84,10 +84,12 @@ class MakeItem(Transform):
         )
 
 
-def item_transform(structures: Sequence[str], voxels: int, with_problem: bool, seed: int = 0) -> Compose:
+def item_transform(
+    structures: Sequence[str], voxels: int, with_problem: bool, seed: int = 0, wishes: bool = False
+) -> Compose:
     """All of them: `{"case_dir": folder}` -> `PlanItem`."""
     problem = BuildProblem(voxels, seed, needed=with_problem)
-    return Compose([LoadCase(), BuildCondition(structures), problem, BuildTarget(), MakeItem()])
+    return Compose([LoadCase(), BuildCondition(structures, wishes), problem, BuildTarget(), MakeItem()])
 
 
 def _plan_of(case: Case, path: Path) -> tuple[Plan, dict[str, Any]]:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lightning_vmat.data.atomic import atomic_file
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.wishes import wishes_text
 
 WINDOW_HU = (-160.0, 240.0)
 CASES_IN_A_ROW = 2
@@ -47,7 +48,9 @@ def draw_sheet(cases: Sequence[Case], path: Path) -> None:
     for number, case in enumerate(cases):
         for view, axis in zip(VIEWS, axes[number * len(VIEWS) :], strict=False):
             _draw_view(case, view, axis)
-        axes[number * len(VIEWS)].set_title(f"{case.case_id}, {case.protocol}", color="white", fontsize=9)
+        wishes = f"\nwishes: {wishes_text(case.wishes)}" if case.wishes else ""
+        title = f"{case.case_id}, {case.protocol}{wishes}"
+        axes[number * len(VIEWS)].set_title(title, color="white", fontsize=9, loc="left")
     with atomic_file(path) as draft:
         figure.savefig(draft, dpi=110)
 

@@ -11,6 +11,7 @@ from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.machine import Machine
+from lightning_vmat.plan.wishes import wishes_text
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,7 @@ def header_facts(content: ReportContent) -> dict[str, str]:
         "Prescription": doses,
         "Fractions": f"{case.fractions} of {per_fraction:.2f} Gy",
         "Protocol": case.protocol,
+        **({"Wishes": wishes_text(case.wishes).replace(" x ", " \N{MULTIPLICATION SIGN} ")} if case.wishes else {}),
         "Source": case.source,
         "Planner": content.planner,
         "Machine": machine_text(case.machine),

@@ -10,18 +10,22 @@ from torch import Tensor
 
 from lightning_vmat.dose.ray_tracing import relative_electron_density, trace_rays
 from lightning_vmat.plan.case import BODY, Case
+from lightning_vmat.plan.wishes import WISHES, log_wishes
 
 LENGTH_MM = 100.0  # thickness and depth of this size are 1
 RAY_STEP_MM = 2.5
 
 
-def channel_names(structures: Sequence[str]) -> tuple[str, ...]:
+def channel_names(structures: Sequence[str], wishes: bool = False) -> tuple[str, ...]:
     """Names of the channels, in their order."""
-    return "targets by prescription", "depth to the isocentre plane", *structures
+    wished = [f"wish {name}" for name in WISHES] if wishes else []
+    return "targets by prescription", "depth to the isocentre plane", *structures, *wished
 
 
-def bev_channels(case: Case, structures: Sequence[str]) -> Float[Tensor, "channel control_point leaf_pair beamlet"]:
-    """Thickness of targets and structures, and depth of the isocentre, along the ray of every beamlet.
+def bev_channels(
+    case: Case, structures: Sequence[str], wishes: bool = False
+) -> Float[Tensor, "channel control_point leaf_pair beamlet"]:
+    """Thickness of targets and structures, and depth of the isocentre, along the ray of every beamlet; the wishes.
 
     Where targets overlap the highest prescription counts. All lengths are in units of 100 mm, so that a network sees
     numbers around 1; a structure that the case lacks has thickness zero.
@@ -29,6 +33,7 @@ def bev_channels(case: Case, structures: Sequence[str]) -> Float[Tensor, "channe
     Args:
         case: the case.
         structures: organs (and targets) to tell apart, one channel each.
+        wishes: add a channel for each of `plan.wishes.WISHES`: the logarithm of its factor everywhere, 0 for no wish.
 
     Returns:
         The channels that `channel_names` names, on the grid of the fluence.
@@ -43,7 +48,13 @@ def bev_channels(case: Case, structures: Sequence[str]) -> Float[Tensor, "channe
     thickness = _trace(case, torch.stack([_relative_prescription(case), *masks]))
     density = relative_electron_density(case.hu.float()) * case.structures[BODY]
     depth = _trace(case, density[None], stop_mm=case.machine.sad_mm)
-    return torch.cat((thickness[:1], depth, thickness[1:])) / LENGTH_MM
+    channels = torch.cat((thickness[:1], depth, thickness[1:])) / LENGTH_MM
+    return torch.cat((channels, wish_channels(case))) if wishes else channels
+
+
+def wish_channels(case: Case) -> Float[Tensor, "wish control_point leaf_pair beamlet"]:
+    """The natural logarithm of each of `plan.wishes.WISHES`, the same at every beamlet."""
+    return torch.tensor(log_wishes(case.wishes))[:, None, None, None].expand(-1, *case.fluence_shape)
 
 
 def _relative_prescription(case: Case) -> Float[Tensor, "z y x"]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_vmat.objectives.base import DoseObjective, StructureVoxels
 from lightning_vmat.objectives.protocol import Protocol, ProtocolObjective
 from lightning_vmat.objectives.structures import sampled_structures
+from lightning_vmat.objectives.wishes import check_known, wished_weight
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.voxels import VoxelSample
 
@@ -48,31 +49,19 @@ class PlanObjective:
     prescription_gy: dict[str, float]
 
     @classmethod
-    def from_case(
-        cls,
-        case: Case,
-        sample: VoxelSample,
-        protocol: Protocol,
-        weight_factors: dict[str, float] | None = None,
-    ) -> PlanObjective:
+    def from_case(cls, case: Case, sample: VoxelSample, protocol: Protocol) -> PlanObjective:
         """Bind a protocol to the voxels of a case.
 
         Args:
-            case: the case; its prescription scales the limits that are fractions.
+            case: the case; its prescription scales the limits that are fractions, its wishes the weights.
             sample: voxels on which dose will be given.
             protocol: objectives.
-            weight_factors: factors on weights, by objective name or by structure.
 
         Raises:
-            ValueError: a structure that the case lacks and the protocol needs, or a factor for no objective.
+            ValueError: a structure that the case lacks and the protocol needs, or a wish for no objective.
         """
         structures = sampled_structures(case, sample)
-        factors = weight_factors or {}
-        known = {name for line in protocol.objectives for name in (line.name, line.structure)}
-        if factors.keys() - known:
-            raise ValueError(
-                f"weight factor for {sorted(factors.keys() - known)}: protocol {protocol.name} has {sorted(known)}"
-            )
+        check_known(case.wishes, protocol, f"case {case.case_id}")
         members = []
         for line in protocol.objectives:
             if line.structure not in structures and not line.optional:
@@ -82,7 +71,7 @@ class PlanObjective:
                 )
             voxels = _voxels_of(line, structures, case)
             if voxels is not None:
-                weight = line.weight * factors.get(line.name, 1.0) * factors.get(line.structure, 1.0)
+                weight = wished_weight(line, protocol, case.wishes)
                 objective = line.for_prescription(case.prescription_gy).for_voxels(voxels)
                 members.append(Term(line.name, weight, objective, voxels))
         gather = torch.cat([member.voxels.index for member in members])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.checks import check_kinds
 from lightning_vmat.plan.machine import Machine, load_machine
 from lightning_vmat.plan.volume import VolumeGrid
+from lightning_vmat.plan.wishes import check_wishes
 
 MIN_HU = -1100.0  # air, with the noise of a scanner
 MAX_HU = 12000.0  # a 12-bit scale ends at 3071, titanium in an extended one below 10000; denser metal is to be clipped
@@ -42,6 +43,7 @@ class Case:
         machine_name: shipped machine or path of a YAML.
         protocol: name of the planning protocol (objectives and clinical goals).
         influence_path: file of a dose influence on all voxels of the grid, if dose is to come from one.
+        wishes: factors on the weights of the protocol's objectives, see `plan.wishes`.
 
     Raises:
         ValueError: what is wrong with the case, by name.
@@ -60,6 +62,7 @@ class Case:
     machine_name: str
     protocol: str
     influence_path: Path | None = None
+    wishes: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"case {self.case_id}"
@@ -94,6 +97,7 @@ class Case:
                 )
         if self.fractions < 1:
             raise ValueError(f"{where}: {self.fractions} fractions, expected at least 1")
+        check_wishes(self.wishes, where)
 
     @cached_property
     def machine(self) -> Machine:

@@ -30,7 +30,7 @@ class Evaluation:
 
     Args:
         dose_gy: dose of the whole course; zero outside the body.
-        objective: the protocol's objective over every voxel of the body, not over a sample.
+        objective: the protocol's objective, with the case's wishes, over every voxel of the body, not over a sample.
         structures: dose summary by structure.
         goals: clinical goals of the case's protocol.
         violations: machine limits and how often each is broken; empty for an ideal fluence.
@@ -135,6 +135,7 @@ def as_json(case: Case, planner: str, result: PlanResult, evaluation: Evaluation
         "case": case.case_id,
         "planner": planner,
         "jaws_mm": list(case.beamlets.field_mm),
+        "wishes": dict(case.wishes),
         "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,
         "machine_violations_by_limit": evaluation.violations,
         **_dose_figures(evaluation.structures, evaluation.goals),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from lightning_vmat.dose.projection import DoseProjection
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.objectives.plan_objective import PlanObjective
@@ -14,26 +12,23 @@ from lightning_vmat.plan.voxels import sample_voxels
 from lightning_vmat.planning.dose_operator import dose_operator
 
 
-def build_problem(
-    case: Case, voxels: int = 15000, seed: int = 0, weight_factors: Mapping[str, float] | None = None
-) -> Problem:
+def build_problem(case: Case, voxels: int = 15000, seed: int = 0) -> Problem:
     """The problem that every fluence planner solves.
 
     Its unit of fluence `scale_mu` is that of the open conformal field which gives the foremost target its
     prescription on average, so that a fluence `x` near one is near a treatment whatever the case.
 
     Args:
-        case: the case.
+        case: the case; its wishes are factors on the weights of the protocol's objectives.
         voxels: size of the voxel sample.
         seed: of the voxel sample.
-        weight_factors: factors on the protocol's objective weights by structure name.
 
     Raises:
         ValueError: a protocol or a stored influence that does not fit the case, or a target that gets no dose.
     """
     sample = sample_voxels(case, voxels, seed)
     projection = DoseProjection(dose_operator(case, sample.index))
-    objective = PlanObjective.from_case(case, sample, load_protocol(case.protocol), dict(weight_factors or {}))
+    objective = PlanObjective.from_case(case, sample, load_protocol(case.protocol))
     open_field = conformal_field(case).float()
     foremost = case.target_names[0]
     inside = case.structures[foremost].flatten()[sample.index]

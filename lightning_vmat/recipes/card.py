@@ -58,7 +58,7 @@ def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> di
         data: the run's `data` settings.
         cohort: of the run.
     """
-    transform = item_transform(data["structures"], data["voxels"], True, data.get("seed", 0))
+    transform = item_transform(data["structures"], data["voxels"], True, data.get("seed", 0), data.get("wishes", False))
     figures = {}
     for folder in cohort.folders("validation")[:CHECKED_CASES]:
         batch = PlanBatch.collate([transform({"case_dir": folder})])

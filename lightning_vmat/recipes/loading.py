@@ -108,15 +108,33 @@ def condition_structures(run: Path) -> list[str]:
         raise ValueError(f"configuration {config}: no data.structures: {error}") from error
 
 
-def check_structures(run: str | Path, structures: Sequence[str]) -> None:
+def condition_wishes(run: Path) -> bool:
+    """Whether wishes condition a run's network; not where its configuration does not say.
+
+    Raises:
+        ValueError: a configuration that says neither true nor false.
+    """
+    config = find_config(Path(run))
+    try:
+        wishes = yaml.safe_load(config.read_text())["data"].get("wishes", False)
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"configuration {config}: no data: {error}") from error
+    if not isinstance(wishes, bool):
+        raise ValueError(f"configuration {config}: data.wishes is {wishes!r}, expected true or false")
+    return wishes
+
+
+def check_structures(run: str | Path, structures: Sequence[str], wishes: bool = False) -> None:
     """Make sure that a run's network is given the condition channels that it learnt from.
 
     Raises:
-        ValueError: other structures, or in another order.
+        ValueError: other structures, or in another order, or wishes where it saw none, or none where it saw them.
     """
     its = condition_structures(Path(run))
     if its != list(structures):
         raise ValueError(f"data.structures {list(structures)}: expected {its} as in the run {run}")
+    if wishes != (sees := condition_wishes(Path(run))):
+        raise ValueError(f"data.wishes {str(wishes).lower()}: expected {str(sees).lower()} as in the run {run}")
 
 
 def check_condition(run: str | Path, trainer: Trainer) -> None:
@@ -125,4 +143,4 @@ def check_condition(run: str | Path, trainer: Trainer) -> None:
     if isinstance(data, CohortDataModule):
         for step in data.transform.transforms:
             if isinstance(step, BuildCondition):
-                check_structures(run, step.structures)
+                check_structures(run, step.structures, step.wishes)

@@ -18,7 +18,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.members import POLISH, learned_planner
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
-from lightning_vmat.recipes.loading import check_structures, condition_structures, load_recipe
+from lightning_vmat.recipes.loading import check_structures, condition_structures, condition_wishes, load_recipe
 
 EVALUATIONS = 10  # of a hand-made optimizer that follows a generator
 
@@ -45,12 +45,12 @@ def recipe_planner(
         ValueError: no such run, or a generator with other condition channels than the run's.
     """
     recipe = load_recipe(run)
-    structures = condition_structures(run)
+    structures, wishes = condition_structures(run), condition_wishes(run)
     evaluations, generate = EVALUATIONS if optimizer is not None else 0, recipe.generate
     if isinstance(recipe, LearnedOptimization):
         optimizer, evaluations, generate = optimizer or recipe.network, recipe.evaluations, recipe.start
         if recipe.generator_run is not None:
-            check_structures(recipe.generator_run, structures)
+            check_structures(recipe.generator_run, structures, wishes)
 
     @torch.no_grad()
     def start(case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
@@ -59,7 +59,7 @@ def recipe_planner(
         batch = PlanBatch(
             case_ids=(case.case_id,),
             case_dirs=(Path(case.case_id),),
-            condition=bev_channels(case, structures)[None],
+            condition=bev_channels(case, structures, wishes)[None],
             fluence=None,
             scale_mu=torch.tensor([problem.scale_mu]),
             problems=(problem,),

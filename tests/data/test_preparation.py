@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lightning_vmat.commands.prepare import pack, phantom, unpack
+from lightning_vmat.data.case_files import PLAN_FILE, read_case
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.data.packed import read_pack
+from lightning_vmat.data.plan_files import read_plan
+from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.plan.wishes import WISHES
 
 pytestmark = pytest.mark.slow
 
@@ -67,10 +72,38 @@ def test_shards_in_processes_make_the_same_cohort(cohort: Path, tmp_path: Path) 
     assert contents(tmp_path) == contents(cohort)
 
 
-def test_packed_cohort_comes_back_bit_for_bit(cohort: Path, file: Path, tmp_path: Path) -> None:
-    assert file.stat().st_size < 100_000
-    unpack(str(file), out=tmp_path / "back", jobs=1)
-    assert contents(tmp_path / "back") == contents(cohort)
+def test_packed_cohort_comes_back_with_rounded_plans(cohort: Path, file: Path, tmp_path: Path) -> None:
+    assert file.stat().st_size < 15_000
+    for name in ("back", "again"):
+        unpack(str(file), out=tmp_path / name, jobs=1)
+    back, before = contents(tmp_path / "back"), contents(cohort)
+    assert contents(tmp_path / "again") == back and back.keys() == before.keys()
+    assert {name for name in back if back[name] != before[name]} == {name for name in back if "/plan." in name}
+    for folder in sorted(cohort.glob("phantom_*")):
+        case = read_case(folder)
+        (plan, metadata), (rounded, its) = (
+            read_plan(root / folder.name / PLAN_FILE) for root in (cohort, tmp_path / "back")
+        )
+        assert its == {**metadata, "rounded_to": {"leaf_tips_mm": 0.1, "mu_fraction": 0.001}}
+        for bank in ("left_mm", "right_mm"):
+            assert float((getattr(rounded, bank) - getattr(plan, bank)).abs().max()) <= 0.1
+        assert float((rounded.mu / plan.mu - 1).abs().max()) <= 0.001
+        assert not any(machine_violations(rounded, case.beam_setup).values())
+
+
+def test_packed_cohort_keeps_wishes_and_jaws(tmp_path: Path) -> None:
+    phantom(out=tmp_path / "wished", count=2, size="tiny", seed=3, wishes=1.0, jaw_margin_mm=8.0, plan=True, jobs=1)
+    pack(tmp_path / "wished", out=tmp_path / "wished.safetensors")
+    unpack(str(tmp_path / "wished.safetensors"), out=tmp_path / "back", jobs=1)
+    back, before = contents(tmp_path / "back"), contents(tmp_path / "wished")
+    assert back["phantom_0004/case.yaml"] == before["phantom_0004/case.yaml"]
+    assert back["manifest.yaml"] == before["manifest.yaml"]
+    assert len(read_case(tmp_path / "back/phantom_0004").wishes) == len(WISHES)
+    pack_file = read_pack(tmp_path / "wished.safetensors")
+    assert pack_file.manifest["test"] == pack_file.split["test"] == ["phantom_0004"]
+    other = replace(pack_file, manifest={**pack_file.manifest, "jaw_margin_mm": 20.0})
+    with pytest.raises(ValueError, match="phantom_0003 made here differs"):
+        other.sources[0].load()
 
 
 def test_training_reads_a_packed_cohort(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,9 +145,9 @@ def test_scale_of_a_plan_spares_the_problem(cohort: Path) -> None:
 def test_another_phantom_than_the_planned_one_is_refused(file: Path, tmp_path: Path) -> None:
     about = json.loads(json.dumps(vars(read_pack(file)), default=str))
     about["checksums"]["phantom_0003"] = "0" * 16
-    del about["path"]
+    del about["path"], about["version"]
     damaged = tmp_path / "damaged.safetensors"
-    save_file(load_file(file), damaged, {"pack_version": "1", "cohort": json.dumps(about)})
+    save_file(load_file(file), damaged, {"pack_version": "2", "cohort": json.dumps(about)})
     with pytest.raises(ValueError, match=r"damaged\.safetensors: phantom_0003 made here differs"):
         unpack(str(damaged), out=tmp_path / "out", jobs=1)
     assert not (tmp_path / "out/split.yaml").exists()
@@ -128,7 +161,7 @@ def test_what_is_no_packed_cohort_is_named(cohort: Path, file: Path, tmp_path: P
     with pytest.raises(ValueError, match=r"broken\.safetensors: not a packed cohort"):
         read_pack(broken)
     save_file({"a": torch.zeros(1)}, broken)
-    with pytest.raises(ValueError, match=r"pack version None, expected 1"):
+    with pytest.raises(ValueError, match=r"pack version None, expected 2"):
         read_pack(broken)
     unplanned = tmp_path / "unplanned"
     phantom(out=unplanned, count=1, size="tiny", jobs=1)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from safetensors import safe_open
 
-from lightning_vmat.data.packed import PARTS, Pack, read_pack, shipped_cohorts
-from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.data.packed import Pack, read_pack, shipped_cohorts
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.evaluation import body_objective
 
@@ -22,16 +20,15 @@ def test_the_base_cohort_is_there() -> None:
 
 
 def test_a_few_megabytes(pack: Pack) -> None:
-    assert pack.path.stat().st_size < 10e6
+    assert pack.path.stat().st_size <= 8e6
 
 
-def test_every_plan_keeps_the_limits_and_nine_in_ten_meet_all_goals(pack: Pack) -> None:
+def test_every_plan_keeps_the_limits_and_nine_in_ten_without_wishes_meet_all_goals(pack: Pack) -> None:
     case = pack.sources[0].load().case
-    with safe_open(pack.path, framework="pt") as file:
-        for source in pack.sources:
-            plan = Plan(*(file.get_tensor(f"{source.name}.{part}") for part in PARTS))
-            assert not any(machine_violations(plan, case.beam_setup).values()), source.name
-    met = [made["goals_met"] == made["goals"] for made in pack.plans.values()]
+    for source in pack.sources:
+        plan = source.plan(case.beam_setup)
+        assert not any(machine_violations(plan, case.beam_setup).values()), source.name
+    met = [made["goals_met"] == made["goals"] for made in pack.plans.values() if not made.get("wishes")]
     assert sum(met) >= 0.9 * len(met)
 
 

@@ -10,6 +10,7 @@ from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.volume import VolumeGrid
+from lightning_vmat.plan.wishes import WISHES, log_wishes
 
 TARGET_RADIUS_MM, BODY_RADIUS_MM = 30.0, 80.0
 
@@ -82,3 +83,15 @@ def test_turning_the_arc_turns_the_channels(case: Case) -> None:
 def test_structures_must_be_named_once(case: Case, structures: list[str]) -> None:
     with pytest.raises(ValueError, match="condition structures"):
         bev_channels(case, structures)
+
+
+def test_wishes_are_constant_channels_behind_the_others(case: Case) -> None:
+    wished = case.with_settings(wishes={"Bowel": 4.0, "homogeneity": 0.5})
+    channels, names = bev_channels(wished, ["Bar"], wishes=True), channel_names(["Bar"], wishes=True)
+    assert channels.shape == (len(names), *case.fluence_shape)
+    assert torch.equal(channels[: -len(WISHES)], bev_channels(case, ["Bar"]))
+    assert torch.equal(bev_channels(wished, ["Bar"]), bev_channels(case, ["Bar"]))
+    for channel, name, value in zip(channels[-len(WISHES) :], WISHES, log_wishes(wished.wishes), strict=True):
+        assert names[len(channels) - len(WISHES) + WISHES.index(name)] == f"wish {name}"
+        assert bool((channel == torch.tensor(value)).all())
+    assert bev_channels(case, ["Bar"], wishes=True)[-len(WISHES) :].abs().max().item() == 0.0
