@@ -42,10 +42,10 @@ class AlternatingSequencing:
     Reference: Boyd, Parikh, Chu, Peleato, Eckstein, Found Trends Mach Learn 3:1 (2011), sections 3.1.1 and 9.1.
     """
 
-    rounds: int = 35
-    evaluations: int = 3
+    rounds: int = 70
+    evaluations: int = 2
     pull: float = 5e-4
-    growth: float = 1.14
+    growth: float = 1.068
     progress: bool = False
 
     def sequence(

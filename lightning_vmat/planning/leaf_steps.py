@@ -34,7 +34,7 @@ class LeafSteps:
     Reference: Nocedal and Wright 2006, algorithm 7.4.
     """
 
-    iterations: int = 25
+    iterations: int = 15
     memory: int = 10
     max_tip_beamlets: float = 1.0
     max_mu_share: float = 0.3
@@ -87,11 +87,11 @@ class LeafSteps:
 
 def _evaluate(setup: BeamSetup, plan: Plan, function: FluenceFunction) -> tuple[float, Tensor, Tensor]:
     """Value, gradient by all variables, and fluence."""
-    variables = [value.detach().requires_grad_() for value in (plan.left_mm, plan.right_mm, plan.mu)]
+    left, right, mu = (value.detach().requires_grad_() for value in (plan.left_mm, plan.right_mm, plan.mu))
     with torch.enable_grad():
-        fluence_mu = delivered_fluence(*variables, setup)
+        fluence_mu = delivered_fluence(left, right, mu, setup)
     value, by_fluence = function(fluence_mu.detach())
-    gradient = torch.autograd.grad(fluence_mu, variables, by_fluence)
+    gradient = torch.autograd.grad(fluence_mu, (left, right, mu), by_fluence)
     return value, torch.cat([part.flatten() for part in gradient]), fluence_mu.detach()
 
 

@@ -10,12 +10,21 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.planning.alternating import AlternatingSequencing
-from lightning_vmat.planning.aperture_optimization import ApertureOptimization
+from lightning_vmat.planning.gradient_apertures import GradientApertures
 from lightning_vmat.planning.planner import Planner
-from lightning_vmat.planning.sequenced import SequencedPlanner, Start
+from lightning_vmat.planning.problem import VOXELS
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
+from lightning_vmat.planning.sequenced import PULL_EVALUATIONS, SequencedPlanner, Start
 from lightning_vmat.planning.started import DeliveredStart, PolishingPlanner
 
-POLISH = 100  # dose evaluations of aperture optimization behind a generator: what 10 s on two cores allow at base size
+BUDGET = 20
+"""Dose evaluations of a quick planner, from its start to the deliverable plan."""
+
+LEAST = 3
+"""Dose evaluations that aperture optimization needs to set up and to make a step."""
+
+COARSEST = 15_000
+"""Voxels below which no stage of the reference planner uses a coarser sample."""
 
 OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "lbfgs": LBFGS(),
@@ -27,7 +36,7 @@ OPTIMIZERS: dict[str, Optimizer[Any]] = {
 
 def fluence_planner(
     optimizer: Optimizer[Any] = LBFGS(),  # noqa: B008 -- holds settings only
-    voxels: int = 15000,
+    voxels: int = VOXELS,
     seed: int = 0,
     evaluations: int = 100,
 ) -> SequencedPlanner:
@@ -47,22 +56,46 @@ def find_optimizer(name: str) -> Optimizer[Any]:
 
 
 def reference_planner(
-    voxels: int = 15000,
+    voxels: int = VOXELS,
     seed: int = 0,
     fluence_evaluations: int = 20,
-    rounds: int = 35,
-    aperture_evaluations: int = 150,
+    rounds: int = 70,
+    exploration_evaluations: int = 50,
+    aperture_evaluations: int = 25,
     progress: bool = False,
 ) -> SequencedPlanner:
-    """Fluence optimization, alternating sequencing, aperture optimization: slow and good; makes the training plans."""
+    """Slow and good; makes the training plans.
+
+    Fluence optimization, alternating sequencing, aperture optimization in large steps and then by the quasi-Newton
+    model. The slow alternation finds better basins than any aperture optimizer from the open field does. It needs to
+    see the dose only roughly, so all but the last stage use half of the voxels.
+    """
     return SequencedPlanner(
         optimizer=LBFGS(),
         evaluations=fluence_evaluations,
         alternating=AlternatingSequencing(rounds, progress=progress),
-        apertures=ApertureOptimization(iterations=aperture_evaluations, progress=progress),
+        exploration=GradientApertures(exploration_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress),
+        apertures=QuasiNewtonApertures(aperture_evaluations, progress=progress),
         voxels=voxels,
+        coarse_voxels=voxels // 2 if voxels > COARSEST else None,
         seed=seed,
     )
+
+
+def conventional_planner(
+    voxels: int = VOXELS, seed: int = 0, evaluations: int = BUDGET, progress: bool = False
+) -> SequencedPlanner:
+    """No learning, at the budget of the learned planners: the baseline that these must beat.
+
+    The aperture of the open conformal field, improved by the aperture optimizer that all quick planners share.
+
+    Args:
+        voxels: size of the voxel sample.
+        seed: of the voxel sample.
+        evaluations: dose evaluations in all.
+        progress: show a progress bar.
+    """
+    return SequencedPlanner(apertures=QuasiNewtonApertures(evaluations, progress=progress), voxels=voxels, seed=seed)
 
 
 def learned_planner(
@@ -71,42 +104,47 @@ def learned_planner(
     voxels: int,
     seed: int,
     fluence_evaluations: int,
-    aperture_evaluations: int,
+    evaluations: int = BUDGET,
     progress: bool = False,
 ) -> SequencedPlanner:
-    """A generator's fluence, a few inner steps of the learned optimizer, sequencing and a short polish.
+    """A generator's fluence, a few steps of a fluence optimizer, sequencing, and aperture optimization.
 
     Args:
         start: the generator.
-        optimizer: the learned optimizer; None to sequence the generator's map as it is.
+        optimizer: the fluence optimizer; None to sequence the generator's map as it is.
         voxels: size of the voxel sample.
         seed: of the voxel sample.
-        fluence_evaluations: dose evaluations of the learned optimizer.
-        aperture_evaluations: dose evaluations of the polish; 0 to only sequence.
+        fluence_evaluations: dose evaluations of the fluence optimizer.
+        evaluations: dose evaluations in all.
         progress: show progress bars.
+
+    Raises:
+        ValueError: a budget that leaves nothing for the apertures.
     """
-    apertures = ApertureOptimization(aperture_evaluations, leaf_step_mm=0.7, mu_step=0.006, progress=progress)
+    left = evaluations - (fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0)
+    if left < LEAST:
+        raise ValueError(f"evaluations {evaluations}: expected at least {evaluations - left + LEAST}")
+    apertures = QuasiNewtonApertures(left, progress=progress)
     return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed, pull=0.01)
 
 
 def started_planner(
-    name: str, given: Plan, voxels: int = 15000, seed: int = 0, aperture_evaluations: int = 250, progress: bool = False
+    name: str, given: Plan, voxels: int = VOXELS, seed: int = 0, aperture_evaluations: int = 60, progress: bool = False
 ) -> Planner:
     """The reference planner or one that stops at a fluence, from an existing plan.
 
     Args:
-        name: `reference` to polish the plan's apertures, `fluence` or `fluence+adam` to optimise what it delivers.
+        name: `reference` to improve the plan's apertures, `fluence` or `fluence+adam` to optimise what it delivers.
         given: the plan, at the control points and on the rows of the cases to plan.
         voxels: size of the voxel sample.
         seed: of the voxel sample.
-        aperture_evaluations: dose evaluations of the polish.
+        aperture_evaluations: dose evaluations of aperture optimization.
         progress: show a progress bar.
 
     Raises:
         ValueError: an optimizer that is none of `OPTIMIZERS`.
     """
     if name == "reference":
-        gentle = ApertureOptimization(aperture_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress)
-        return PolishingPlanner(given, gentle, voxels, seed)
+        return PolishingPlanner(given, QuasiNewtonApertures(aperture_evaluations, progress=progress), voxels, seed)
     optimizer = find_optimizer(name.partition("+")[2] or "lbfgs")
     return SequencedPlanner(DeliveredStart(given), optimizer, evaluations=100, voxels=voxels, seed=seed)

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 
@@ -80,5 +81,25 @@ class Planner(Protocol):
 
         Raises:
             ValueError: a case that cannot be planned, by name.
+        """
+        ...
+
+
+@runtime_checkable
+class ApertureOptimizer(Protocol):
+    """Improves leaf tips and monitor units by the objective of their delivered dose."""
+
+    def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
+        """Improve a plan.
+
+        Args:
+            case: gives control points, beamlets and machine.
+            problem: the objective of the delivered dose.
+            plan: where to start; projected to the machine's limits and scaled first.
+            trace: takes the course.
+            stage: name of this work in the trace.
+
+        Returns:
+            The best plan met, without a violation.
         """
         ...

@@ -12,7 +12,12 @@ from lightning_vmat.plan.voxels import sample_voxels
 from lightning_vmat.planning.dose_operator import dose_operator
 
 
-def build_problem(case: Case, voxels: int = 15000, seed: int = 0) -> Problem:
+VOXELS = 30_000
+"""Size of the voxel sample of plans of base size: with 15,000 the objective of the sample came out up to 8 % below that
+of the whole body, with 30,000 up to 2 %, at one and a half times the time of a dose evaluation."""
+
+
+def build_problem(case: Case, voxels: int = VOXELS, seed: int = 0) -> Problem:
     """The problem that every fluence planner solves.
 
     Its unit of fluence `scale_mu` is that of the open conformal field which gives the foremost target its

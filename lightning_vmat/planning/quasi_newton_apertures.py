@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class QuasiNewtonApertures:
     """
 
     evaluations: int = 20
-    steps: LeafSteps = LeafSteps()
+    steps: LeafSteps = field(default_factory=LeafSteps)
     memory: int = 12
     progress: bool = False
 

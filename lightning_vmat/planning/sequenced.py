@@ -1,4 +1,4 @@
-"""The planner that every member is: a start, a fluence optimizer, leaf sequencing and a polish of the apertures."""
+"""The planner behind every name: a start, fluence optimization, leaf sequencing and aperture optimization."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
-from lightning_vmat.planning.aperture_optimization import ApertureOptimization
-from lightning_vmat.planning.planner import PlanResult, Trace
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
+from lightning_vmat.planning.problem import VOXELS, build_problem
 from lightning_vmat.planning.pulled_problem import PulledProblem
 from lightning_vmat.planning.sequencing import sequence
 
@@ -40,10 +39,12 @@ class SequencedPlanner:
         start: gives the first fluence.
         optimizer: refines it; None to keep it as it is.
         evaluations: dose evaluations for the optimizer.
-        apertures: polishes the sequenced plan on its delivered dose; None to stop at the ideal fluence.
+        apertures: improves the sequenced plan on its delivered dose; None to stop at the ideal fluence.
         alternating: sequences in turns with fluence optimization; None to sequence once.
+        exploration: aperture optimization in large steps, between sequencing and `apertures`.
         voxels: size of the voxel sample on which the plan is optimised.
-        seed: of the voxel sample.
+        coarse_voxels: size of another sample, for all that comes before `apertures`; None for the same.
+        seed: of the voxel samples.
         pull: of fluence optimization toward what the start delivers once sequenced, over the mean of the problem's
             majoriser, so that apertures can follow.
     """
@@ -51,9 +52,11 @@ class SequencedPlanner:
     start: Start = open_start
     optimizer: Optimizer[Any] | None = None
     evaluations: int = 0
-    apertures: ApertureOptimization | None = None
+    apertures: ApertureOptimizer | None = None
     alternating: AlternatingSequencing | None = None
-    voxels: int = 15000
+    exploration: ApertureOptimizer | None = None
+    voxels: int = VOXELS
+    coarse_voxels: int | None = None
     seed: int = 0
     pull: float = 0.0
 
@@ -62,20 +65,25 @@ class SequencedPlanner:
         trace = Trace()
         with trace.stage("problem"):
             problem = build_problem(case, self.voxels, self.seed)
+            coarse = problem
+            if self.coarse_voxels is not None:
+                coarse = build_problem(case, self.coarse_voxels, self.seed + 1)
         with trace.stage("start"):
-            x = self.start(case, problem)
+            x = self.start(case, coarse)
         if self.optimizer is not None:
-            x = self._optimise(case, problem, x, self.optimizer, trace)
-        fluence_mu = x * problem.scale_mu * case.beamlets.inside_jaws.to(x)
+            x = self._optimise(case, coarse, x, self.optimizer, trace)
+        fluence_mu = x * coarse.scale_mu * case.beamlets.inside_jaws.to(x)
         if self.apertures is None:
             return PlanResult(fluence_mu, None, trace)
         with trace.stage("sequencing"):
             if self.alternating is None:
                 plan = sequence(fluence_mu, case.beamlets)
             else:
-                plan = self.alternating.sequence(case, problem, x, trace)
+                plan = self.alternating.sequence(case, coarse, x, trace)
         sequenced_mu = plan.fluence_mu(case.beam_setup)
         with trace.stage("apertures"):
+            if self.exploration is not None:
+                plan = self.exploration.refine(case, coarse, plan, trace, "exploration")
             plan = self.apertures.refine(case, problem, plan, trace)
         return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace, fluence_mu, sequenced_mu)
 

@@ -12,10 +12,9 @@ from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
-from lightning_vmat.planning.aperture_optimization import ApertureOptimization
 from lightning_vmat.planning.evaluation import body_objective
-from lightning_vmat.planning.planner import PlanResult, Trace
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
+from lightning_vmat.planning.problem import VOXELS, build_problem
 
 
 @dataclass(frozen=True)
@@ -48,8 +47,8 @@ class PolishingPlanner:
     """
 
     given: Plan
-    apertures: ApertureOptimization
-    voxels: int = 15000
+    apertures: ApertureOptimizer
+    voxels: int = VOXELS
     seed: int = 0
 
     def plan(self, case: Case) -> PlanResult:

@@ -14,31 +14,42 @@ from lightning_vmat.data.packed_plans import pack_leaf_tips, pack_monitor_units,
 from lightning_vmat.data.sizes import get_size
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc, ControlPoints
+from lightning_vmat.plan.beam_setup import BeamSetup
+from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.machine import load_machine
 
 MACHINE = load_machine("truebeam_millennium120")
 
 
-def hard_plans() -> Iterator[tuple[Plan, ControlPoints]]:
+ROWS = BeamletGrid(tuple(map(float, range(-60, 61, 5))), -60.0, 5.0, 24)
+
+
+def beam_setup(*arcs: Arc) -> BeamSetup:
+    return BeamSetup(ControlPoints.from_arcs(arcs), ROWS, MACHINE)
+
+
+def hard_plans() -> Iterator[tuple[Plan, BeamSetup]]:
     """Random plans at the limits of leaf speed, gap and monitor units, over one arc and two."""
     torch.manual_seed(0)
     half = Arc(gantry_start_deg=181.0, gantry_stop_deg=7.0, control_points=23)
-    for arcs in ((Arc(control_points=90),), (half, Arc(control_points=31, direction="counterclockwise"))):
-        control_points = ControlPoints.from_arcs(arcs)
-        shape = (len(control_points), 24)
+    for setup in (
+        beam_setup(Arc(control_points=90)),
+        beam_setup(half, Arc(control_points=31, direction="counterclockwise")),
+    ):
+        shape = (len(setup.control_points), 24)
         for _ in range(5):
             plan = Plan(torch.randn(shape) * 80, torch.randn(shape) * 80, torch.rand(shape[:1]) * 20)
-            yield project_to_limits(plan, control_points, MACHINE), control_points
+            yield project_to_limits(plan, setup), setup
 
 
 def test_rounding_is_small_and_keeps_the_limits() -> None:
-    for plan, control_points in hard_plans():
+    for plan, setup in hard_plans():
         rounded = unpack_plan(pack_leaf_tips(plan), pack_monitor_units(plan))
         for bank in ("left_mm", "right_mm"):
             assert float((getattr(rounded, bank) - getattr(plan, bank)).abs().max()) <= 0.0501
-        kept = project_to_limits(rounded, control_points, MACHINE)
-        assert not any(machine_violations(kept, control_points, MACHINE).values())
+        kept = project_to_limits(rounded, setup)
+        assert not any(machine_violations(kept, setup).values())
         for bank in ("left_mm", "right_mm"):
             assert float((getattr(kept, bank) - getattr(plan, bank)).abs().max()) <= 0.101
         assert float((kept.mu / plan.mu - 1).abs().max()) <= 0.001
@@ -47,10 +58,10 @@ def test_rounding_is_small_and_keeps_the_limits() -> None:
 def test_the_shipped_plans_take_four_kilobytes_each() -> None:
     pack = read_pack("prostate_base")
     size = get_size("base")
-    control_points = ControlPoints.from_arcs((Arc(control_points=size.control_points),))
+    setup = beam_setup(Arc(control_points=size.control_points))
     packed = 0
     for source in pack.sources[::10]:
-        plan = source.plan(control_points, MACHINE)
+        plan = source.plan(setup)
         packed += len(pack_leaf_tips(plan)) + 2 * len(pack_monitor_units(plan))
     assert packed / len(pack.sources[::10]) < 4500
 
@@ -80,5 +91,4 @@ def test_version_1_is_read_as_it_is() -> None:
         pytest.skip("no file of version 1 is shipped any more")
     with safe_open(pack.path, framework="pt") as file:
         left = file.get_tensor("phantom_0007.left_mm")
-    control_points = ControlPoints.from_arcs((Arc(control_points=90),))
-    assert torch.equal(pack.sources[7].plan(control_points, MACHINE).left_mm, left)
+    assert torch.equal(pack.sources[7].plan(beam_setup(Arc(control_points=90))).left_mm, left)

@@ -18,7 +18,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.open_field import conformal_field
 from lightning_vmat.plan.voxels import sample_voxels
-from lightning_vmat.planning.aperture_optimization import ApertureOptimization
+from lightning_vmat.planning.gradient_apertures import GradientApertures
 from lightning_vmat.planning.comparison import measure
 from lightning_vmat.planning.evaluation import body_operator, evaluate_plan, sequencing_loss
 from lightning_vmat.planning.members import fluence_planner, reference_planner
@@ -91,7 +91,7 @@ def test_each_stage_earns_its_place(case: Case, problem: Problem, reference: Pla
 def test_aperture_optimization_never_ends_worse_than_it_started(case: Case, problem: Problem) -> None:
     plan = project_to_limits(sequence(problem.open_field * problem.scale_mu, case.beamlets), case.beam_setup)
     before = objective(problem, plan.fluence_mu(case.beam_setup))
-    wild = ApertureOptimization(iterations=8, leaf_step_mm=80.0, mu_step=2.0)
+    wild = GradientApertures(iterations=8, leaf_step_mm=80.0, mu_step=2.0)
     after = wild.refine(case, problem, plan, Trace())
     assert objective(problem, after.fluence_mu(case.beam_setup)) <= before * (1 + 1e-6)
     assert sum(machine_violations(after, case.beam_setup).values()) == 0
@@ -109,7 +109,7 @@ def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> Non
 def test_pulled_fluence_is_one_that_apertures_follow(case: Case, problem: Problem, reference: PlanResult) -> None:
     """From what a plan delivers: without the pull the fluence gets better and its sequenced plan worse."""
     given = reference.fluence_mu / problem.scale_mu
-    free = SequencedPlanner(lambda *_: given, LBFGS(), 8, ApertureOptimization(0), voxels=VOXELS)
+    free = SequencedPlanner(lambda *_: given, LBFGS(), 8, GradientApertures(0), voxels=VOXELS)
     pulled = replace(free, pull=0.01)
     lost, objectives, evaluations = [], [], []
     for planner in (free, pulled):

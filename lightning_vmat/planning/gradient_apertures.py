@@ -24,7 +24,7 @@ SET_UP = 1  # dose evaluations before the first step: two forward projections
 
 
 @dataclass(frozen=True)
-class ApertureOptimization:
+class GradientApertures:
     """Projected, normalised gradient descent with momentum; every iterate keeps all machine limits.
 
     Monitor units are first scaled to the best multiple, which costs nothing in dose space. A gradient is divided by
