@@ -149,12 +149,13 @@ def _summary(measured: dict[str, Any]) -> str:
         for goal in goals
     ]
     stages = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    delivery = "" if measured["delivery_s"] is None else f"delivery takes {measured['delivery_s']:.0f} s; "
     return "\n".join(
         [
             f"case {measured['case']}: {measured['goals_met']} of {len(goals)} clinical goals met, "
             f"machine violations: {measured['machine_violations']}",
             *lines,
             *([f"not in the case, so left out: {', '.join(skipped)}"] if skipped else []),
-            f"{measured['dose_evaluations']} dose evaluations; {stages}",
+            f"{delivery}{measured['dose_evaluations']} dose evaluations; {stages}",
         ]
     )

@@ -46,7 +46,12 @@ def write_results(
     with result.trace.stage("evaluation"):
         evaluation = evaluate_plan(case, result)
     if result.plan is not None:
-        metadata = {"planner": planner, "package_version": __version__, "jaws_mm": list(case.beamlets.field_mm)}
+        metadata = {
+            "case": case.case_id,
+            "planner": planner,
+            "package_version": __version__,
+            "jaws_mm": list(case.beamlets.field_mm),
+        }
         write_plan(result.plan, folder / PLAN_FILE, metadata)
         if opened.link is not None:
             write_plan_and_dose(folder, case, result.plan, evaluation.dose_gy, opened.link, dose_bits)
