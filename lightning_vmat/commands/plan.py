@@ -65,10 +65,9 @@ def plan(
         ValueError: no such case or run, a planner that needs a run and got none, or results that are there already.
     """
     from lightning_vmat.commands.compared import compared_plan
-    from lightning_vmat.commands.patient import holds_dicom, open_case, open_dicom
+    from lightning_vmat.commands.patient import open_patient
     from lightning_vmat.commands.plan_results import REPORT_FILE, write_results
     from lightning_vmat.data.atomic import atomic_folder
-    from lightning_vmat.data.case_files import CASE_FILE
     from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
     from lightning_vmat.planning.members import started_planner
 
@@ -78,10 +77,7 @@ def plan(
     if start is not None and run is not None:
         raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
     member = find_planner(planner, run, voxels, seed, progress=True)
-    if (case / CASE_FILE).is_file() or not holds_dicom(case):
-        opened = open_case(case, start)
-    else:
-        opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
+    opened = open_patient(case, protocol, roi_names, size, use_plan, show_identifiers, start)
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
     compared = compared_plan(compare, opened)

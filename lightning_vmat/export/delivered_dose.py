@@ -31,7 +31,7 @@ def delivered_dose(
     """
     if case.influence_path is not None:
         raise ValueError(
-            f"case {case.case_id}: dose influence stored for its control points alone, expected a case whose dose can be "
+            f"case {case.case_id}: stored dose influence of its control points only, expected a case whose dose is "
             "computed at any gantry angle"
         )
     if not (step_deg > 0 and leaf_step_mm > 0):

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.dicom.rtplan import RtPlan, read_rtplan
+from lightning_vmat.data.dicom.rtplan import read_rtplan
 from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.export.delivered_dose import delivered_dose
 from lightning_vmat.export.delivered_fluence import LEAF_STEP_MM, STEP_DEG
@@ -23,6 +23,7 @@ from lightning_vmat.planning.evaluation import body_objective_of_dose, evaluate_
 
 OBJECTIVE_FRACTION, GAMMA_FRACTION, TARGET_GY = 0.01, 0.995, 0.1
 GAMMA_DOSE, GAMMA_MM = 0.01, 1.0
+FARTHEST_GAMMA = 1.1  # whether gamma is above 1 is all that counts
 TARGET_DOSES = ("d98_gy", "d95_gy", "d2_gy")
 
 
@@ -38,6 +39,7 @@ class DeliveryCheck:
         targets: D98, D95 and D2 of each target, of the plan's dose.
         delivered_targets: of the delivered dose.
         arcs: delivery of each arc.
+        planned_dose: where the plan's dose is from.
     """
 
     case: str
@@ -47,6 +49,7 @@ class DeliveryCheck:
     targets: dict[str, dict[str, float]]
     delivered_targets: dict[str, dict[str, float]]
     arcs: tuple[ArcTiming, ...]
+    planned_dose: str
 
     @property
     def objective_change(self) -> float:
@@ -98,6 +101,11 @@ class DeliveryCheck:
             ),
         ]
 
+    @property
+    def failed(self) -> list[str]:
+        """The figures that are out of their tolerances, in words."""
+        return [f"{c.measure}: {c.value:.4g}, expected {c.bound}" for c in self.checks() if not c.passed]
+
     def as_json(self) -> dict[str, object]:
         """All figures for a file."""
         return {
@@ -107,7 +115,10 @@ class DeliveryCheck:
             "delivery_s": self.seconds,
             "held_by_s": self.held_by_s,
             "mu": self.mu,
-            "passed": all(check.passed for check in self.checks()),
+            "max_leaf_mm_per_s": max(arc.max_leaf_mm_per_s for arc in self.arcs),
+            "worst_target_gy": self.worst_target_gy,
+            "failed": self.failed,
+            "passed": not self.failed,
         }
 
 
@@ -116,6 +127,7 @@ def check_rtplan(
     case: Case,
     link: PatientLink | None,
     planned_gy: Float[Tensor, "z y x"],
+    planned_dose: str,
     *,
     step_deg: float = STEP_DEG,
     leaf_step_mm: float = LEAF_STEP_MM,
@@ -127,6 +139,7 @@ def check_rtplan(
         case: the case that it was made for.
         link: of a case that came from DICOM.
         planned_gy: dose of the whole course as the planner computed it.
+        planned_dose: where it is from, in a word or two.
         step_deg: see `delivered_dose`.
         leaf_step_mm: see `delivered_dose`.
 
@@ -138,12 +151,8 @@ def check_rtplan(
     if plan.fractions != case.fractions:
         raise ValueError(f"{path}: {plan.fractions} fractions, expected {case.fractions} as case {case.case_id} has")
     delivered_gy = delivered_dose(jawed, plan, step_deg=step_deg, leaf_step_mm=leaf_step_mm)
-    return compare(case, planned_gy, delivered_gy, timings(plan, case))
-
-
-def timings(plan: RtPlan, case: Case) -> tuple[ArcTiming, ...]:
-    """Delivery of each arc of an RTPLAN on the case's machine."""
-    return tuple(arc_timing(path, case.machine) for path in plan.paths)
+    arcs = [arc_timing(one, case.machine) for one in plan.paths]
+    return compare(case, planned_gy, delivered_gy, arcs, planned_dose)
 
 
 def compare(
@@ -151,15 +160,18 @@ def compare(
     planned_gy: Float[Tensor, "z y x"],
     delivered_gy: Float[Tensor, " voxel"],
     arcs: Sequence[ArcTiming],
+    planned_dose: str,
 ) -> DeliveryCheck:
     """The figures of two doses; the delivered one is on `case.body_index`."""
     planned = planned_gy.flatten()[case.body_index]
-    volumes = []
-    for dose_gy in (planned, delivered_gy):  # outside the body no dose is judged
-        volume = torch.zeros(case.grid.voxel_count)
-        volume[case.body_index] = dose_gy
-        volumes.append(volume.reshape(case.grid.shape))
-    gamma = gamma_index(*volumes, case.grid, dose_fraction=GAMMA_DOSE, distance_mm=GAMMA_MM, max_gamma=1.1)
+    gamma = gamma_index(
+        _volume(case, planned),
+        _volume(case, delivered_gy),
+        case.grid,
+        dose_fraction=GAMMA_DOSE,
+        distance_mm=GAMMA_MM,
+        max_gamma=FARTHEST_GAMMA,
+    )
     return DeliveryCheck(
         case=case.case_id,
         objective=body_objective_of_dose(case, planned),
@@ -168,7 +180,15 @@ def compare(
         targets=_target_doses(case, planned),
         delivered_targets=_target_doses(case, delivered_gy),
         arcs=tuple(arcs),
+        planned_dose=planned_dose,
     )
+
+
+def _volume(case: Case, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x"]:
+    """Dose on the case's grid; none outside the body, where no dose is judged."""
+    volume = torch.zeros(case.grid.voxel_count)
+    volume[case.body_index] = dose_gy
+    return volume.reshape(case.grid.shape)
 
 
 def _target_doses(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, dict[str, float]]:
