@@ -7,6 +7,7 @@ import sys
 from importlib import import_module
 
 from lightning_vmat.callbacks import notice
+from lightning_vmat.commands import tolerance
 
 COMMANDS = {
     "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
@@ -18,7 +19,12 @@ COMMANDS = {
     "prepare sheet": ("prepare:sheet", "slices of a cohort's cases with their outlines, as an image"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
     "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
-    "bench dose": ("bench:dose", "speed of the dose operators; with --check, the accuracy of dose"),
+    "check dose": ("check:dose", "accuracy of dose against an independent engine, figure by figure"),
+    "check delivery": (
+        "check:delivery",
+        "dose of a written RTPLAN with gantry and leaves in motion against the plan's",
+    ),
+    "bench dose": ("bench:dose", "speed of the dose operators"),
     "bench optimizers": ("bench:optimizers", "how fast fluence optimizers are, beside the learned one"),
     "fit": ("training:run", "train a recipe from a YAML file"),
     "validate": ("training:run", "validate a recipe on the validation cases"),
@@ -87,8 +93,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run `vmat` with the given arguments (the command line's when None).
 
     Returns:
-        0; 2 when the input was at fault: one line `vmat: error: ...` went to stderr, or with the environment variable
-        `VMAT_TRACEBACK=1` the error itself is raised; 75 when a fit stopped on SIGUSR1 with a checkpoint.
+        0; 1 when a check found a figure out of tolerance; 2 when the input was at fault: one line `vmat: error: ...`
+        went to stderr, or with the environment variable `VMAT_TRACEBACK=1` the error itself is raised; 75 when a fit
+        stopped on SIGUSR1 with a checkpoint.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin starve others on a shared machine
     argv = sys.argv[1:] if argv is None else argv
@@ -107,6 +114,9 @@ def main(argv: list[str] | None = None) -> int:
             raise
         print(f"vmat: error: {one_line(error)}", file=sys.stderr)
         return BAD_INPUT
+    except tolerance.ToleranceExceeded as exceeded:
+        print(f"vmat: out of tolerance: {one_line(exceeded)}", file=sys.stderr)
+        return tolerance.EXCEEDED
     except notice.TimeIsUp as stopped:
         print(f"vmat: {stopped}", file=sys.stderr)
         return notice.STOPPED

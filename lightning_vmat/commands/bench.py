@@ -14,25 +14,18 @@ def dose(
     json: Path | None = None,
     sizes: list[str] = SIZES,
     repeats: int = 5,
-    check: Path | None = None,
 ) -> None:
-    """Time the dose operators beside sparse matrices and pydosert; or, with `--check`, print how accurate dose is.
+    """Time the dose operators beside sparse matrices and pydosert.
 
     Args:
         device: `cpu`, or `cuda` for the Triton kernels.
         json: file for the figures.
         sizes: of the phantom whose operator is timed: demo, base, clinical.
         repeats: calls of which the median is taken.
-        check: folder of reference doses; print every accuracy figure with its bounds instead of times.
 
     Raises:
-        ValueError: an unknown size, a device that is not there, or fewer than one repeat; a figure out of its bounds.
+        ValueError: an unknown size, a device that is not there, or fewer than one repeat.
     """
-    if check is not None:
-        from lightning_vmat.commands.check_dose import check_dose_command
-
-        check_dose_command(check, json)
-        return
     import json as text
     from dataclasses import asdict
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lightning_vmat.planning.planner import Planner
 
 
 def benchmark(
@@ -11,10 +14,9 @@ def benchmark(
     cohort: Path,
     planners: list[str] | str,
     json: Path,
-    voxels: int = 15000,
+    voxels: int = 30_000,
     cases: int | None = None,
     split: Literal["train", "validation", "test"] = "test",
-    polish: int | None = None,
     jaw_margin_mm: float | None = 8.0,
     figure: Path | None = None,
     wandb: str | None = None,
@@ -24,13 +26,13 @@ def benchmark(
     Args:
         cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one.
         planners: names, with the run of those that need one: `fluence,reference,generator=runs/demo/distillation`.
+            A quick planner takes its dose evaluations in all behind its name: `conventional@10,conventional@50`.
             With `fluence` among them, `gap` is how far each objective is above that of fluence alone.
         json: file for the figures: each case, quartiles, and mean doses over cases. While it is made, `.partial`
             beside it keeps what there is: the same command goes on where an earlier one was stopped.
         voxels: size of the voxel sample on which plans are optimised; they are judged on all of the body.
         cases: how many of the cases; all if not given.
         split: which cases; settings are chosen on `train` or `validation`, never on `test`.
-        polish: dose evaluations of aperture optimization behind trained recipes, 100 if not given; 0 only sequences.
         jaw_margin_mm: see `vmat plan`.
         figure: image for the courses of the planners: objective against dose evaluations and seconds, medians.
         wandb: W&B project that gets the figures as a table too; written beside `json` where there is no key.
@@ -43,28 +45,24 @@ def benchmark(
     from lightning_vmat import __version__
     from lightning_vmat.commands.benchmark_file import BenchmarkFile
     from lightning_vmat.commands.patient import open_case
-    from lightning_vmat.commands.plan import find_planner
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
     from lightning_vmat.export.figures.convergence import courses_figure
     from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
     from lightning_vmat.planning.comparison import key_doses, measure, with_gap
     from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
-    from lightning_vmat.planning.members import POLISH
 
     check_jaw_margin(jaw_margin_mm)
     folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
-    polish = POLISH if polish is None else polish
     names = planners.split(",") if isinstance(planners, str) else planners
     members = {}
     for spec in names:
         name, _, run = spec.strip().partition("=")
-        members[name] = find_planner(name, Path(run) if run else None, voxels, 0, progress=False, polish=polish)
+        members[name] = _planner(name, Path(run) if run else None, voxels)
     about = {
         "cohort": cohort,
         "split": split,
         "voxels": voxels,
-        "polish": polish,
         "planners": names,
         "jaw_margin_mm": jaw_margin_mm,
     }
@@ -94,3 +92,17 @@ def benchmark(
         from lightning_vmat.commands.benchmark_wandb import log_table
 
         log_table(wandb, json.parent, figures.settings, with_gap(figures.cases))
+
+
+def _planner(name: str, run: Path | None, voxels: int) -> Planner:
+    """A planner by its name, which may end in `@` and its dose evaluations.
+
+    Raises:
+        ValueError: an unknown name, or evaluations that are no whole number.
+    """
+    from lightning_vmat.commands.plan import find_planner
+
+    plain, _, evaluations = name.partition("@")
+    if evaluations and not evaluations.isdecimal():
+        raise ValueError(f"planner {name!r}: expected a whole number of dose evaluations behind @")
+    return find_planner(plain, run, voxels, 0, progress=False, evaluations=int(evaluations) if evaluations else None)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.case_files import CLINICAL_DOSE_FILE, read_case
+from lightning_vmat.data.case_files import CASE_FILE, CLINICAL_DOSE_FILE, read_case
 from lightning_vmat.data.dicom.files import looks_like_dicom
 from lightning_vmat.data.dicom.link import PatientLink, read_link
 from lightning_vmat.data.dicom.patient import patient_folders, read_patient
@@ -31,6 +31,25 @@ class OpenedPatient(NamedTuple):
 def holds_dicom(folder: Path) -> bool:
     """Whether any file below the folder is DICOM."""
     return folder.is_dir() and any(looks_like_dicom(path) for path in folder.rglob("*"))
+
+
+def open_patient(
+    folder: Path,
+    protocol: str,
+    roi_names: Path | None,
+    size: str,
+    use_plan: bool,
+    show_identifiers: bool,
+    start: Path | None = None,
+) -> OpenedPatient:
+    """A case, or a patient's DICOM folder, to which the settings apply.
+
+    Raises:
+        ValueError: see `open_case` and `open_dicom`.
+    """
+    if (folder / CASE_FILE).is_file() or not holds_dicom(folder):
+        return open_case(folder, start)
+    return open_dicom(folder, protocol, roi_names, size, use_plan, show_identifiers, start)
 
 
 def open_case(folder: Path, start: Path | None = None) -> OpenedPatient:

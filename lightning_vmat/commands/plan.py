@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from lightning_vmat.planning.planner import Planner
 
 LEARNED = "learned"
-PLANNERS = ("reference", "fluence", LEARNED, "generator", "teacher", "regression")
+WITHOUT_RUN = ("reference", "conventional", "fluence")
+PLANNERS = (*WITHOUT_RUN, LEARNED, "generator", "teacher", "regression")
 
 
 def plan(
@@ -25,7 +26,8 @@ def plan(
     compare: Path | None = None,
     wish: dict[str, float] | None = None,
     jaw_margin_mm: float | None = 8.0,
-    voxels: int = 15000,
+    voxels: int = 30_000,
+    evaluations: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
     protocol: str = "prostate_60gy_20fx",
@@ -40,9 +42,10 @@ def plan(
     Args:
         case: folder of the case, or a patient's DICOM folder, to which the options from `protocol` on apply.
         out: folder for the results; nothing of it is written unless everything is.
-        planner: `reference` optimises slowly and well, `fluence` stops at a fluence that no linac delivers; `learned`,
-            `generator`, `teacher` and `regression` plan with a trained recipe. `+lbfgs`, `+adam`, `+accelerated` or
-            `+learned` behind a name gives the fluence to that optimizer: `fluence+adam`, `generator+lbfgs`.
+        planner: `reference` optimises slowly and well, `conventional` quickly and without learning, `fluence` stops at
+            a fluence that no linac delivers; `learned`, `generator`, `teacher` and `regression` use a trained recipe.
+            `+lbfgs`, `+adam`, `+accelerated` or `+learned` behind a name gives the fluence to that optimizer:
+            `fluence+adam`, `generator+lbfgs`.
         run: run directory, checkpoint or weights of that recipe; without it the weights in the package, which know
             prostate patients of base size (the learned optimizer alone, `fluence+learned`, takes any).
         start: RTPLAN of arcs to start from: `reference` polishes its apertures, `fluence` the fluence that it delivers.
@@ -56,6 +59,8 @@ def plan(
             with `null`, or a dose influence of the case's own, they stand where the case has them, else at the edges
             of the field. Those of a plan to start from stay, but at a boundary of leaves and beamlets.
         voxels: size of the voxel sample on which the plan is optimised.
+        evaluations: dose evaluations of a quick planner in all, from the start to the deliverable plan; 20 if not
+            given. Not for `reference` and `fluence`, which have their own.
         seed: of the voxel sample and of a generator's noise.
         overwrite: replace the results of an earlier run in `out`.
         protocol: shipped protocol or YAML; gives targets, prescription and fractions.
@@ -69,10 +74,9 @@ def plan(
         ValueError: no such case or run, a planner that needs a run and got none, or results that are there already.
     """
     from lightning_vmat.commands.compared import compared_plan
-    from lightning_vmat.commands.patient import holds_dicom, open_case, open_dicom
+    from lightning_vmat.commands.patient import open_patient
     from lightning_vmat.commands.plan_results import REPORT_FILE, write_results
     from lightning_vmat.data.atomic import atomic_folder
-    from lightning_vmat.data.case_files import CASE_FILE
     from lightning_vmat.objectives.wishes import with_wishes
     from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
     from lightning_vmat.planning.members import started_planner
@@ -82,11 +86,8 @@ def plan(
     check_jaw_margin(jaw_margin_mm)
     if start is not None and run is not None:
         raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
-    member = find_planner(planner, run, voxels, seed, progress=True)
-    if (case / CASE_FILE).is_file() or not holds_dicom(case):
-        opened = open_case(case, start)
-    else:
-        opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
+    member = find_planner(planner, run, voxels, seed, progress=True, evaluations=evaluations)
+    opened = open_patient(case, protocol, roi_names, size, use_plan, show_identifiers, start)
     opened = opened._replace(case=with_wishes(opened.case, wish or {}))
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
@@ -100,7 +101,7 @@ def plan(
 
 
 def find_planner(
-    name: str, run: Path | None, voxels: int, seed: int, progress: bool, polish: int | None = None
+    name: str, run: Path | None, voxels: int, seed: int, progress: bool, evaluations: int | None = None
 ) -> Planner:
     """A planner by name; a trained recipe's is that of the shipped weights where no run is given.
 
@@ -110,28 +111,32 @@ def find_planner(
         voxels: size of the voxel sample.
         seed: of the voxel sample and of a generator's noise.
         progress: show progress bars.
-        polish: dose evaluations of aperture optimization behind a trained recipe; as usual if not given.
+        evaluations: see `plan`.
 
     Raises:
         ValueError: an unknown name, or a run for a planner that takes none.
     """
-    from lightning_vmat.planning.members import POLISH, fluence_planner, reference_planner
+    from lightning_vmat.planning.members import BUDGET, conventional_planner, fluence_planner, reference_planner
 
     kind, _, optimizer = name.partition("+")
-    if kind not in PLANNERS or (kind == "reference" and name != kind):
+    if kind not in PLANNERS or (kind in ("reference", "conventional") and name != kind):
         raise ValueError(f"planner {name!r}: expected one of {', '.join(PLANNERS)}, or fluence+adam and the like")
-    if run is not None and kind in ("reference", "fluence") and optimizer != LEARNED:
+    if run is not None and kind in WITHOUT_RUN and optimizer != LEARNED:
         raise ValueError(f"run {run}: the {name} planner takes none")
+    if evaluations is not None and kind in ("reference", "fluence"):
+        raise ValueError(f"evaluations {evaluations}: the {name} planner has its own, expected a quick planner")
+    budget = BUDGET if evaluations is None else evaluations
     if kind == "reference":
         return reference_planner(voxels=voxels, seed=seed, progress=progress)
     if kind == "fluence":
         return fluence_planner(_optimizer(optimizer or "lbfgs", run), voxels=voxels, seed=seed)
+    if kind == "conventional":
+        return conventional_planner(voxels, seed, budget, progress)
     from lightning_vmat.recipes.planning import recipe_planner
     from lightning_vmat.recipes.weights import SHIPPED
 
     own = _optimizer(optimizer, None) if optimizer else None
-    polish = POLISH if polish is None else polish
-    return recipe_planner(run or Path(SHIPPED, kind), voxels, seed, progress, own, polish)
+    return recipe_planner(run or Path(SHIPPED, kind), voxels, seed, progress, own, budget)
 
 
 def _optimizer(name: str, run: Path | None) -> Optimizer[Any]:
@@ -157,6 +162,7 @@ def _summary(measured: dict[str, Any]) -> str:
         for goal in goals
     ]
     stages = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    delivery = "" if measured["delivery_s"] is None else f"delivery takes {measured['delivery_s']:.0f} s; "
     return "\n".join(
         [
             f"case {measured['case']}: {measured['goals_met']} of {len(goals)} clinical goals met, "
@@ -164,6 +170,6 @@ def _summary(measured: dict[str, Any]) -> str:
             *([f"wishes: {wishes_text(measured['wishes'])}"] if measured["wishes"] else []),
             *lines,
             *([f"not in the case, so left out: {', '.join(skipped)}"] if skipped else []),
-            f"{measured['dose_evaluations']} dose evaluations; {stages}",
+            f"{delivery}{measured['dose_evaluations']} dose evaluations; {stages}",
         ]
     )

@@ -47,6 +47,7 @@ def write_results(
         evaluation = evaluate_plan(case, result)
     if result.plan is not None:
         metadata = {
+            "case": case.case_id,
             "planner": planner,
             "package_version": __version__,
             "jaws_mm": list(case.beamlets.field_mm),

@@ -76,7 +76,7 @@ def mean_coverage(
 def time_in_beamlets(
     begin_mm: Float[Tensor, "*tip"], end_mm: Float[Tensor, "*tip"], beamlets: BeamletGrid
 ) -> Float[Tensor, "*tip beamlet"]:
-    """Share of a linear move that a leaf tip spends within each beamlet: the derivative of `mean_coverage` by a shift."""
+    """Share of a linear move that a tip spends within each beamlet: the derivative of `mean_coverage` by a shift."""
     begin, end = ((tip - beamlets.beamlet_start_mm) / beamlets.beamlet_width_mm for tip in (begin_mm, end_mm))
     return -_share_beyond(begin, end, beamlets.beamlets)[0].diff(dim=-1)
 

@@ -11,7 +11,6 @@ from lightning_vmat.plan.open_field import conformal_field
 from lightning_vmat.plan.voxels import sample_voxels
 from lightning_vmat.planning.dose_operator import dose_operator
 
-
 VOXELS = 30_000
 """Size of the voxel sample of plans of base size: with 15,000 the objective of the sample came out up to 8 % below that
 of the whole body, with 30,000 up to 2 %, at one and a half times the time of a dose evaluation."""

@@ -64,7 +64,7 @@ class QuasiNewtonApertures:
             while run.halves + 1 + (run.gradient is None) <= 2 * self.evaluations and run.failures < MOST_FAILURES:
                 run.iterate()
                 bar.update(run.halves // 2 - bar.n)
-        trace.spend(max(self.evaluations, -(-run.halves // 2)))
+        trace.spend(run.note(last=True))
         return run.plan
 
 
@@ -77,14 +77,16 @@ class _Run:
         self.case, self.problem, self.settings, self.trace, self.stage = case, problem, settings, trace, stage
         self.rows, self.columns = case.beamlets.open_part
         self.setup = replace(case.beam_setup, beamlets=case.beamlets.cropped(self.rows, self.columns))
-        self.begin, self.halves, self.failures, self.damping = time.perf_counter(), 0, 0, 1.0
+        self.begin, self.halves, self.noted = time.perf_counter(), 0, 0
+        self.failures, self.damping = 0, 1.0
         self.plan, self.dose_gy = self._scaled(project_to_limits(plan, case.beam_setup))
         self.value = float(problem.objective(self.dose_gy))
         majoriser = problem.majoriser(self.dose_gy)[:, self.rows, self.columns] / problem.scale_mu**2
-        self._spend(2)
+        self.halves += 2
         self.model = FluenceModel(majoriser.sqrt(), settings.memory)
         self.gradient: Tensor | None = None
         self.last: tuple[Tensor, Tensor] | None = None
+        self.note()
 
     def iterate(self) -> None:
         """One step of the model, and its dose."""
@@ -92,7 +94,7 @@ class _Run:
         fluence_mu = inner.fluence_mu(self.setup)
         if self.gradient is None:
             gradient = self.problem.gradient(self.dose_gy)[:, self.rows, self.columns] / self.problem.scale_mu
-            self._spend(1)
+            self.halves += 1
             if self.last is not None:
                 self.model.observe(fluence_mu - self.last[0], gradient - self.last[1])
             self.gradient, self.last = gradient, (fluence_mu, gradient)
@@ -103,6 +105,15 @@ class _Run:
         dose_gy = self._dose(trial)
         value = float(self.problem.objective(dose_gy))
         self._accept(trial, dose_gy, value, expected)
+        self.note()
+
+    def note(self, last: bool = False) -> int:
+        """Note the objective at each whole dose evaluation, and at the last one, whole or not; their number."""
+        count = -(-self.halves // 2) if last else self.halves // 2
+        if count > self.noted:
+            self.trace.add(self.stage, count, time.perf_counter() - self.begin, self.value)
+            self.noted = count
+        return count
 
     def _accept(self, trial: Plan, dose_gy: Tensor, value: float, expected: float) -> None:
         if not value < self.value:
@@ -130,15 +141,8 @@ class _Run:
         return scaled, self._dose(scaled)
 
     def _dose(self, plan: Plan) -> Float[Tensor, " voxel"]:
-        self._spend(1)
+        self.halves += 1
         return self.problem.dose(plan.fluence_mu(self.case.beam_setup) / self.problem.scale_mu)
-
-    def _spend(self, halves: int) -> None:
-        """Count projections; note the best objective at each whole evaluation."""
-        whole = self.halves // 2
-        self.halves += halves
-        if self.halves // 2 > whole and hasattr(self, "value"):
-            self.trace.add(self.stage, self.halves // 2, time.perf_counter() - self.begin, self.value)
 
 
 @dataclass(frozen=True)

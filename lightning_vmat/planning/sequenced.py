@@ -81,9 +81,10 @@ class SequencedPlanner:
             else:
                 plan = self.alternating.sequence(case, coarse, x, trace)
         sequenced_mu = plan.fluence_mu(case.beam_setup)
-        with trace.stage("apertures"):
-            if self.exploration is not None:
+        if self.exploration is not None:
+            with trace.stage("exploration"):
                 plan = self.exploration.refine(case, coarse, plan, trace, "exploration")
+        with trace.stage("apertures"):
             plan = self.apertures.refine(case, problem, plan, trace)
         return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace, fluence_mu, sequenced_mu)
 

@@ -15,7 +15,8 @@ from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import bev_channels
 from lightning_vmat.plan.case import Case
-from lightning_vmat.planning.members import POLISH, learned_planner
+from lightning_vmat.planning.members import BUDGET, learned_planner
+from lightning_vmat.planning.problem import VOXELS
 from lightning_vmat.planning.sequenced import SequencedPlanner, Start
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
 from lightning_vmat.recipes.loading import check_structures, condition_structures, condition_wishes, load_recipe
@@ -25,11 +26,11 @@ EVALUATIONS = 10  # of a hand-made optimizer that follows a generator
 
 def recipe_planner(
     run: Path,
-    voxels: int = 15000,
+    voxels: int = VOXELS,
     seed: int = 0,
     progress: bool = False,
     optimizer: Optimizer[Any] | None = None,
-    polish: int = POLISH,
+    budget: int = BUDGET,
 ) -> SequencedPlanner:
     """The planner that a trained recipe makes: its fluence, the learned optimizer if it has one, and leaf sequencing.
 
@@ -39,10 +40,10 @@ def recipe_planner(
         seed: of the voxel sample and of the generator's noise.
         progress: show progress bars.
         optimizer: in place of the recipe's own.
-        polish: dose evaluations of aperture optimization; 0 to only sequence.
+        budget: dose evaluations in all.
 
     Raises:
-        ValueError: no such run, or a generator with other condition channels than the run's.
+        ValueError: no such run, a generator with other condition channels than the run's, or a budget too small.
     """
     recipe = load_recipe(run)
     structures, wishes = condition_structures(run), condition_wishes(run)
@@ -67,7 +68,7 @@ def recipe_planner(
         return generate(batch, seed)[0]
 
     named: Start = start
-    return learned_planner(named, optimizer, voxels, seed, evaluations, polish, progress)
+    return learned_planner(named, optimizer, voxels, seed, evaluations, budget, progress)
 
 
 def learned_optimizer(run: Path) -> LearnedOptimizer:

@@ -19,6 +19,7 @@ from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.rtdose import read_rtdose
 from lightning_vmat.data.dicom.rtplan import read_rtplan
 from lightning_vmat.data.plan_files import read_dose, read_plan
+from lightning_vmat.export.delivery_timing import arc_timing
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.volume import VolumeGrid
@@ -50,6 +51,8 @@ def check_written(out: Path, case: Case) -> None:
     assert tuple(metadata["jaws_mm"]) == field.field_mm
     written = rtplan.beamlet_grid(case.machine, case.beamlets.beamlet_width_mm)
     assert written.field_mm == field.field_mm
+    measured_s = json.loads((out / "metrics.json").read_text())["delivery_s"]
+    assert sum(arc_timing(path, case.machine).seconds for path in rtplan.paths) == pytest.approx(measured_s, rel=1e-3)
     dose_gy = read_dose(out / "dose.nii.gz", case.grid)
     torch.testing.assert_close(read_rtdose(out / "RTDOSE.dcm", case.grid), dose_gy, atol=1e-3, rtol=0)
     assert pydicom.dcmread(out / "RTDOSE.dcm").ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == rtplan.uid

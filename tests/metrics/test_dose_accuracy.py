@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from lightning_vmat.cli import main
-from lightning_vmat.commands import check_dose as command
+from lightning_vmat.commands import dose_accuracy as command
+from lightning_vmat.commands.tolerance import ToleranceExceeded
 from lightning_vmat.dose.beam_model import load_beam_model
 from lightning_vmat.dose.kernel_fit import gaussians
 from lightning_vmat.metrics.dose_accuracy.against_reference import Compared
@@ -48,7 +49,7 @@ def test_the_machine_file_in_water() -> None:
 @needs_doses
 @pytest.mark.slow
 def test_command_finds_every_figure_of_the_independent_engine_in_its_bounds(tmp_path: Path) -> None:
-    assert main(["bench", "dose", "--check", str(FOLDER), "--json", str(tmp_path / "figures.json")]) == 0
+    assert main(["check", "dose", str(FOLDER), "--json", str(tmp_path / "figures.json")]) == 0
     checks = json.loads((tmp_path / "figures.json").read_text())["checks"]
     assert all(check["passed"] for check in checks)
     for phantom, fields in (("box", 2), ("tg119", 3)):
@@ -105,23 +106,24 @@ def _one_figure(folder: Path) -> list[Check]:
 def test_command_prints_and_writes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "check_dose", _one_figure)
-    command.check_dose_command(FOLDER, tmp_path / "figures.json")
+    monkeypatch.setattr(command, "dose_checks", _one_figure)
+    command.check_dose(FOLDER, tmp_path / "figures.json")
     assert "gamma 2 %/2 mm" in capsys.readouterr().out
     written = json.loads((tmp_path / "figures.json").read_text())
     assert all(check["passed"] for check in written["checks"])
 
 
 def test_command_fails_when_a_figure_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "check_dose", lambda folder: [Check("box", "gamma", 0.5, low=0.99)])
-    with pytest.raises(ValueError, match="1 figures out of bounds, the first: box, gamma"):
-        command.check_dose_command(tmp_path, tmp_path / "figures.json")
+    monkeypatch.setattr(command, "dose_checks", lambda folder: [Check("box", "gamma", 0.5, low=0.99)])
+    with pytest.raises(ToleranceExceeded, match="1 figures out of bounds, the first: box, gamma"):
+        command.check_dose(tmp_path, tmp_path / "figures.json")
+    assert main(["check", "dose", str(tmp_path)]) == 1
     assert (tmp_path / "figures.json").is_file()
 
 
 def test_folders_that_are_not_reference_doses(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="photons_Generic"):
-        command.check_dose(tmp_path)
+        command.dose_checks(tmp_path)
     (tmp_path / "box.npz").write_bytes(b"nonsense")
     with pytest.raises(ValueError, match=r"reference dose .*box\.npz"):
         ReferencePhantom.read(tmp_path / "box.npz")

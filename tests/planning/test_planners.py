@@ -18,9 +18,9 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.open_field import conformal_field
 from lightning_vmat.plan.voxels import sample_voxels
-from lightning_vmat.planning.gradient_apertures import GradientApertures
 from lightning_vmat.planning.comparison import measure
 from lightning_vmat.planning.evaluation import body_operator, evaluate_plan, sequencing_loss
+from lightning_vmat.planning.gradient_apertures import GradientApertures
 from lightning_vmat.planning.members import fluence_planner, reference_planner
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.problem import build_problem
@@ -42,7 +42,9 @@ def problem(case: Case) -> Problem:
 
 @pytest.fixture(scope="module")
 def reference(case: Case) -> PlanResult:
-    return reference_planner(VOXELS, fluence_evaluations=15, aperture_evaluations=60).plan(case)
+    return reference_planner(
+        VOXELS, fluence_evaluations=15, rounds=10, exploration_evaluations=20, aperture_evaluations=15
+    ).plan(case)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +101,7 @@ def test_aperture_optimization_never_ends_worse_than_it_started(case: Case, prob
 
 def test_trace_counts_evaluations_and_time_upwards(reference: PlanResult) -> None:
     points = reference.trace.points
-    assert reference.trace.dose_evaluations == points[-1].dose_evaluations == 15 + (1 + 35 * 3) + (60 + 1)
+    assert reference.trace.dose_evaluations == points[-1].dose_evaluations == 15 + (1 + 10 * 2) + (20 + 1) + 15
     for earlier, later in pairwise(points):
         assert later.dose_evaluations >= earlier.dose_evaluations
         assert later.seconds >= earlier.seconds
@@ -125,7 +127,9 @@ def test_pulled_fluence_is_one_that_apertures_follow(case: Case, problem: Proble
 
 
 def test_plans_of_one_seed_are_the_same(case: Case) -> None:
-    planner = reference_planner(VOXELS, fluence_evaluations=3, rounds=3, aperture_evaluations=5)
+    planner = reference_planner(
+        VOXELS, fluence_evaluations=3, rounds=3, exploration_evaluations=2, aperture_evaluations=5
+    )
     torch.testing.assert_close(planner.plan(case).fluence_mu, planner.plan(case).fluence_mu, rtol=0, atol=0)
 
 

@@ -89,7 +89,7 @@ def test_weights_are_validated_like_a_checkpoint(
 
 def test_a_phantom_is_planned_without_naming_a_run(cohort: Cohort) -> None:
     case = make_phantom(199, "base")
-    result = find_planner("generator", None, voxels=3000, seed=0, progress=False, polish=3).plan(case)
+    result = find_planner("generator", None, voxels=3000, seed=0, progress=False, evaluations=5).plan(case)
     assert result.plan is not None and result.wanted_mu is not None
     assert not any(machine_violations(result.plan, case.beam_setup).values())
 

@@ -11,9 +11,10 @@ from scipy.ndimage import map_coordinates
 from torch import Tensor
 
 from lightning_vmat.data.dicom.ct import image_axes
-from lightning_vmat.data.dicom.files import check_decoder, clear_errors, read_dataset, shown
+from lightning_vmat.data.dicom.files import check_decoder, clear_errors, looks_like_dicom, read_dataset, shown
 from lightning_vmat.plan.volume import VolumeGrid
 
+REFERENCE_TAGS = ["Modality", "DoseSummationType", "ReferencedRTPlanSequence"]
 MOST_GY = 1000.0
 EVEN_MM = 0.1
 
@@ -23,6 +24,32 @@ def summation_type(path: Path) -> str:
     data = read_dataset(path, stop_before_pixels=True, specific_tags=["DoseSummationType"])
     with clear_errors(path):
         return str(data.get("DoseSummationType", ""))
+
+
+def dose_of_plan(folder: Path, plan_uid: str) -> Path | None:
+    """The RTDOSE in a folder that holds the dose of a whole RTPLAN; None without one.
+
+    Args:
+        folder: whose own files are looked at.
+        plan_uid: SOP Instance UID of the RTPLAN.
+
+    Raises:
+        ValueError: a broken file, or several such doses.
+    """
+    found = []
+    for path in sorted(folder.iterdir()):
+        if not looks_like_dicom(path):
+            continue
+        data = read_dataset(path, stop_before_pixels=True, specific_tags=REFERENCE_TAGS)
+        with clear_errors(path):
+            plans = [str(item.ReferencedSOPInstanceUID) for item in data.get("ReferencedRTPlanSequence") or []]
+            whole = str(data.get("Modality", "")) == "RTDOSE" and str(data.get("DoseSummationType", "")) == "PLAN"
+            if whole and plan_uid in plans:
+                found.append(path)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise ValueError(f"{folder}: {len(found)} RTDOSE files of one plan ({names}), expected one")
+    return found[0] if found else None
 
 
 def read_rtdose(path: Path, grid: VolumeGrid) -> Float[Tensor, "z y x"]:

@@ -11,7 +11,8 @@ import torch
 from pydicom.dataset import Dataset
 
 from lightning_vmat.data.dicom import leaf_rows
-from lightning_vmat.data.dicom.beam_motion import BeamMotion, read_beam_motion
+from lightning_vmat.data.dicom.beam_motion import BeamMotion, in_sectors
+from lightning_vmat.data.dicom.beam_path import BeamPath, read_beam_path
 from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
 from lightning_vmat.data.dicom.link import lying_supine
 from lightning_vmat.plan.aperture import Plan
@@ -35,6 +36,7 @@ class RtPlan:
         structure_set_uid: of the RTSTRUCT that it refers to; empty if none.
         frame_of_reference_uid: of its isocentre; empty if it does not say.
         arcs: as for a head-first supine patient, see `link.lying_supine`.
+        paths: control points of each arc as the file has them; gantry and couch as the patient really lies.
         motions: how the machine moves along each arc, in sectors.
         isocentre_mm: patient LPS.
         fractions: number of fractions.
@@ -46,6 +48,7 @@ class RtPlan:
     structure_set_uid: str
     frame_of_reference_uid: str
     arcs: tuple[Arc, ...]
+    paths: tuple[BeamPath, ...]
     motions: tuple[BeamMotion, ...]
     isocentre_mm: tuple[float, float, float]
     fractions: int
@@ -127,15 +130,15 @@ def read_rtplan(path: Path, sectors: Sequence[int] | None = None) -> RtPlan:
         for beam, _ in numbered:
             _check_quality(beam, f"{path}: beam {beam.BeamNumber}")
         wanted: Sequence[int | None] = sectors or [None] * len(numbered)
-        motions = tuple(
-            read_beam_motion(beam, mu, halves, path, count) for (beam, mu), count in zip(numbered, wanted, strict=True)
-        )
+        paths = tuple(read_beam_path(beam, mu, path) for beam, mu in numbered)
+        motions = tuple(in_sectors(one, halves, count) for one, count in zip(paths, wanted, strict=True))
         return RtPlan(
             path=Path(path),
             uid=str(data.SOPInstanceUID),
             structure_set_uid=_structure_set(data),
             frame_of_reference_uid=str(data.get("FrameOfReferenceUID", "")),
             arcs=tuple(_supine(motion, position) for motion in motions),
+            paths=paths,
             motions=motions,
             isocentre_mm=_isocentre([beam for beam, _ in numbered], path),
             fractions=fractions,

@@ -1,4 +1,4 @@
-"""Every figure of the dose's accuracy, printed and written: `vmat bench dose --check`."""
+"""Every figure of the dose's accuracy, printed and written: `vmat check dose`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from lightning_vmat.metrics.dose_accuracy.check import Check
 
 
-def check_dose(folder: Path) -> list[Check]:
+def dose_checks(folder: Path) -> list[Check]:
     """Every figure with its bounds.
 
     Args:
@@ -32,7 +32,7 @@ def check_dose(folder: Path) -> list[Check]:
     ]
 
 
-def check_dose_command(folder: Path, json: Path | None = None) -> None:
+def check_dose(folder: Path, json: Path | None = None) -> None:
     """Print every figure with its bounds, and write them.
 
     Args:
@@ -40,14 +40,16 @@ def check_dose_command(folder: Path, json: Path | None = None) -> None:
         json: file for the figures, if any.
 
     Raises:
-        ValueError: a file that is missing or broken; or, after all is printed and written, a figure out of its bounds.
+        ValueError: a file that is missing or broken.
+        ToleranceExceeded: a figure is out of its bounds.
     """
     from json import dumps
 
+    from lightning_vmat.commands.tolerance import ToleranceExceeded
     from lightning_vmat.data.atomic import atomic_file
     from lightning_vmat.metrics.dose_accuracy.check import as_table
 
-    checks = check_dose(Path(folder))
+    checks = dose_checks(folder)
     print(as_table(checks))
     if json is not None:
         with atomic_file(json) as draft:
@@ -55,4 +57,5 @@ def check_dose_command(folder: Path, json: Path | None = None) -> None:
     failed = [c for c in checks if not c.passed]
     print(f"{len(checks)} figures, {len(failed)} out of bounds")
     if failed:
-        raise ValueError(f"{len(failed)} figures out of bounds, the first: {failed[0].subject}, {failed[0].measure}")
+        first = f"{failed[0].subject}, {failed[0].measure}"
+        raise ToleranceExceeded(f"{len(failed)} figures out of bounds, the first: {first}")

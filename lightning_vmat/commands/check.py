@@ -1,0 +1,77 @@
+"""`vmat check`: the accuracy of dose, and plans against what their RTPLANs deliver."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from lightning_vmat.commands.prepare import SizeName
+
+
+def dose(folder: Path, *, json: Path | None = None) -> None:
+    """Compare dose with an independent engine and with a 6 MV beam in water; exit status 1 for figures out of bounds.
+
+    Args:
+        folder: reference doses: `box.npz`, `tg119.npz` and the machine file `photons_Generic.mat`.
+        json: file for the figures.
+
+    Raises:
+        ValueError: a file that is missing or broken.
+    """
+    from lightning_vmat.commands.dose_accuracy import check_dose
+
+    check_dose(folder, json)
+
+
+def delivery(
+    plan: Path,
+    *,
+    case: Path | None = None,
+    split: Literal["train", "validation", "test"] | None = None,
+    cases: int | None = None,
+    json: Path | None = None,
+    step_deg: float = 0.5,
+    protocol: str = "prostate_60gy_20fx",
+    roi_names: Path | None = None,
+    size: SizeName = "base",
+    use_plan: bool = True,
+    show_identifiers: bool = False,
+) -> None:
+    """Recompute dose from a written RTPLAN with gantry and leaves in motion; exit status 1 if the plan's dose differs.
+
+    Tolerances: objective 1 %, gamma 1 %/1 mm in 99.5 % of the voxels above a tenth of the highest dose, D98, D95 and
+    D2 of each target 0.1 Gy.
+
+    Args:
+        plan: results of `vmat plan`, a `plan.safetensors` (its RTPLAN is written for the check), or an RTPLAN, whose
+            dose is the RTDOSE beside it that refers to it, else the dose that a planner would compute. Or many plans: a
+            folder of such results, a cohort with plans, or the name of a shipped one.
+        case: case of the plan, or a patient's DICOM folder, to which the options from `protocol` on apply; with a
+            folder of results, the cohort of their cases. Not needed for cases that hold their plans.
+        split: of many, the cases of one split of the cohort only.
+        cases: of many, how many; all if not given.
+        json: file for the figures. While those of many are made, `.partial` beside it keeps what there is: the same
+            command goes on where an earlier one was stopped.
+        step_deg: largest gantry angle for which dose is computed at one angle.
+        protocol: shipped protocol or YAML; gives targets, prescription and fractions.
+        roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
+        size: voxels, control points and beamlets.
+        use_plan: take arcs and isocentre from an RTPLAN in the DICOM folder.
+        show_identifiers: show the Patient ID.
+
+    Raises:
+        ValueError: no such plan or case, or a plan that does not fit the case.
+    """
+    from lightning_vmat.commands import delivery_checks as checking
+    from lightning_vmat.commands.patient import open_patient
+
+    if not 0 < step_deg <= 10:
+        raise ValueError(f"step_deg {step_deg}: expected more than 0 and at most 10")
+    if cases is not None and cases < 1:
+        raise ValueError(f"cases {cases}: expected at least 1")
+    if checking.is_one_plan(plan):
+        folder = case or checking.own_case(plan)
+        opened = open_patient(folder, protocol, roi_names, size, use_plan, show_identifiers)
+        checking.check_one(plan, opened, step_deg, json)
+    else:
+        checking.check_many(plan, case, split, cases, step_deg, json)

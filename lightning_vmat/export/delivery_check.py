@@ -1,0 +1,196 @@
+"""A written RTPLAN against the dose that was promised with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.data.dicom.rtplan import read_rtplan
+from lightning_vmat.data.dicom.start import start_plan
+from lightning_vmat.export.delivered_dose import delivered_dose
+from lightning_vmat.export.delivered_fluence import LEAF_STEP_MM, STEP_DEG
+from lightning_vmat.export.delivery_timing import LIMITS, ArcTiming, arc_timing
+from lightning_vmat.metrics.dose_accuracy.check import Check
+from lightning_vmat.metrics.gamma import gamma_index, gamma_pass_rate
+from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.evaluation import body_objective_of_dose, evaluate_dose
+
+OBJECTIVE_FRACTION, GAMMA_FRACTION, TARGET_GY = 0.01, 0.995, 0.1
+GAMMA_DOSE, GAMMA_MM = 0.01, 1.0
+FARTHEST_GAMMA = 1.1  # whether gamma is above 1 is all that counts
+TARGET_DOSES = ("d98_gy", "d95_gy", "d2_gy")
+
+
+@dataclass(frozen=True)
+class DeliveryCheck:
+    """What a plan promises and what its RTPLAN delivers.
+
+    Args:
+        case: name of the case.
+        objective: the protocol's objective over the whole body, of the plan's dose.
+        delivered_objective: of the delivered dose.
+        gamma_1_1: fraction of voxels above a tenth of the highest dose where both agree within 1 % and 1 mm.
+        targets: D98, D95 and D2 of each target, of the plan's dose.
+        delivered_targets: of the delivered dose.
+        arcs: delivery of each arc.
+        planned_dose: where the plan's dose is from.
+    """
+
+    case: str
+    objective: float
+    delivered_objective: float
+    gamma_1_1: float
+    targets: dict[str, dict[str, float]]
+    delivered_targets: dict[str, dict[str, float]]
+    arcs: tuple[ArcTiming, ...]
+    planned_dose: str
+
+    @property
+    def objective_change(self) -> float:
+        """Delivered objective over that of the plan, less one."""
+        change = self.delivered_objective - self.objective
+        return change / max(self.objective, 1e-9)  # an objective can be met in full, and then is 0
+
+    @property
+    def target_change_gy(self) -> dict[str, float]:
+        """Delivered less planned, by target and measure: `PTV D98`."""
+        return {
+            f"{name} {measure.removesuffix('_gy').upper()}": self.delivered_targets[name][measure] - dose_gy
+            for name, doses in self.targets.items()
+            for measure, dose_gy in doses.items()
+        }
+
+    @property
+    def worst_target_gy(self) -> float:
+        """Largest of all differences between delivered and planned target doses, with its sign."""
+        return max(self.target_change_gy.values(), key=abs)
+
+    @property
+    def seconds(self) -> float:
+        return sum(arc.seconds for arc in self.arcs)
+
+    @property
+    def held_by_s(self) -> dict[str, float]:
+        """Delivery time in which gantry, dose rate or leaves were at their limit."""
+        return {limit: sum(arc.held_by_s[limit] for arc in self.arcs) for limit in LIMITS}
+
+    @property
+    def mu(self) -> float:
+        return sum(arc.mu for arc in self.arcs)
+
+    def checks(self) -> list[Check]:
+        """The figures that have tolerances."""
+        return [
+            Check(
+                self.case,
+                "objective, delivered over planned less one",
+                self.objective_change,
+                -OBJECTIVE_FRACTION,
+                OBJECTIVE_FRACTION,
+            ),
+            Check(self.case, "gamma 1 %/1 mm pass rate", self.gamma_1_1, low=GAMMA_FRACTION),
+            *(
+                Check(self.case, f"{name}, delivered less planned, Gy", change_gy, -TARGET_GY, TARGET_GY)
+                for name, change_gy in self.target_change_gy.items()
+            ),
+        ]
+
+    @property
+    def failed(self) -> list[str]:
+        """The figures that are out of their tolerances, in words."""
+        return [f"{c.measure}: {c.value:.4g}, expected {c.bound}" for c in self.checks() if not c.passed]
+
+    def as_json(self) -> dict[str, object]:
+        """All figures for a file."""
+        return {
+            **asdict(self),
+            "objective_change": self.objective_change,
+            "target_change_gy": self.target_change_gy,
+            "delivery_s": self.seconds,
+            "held_by_s": self.held_by_s,
+            "mu": self.mu,
+            "max_leaf_mm_per_s": max(arc.max_leaf_mm_per_s for arc in self.arcs),
+            "worst_target_gy": self.worst_target_gy,
+            "failed": self.failed,
+            "passed": not self.failed,
+        }
+
+
+def check_rtplan(
+    path: Path,
+    case: Case,
+    link: PatientLink | None,
+    planned_gy: Float[Tensor, "z y x"],
+    planned_dose: str,
+    *,
+    step_deg: float = STEP_DEG,
+    leaf_step_mm: float = LEAF_STEP_MM,
+) -> DeliveryCheck:
+    """Compute what an RTPLAN delivers, and compare it with the plan's dose.
+
+    Args:
+        path: of the RTPLAN.
+        case: the case that it was made for.
+        link: of a case that came from DICOM.
+        planned_gy: dose of the whole course as the planner computed it.
+        planned_dose: where it is from, in a word or two.
+        step_deg: see `delivered_dose`.
+        leaf_step_mm: see `delivered_dose`.
+
+    Raises:
+        ValueError: a broken RTPLAN, or one that does not fit the case.
+    """
+    jawed, _ = start_plan(path, case, link)
+    plan = read_rtplan(path)
+    if plan.fractions != case.fractions:
+        raise ValueError(f"{path}: {plan.fractions} fractions, expected {case.fractions} as case {case.case_id} has")
+    delivered_gy = delivered_dose(jawed, plan, step_deg=step_deg, leaf_step_mm=leaf_step_mm)
+    arcs = [arc_timing(one, case.machine) for one in plan.paths]
+    return compare(case, planned_gy, delivered_gy, arcs, planned_dose)
+
+
+def compare(
+    case: Case,
+    planned_gy: Float[Tensor, "z y x"],
+    delivered_gy: Float[Tensor, " voxel"],
+    arcs: Sequence[ArcTiming],
+    planned_dose: str,
+) -> DeliveryCheck:
+    """The figures of two doses; the delivered one is on `case.body_index`."""
+    planned = planned_gy.flatten()[case.body_index]
+    gamma = gamma_index(
+        _volume(case, planned),
+        _volume(case, delivered_gy),
+        case.grid,
+        dose_fraction=GAMMA_DOSE,
+        distance_mm=GAMMA_MM,
+        max_gamma=FARTHEST_GAMMA,
+    )
+    return DeliveryCheck(
+        case=case.case_id,
+        objective=body_objective_of_dose(case, planned),
+        delivered_objective=body_objective_of_dose(case, delivered_gy),
+        gamma_1_1=gamma_pass_rate(gamma),
+        targets=_target_doses(case, planned),
+        delivered_targets=_target_doses(case, delivered_gy),
+        arcs=tuple(arcs),
+        planned_dose=planned_dose,
+    )
+
+
+def _volume(case: Case, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x"]:
+    """Dose on the case's grid; none outside the body, where no dose is judged."""
+    volume = torch.zeros(case.grid.voxel_count)
+    volume[case.body_index] = dose_gy
+    return volume.reshape(case.grid.shape)
+
+
+def _target_doses(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, dict[str, float]]:
+    structures, _ = evaluate_dose(case, dose_gy)
+    return {name: {measure: structures[name][measure] for measure in TARGET_DOSES} for name in case.target_names}
