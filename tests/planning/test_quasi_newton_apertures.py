@@ -1,0 +1,180 @@
+"""The quasi-Newton model in fluence, the steps of leaves on it, and the aperture optimizer made of both."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.dose.operator import DoseOperator
+from lightning_vmat.dose.projection import DoseProjection
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.jaws import with_jaws
+from lightning_vmat.plan.leaf_motion import mean_coverage, time_in_beamlets
+from lightning_vmat.plan.limits import machine_violations, project_to_limits
+from lightning_vmat.planning.fluence_model import FluenceModel
+from lightning_vmat.planning.leaf_steps import LeafSteps
+from lightning_vmat.planning.members import conventional_planner
+from lightning_vmat.planning.planner import Trace
+from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
+from lightning_vmat.planning.sequencing import sequence
+
+SHAPE = (5, 3, 4)
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return with_jaws(make_phantom(0, "tiny"), 8.0)
+
+
+@pytest.fixture(scope="module")
+def problem(case: Case) -> Problem:
+    return build_problem(case, 1000)
+
+
+def observed_model(pairs: int) -> tuple[FluenceModel, Tensor]:
+    """A model that has seen steps on a quadratic with the Hessian that is returned."""
+    size = 60
+    factor = torch.randn(size, size)
+    hessian = factor @ factor.T / size + torch.eye(size)
+    model = FluenceModel(hessian.diagonal().reshape(SHAPE).sqrt())
+    for _ in range(pairs):
+        step = torch.randn(size)
+        model.observe(step.view(SHAPE), (hessian @ step).view(SHAPE))
+    return model, hessian
+
+
+def dense(model: FluenceModel, damping: float = 1.0) -> Tensor:
+    matrix = model.matrix(damping)
+    return torch.stack([(matrix @ unit.view(SHAPE)).flatten() for unit in torch.eye(60)], dim=1)
+
+
+@pytest.mark.parametrize("pairs", [0, 1, 5, 20])
+def test_the_matrix_is_symmetric_and_positive_definite(pairs: int) -> None:
+    matrix = dense(observed_model(pairs)[0])
+    torch.testing.assert_close(matrix, matrix.T, atol=1e-3, rtol=1e-3)
+    assert float(torch.linalg.eigvalsh(matrix.double()).min()) > 0
+
+
+def test_the_matrix_maps_the_last_step_to_its_change_of_gradient() -> None:
+    model, _ = observed_model(7)
+    torch.testing.assert_close(model.matrix() @ model.steps[-1], model.changes[-1], atol=1e-3, rtol=1e-3)
+
+
+def test_the_matrix_is_that_of_the_updates_one_by_one() -> None:
+    """Nocedal and Wright 2006, eq. 6.19, from the same first guess."""
+    model, _ = observed_model(6)
+    matrix = dense(replace(model, steps=[], changes=[]))
+    for s, y in zip(model.steps, model.changes, strict=True):
+        step, change = s.flatten(), y.flatten()
+        seen = matrix @ step
+        matrix = matrix - torch.outer(seen, seen) / (step @ seen) + torch.outer(change, change) / (change @ step)
+    torch.testing.assert_close(dense(model), matrix, atol=2e-3, rtol=2e-3)
+
+
+def test_a_pair_without_curvature_is_left_out_and_damping_adds_curvature() -> None:
+    model, _ = observed_model(3)
+    model.observe(torch.ones(SHAPE), -torch.ones(SHAPE))
+    assert len(model.steps) == 3
+    more = dense(model, damping=4.0) - dense(model)
+    assert float(torch.linalg.eigvalsh(more.double()).min()) > 0
+
+
+def test_time_in_beamlets_is_the_derivative_by_a_shift(case: Case) -> None:
+    begin, end = 40 * torch.randn(50, dtype=torch.double), 40 * torch.randn(50, dtype=torch.double)
+    grid, shift = case.beamlets, 1e-4
+    ahead, behind = (mean_coverage(begin + s, end + s, grid) for s in (shift, -shift))
+    expected = (ahead - behind) / (2 * shift) * grid.beamlet_width_mm
+    torch.testing.assert_close(time_in_beamlets(begin, end, grid), expected, atol=1e-5, rtol=0)
+
+
+def test_leaf_steps_reach_a_fluence_that_leaves_can_deliver(case: Case) -> None:
+    setup = case.beam_setup
+    shape = case.fluence_shape[:2]
+    wanted = project_to_limits(
+        Plan(torch.full(shape, -23.0), torch.full(shape, 31.0), torch.full(shape[:1], 20.0)), setup
+    )
+    start = Plan(wanted.left_mm + 9.0, wanted.right_mm - 6.0, wanted.mu * 0.8)
+    target = wanted.fluence_mu(setup)
+
+    def squared_error(fluence_mu: Tensor) -> tuple[float, Tensor]:
+        return float((fluence_mu - target).square().sum() / 2), fluence_mu - target
+
+    before = squared_error(start.fluence_mu(setup))[0]
+    plan, fluence_mu, value = LeafSteps(iterations=60).descend(setup, start, squared_error, torch.ones_like(target))
+    assert value < 1e-3 * before
+    torch.testing.assert_close(fluence_mu, plan.fluence_mu(setup))
+    assert not any(machine_violations(plan, setup).values())
+
+
+class Counting:
+    """A dose operator that counts half a dose evaluation for each projection."""
+
+    def __init__(self, operator: DoseOperator) -> None:
+        self.operator, self.halves = operator, 0
+        self.voxel_count, self.fluence_shape = operator.voxel_count, operator.fluence_shape
+
+    def forward(self, fluence: Tensor) -> Tensor:
+        self.halves += 1
+        return self.operator.forward(fluence)
+
+    def adjoint(self, dose: Tensor) -> Tensor:
+        self.halves += 1
+        return self.operator.adjoint(dose)
+
+
+@pytest.mark.parametrize("evaluations", [3, 10, 17])
+def test_it_spends_what_it_says(case: Case, problem: Problem, evaluations: int) -> None:
+    counting = Counting(problem.projection.operator)
+
+    class Counted(DoseProjection):
+        def forward(self, fluence: Tensor) -> Tensor:
+            return counting.forward(fluence)
+
+    projection = Counted(problem.projection.operator)
+    counted = replace(problem, projection=projection)
+    projection.operator = counting  # type: ignore[assignment]
+    trace = Trace()
+    QuasiNewtonApertures(evaluations).refine(case, counted, start(case, problem), trace)
+    assert counting.halves in (2 * evaluations - 1, 2 * evaluations)
+    assert trace.dose_evaluations == evaluations == trace.points[-1].dose_evaluations
+
+
+def start(case: Case, problem: Problem) -> Plan:
+    return sequence(problem.open_field * problem.scale_mu, case.beamlets)
+
+
+def test_the_objective_never_rises_and_all_limits_hold(case: Case, problem: Problem) -> None:
+    trace = Trace()
+    plan = QuasiNewtonApertures(25).refine(case, problem, start(case, problem), trace)
+    course = [point.objective for point in trace.points]
+    assert course == sorted(course, reverse=True) and course[-1] < 0.7 * course[0]
+    final = float(problem.value(plan.fluence_mu(case.beam_setup) / problem.scale_mu))
+    assert final == pytest.approx(course[-1], rel=1e-4)
+    assert not any(machine_violations(plan, case.beam_setup).values())
+
+
+def test_rows_behind_the_jaws_stay_where_they_are(case: Case, problem: Problem) -> None:
+    rows, _ = case.beamlets.open_part
+    behind = torch.ones(case.beamlets.shape[0], dtype=torch.bool)
+    behind[rows] = False
+    assert bool(behind.any())
+    first = project_to_limits(start(case, problem), case.beam_setup)
+    plan = QuasiNewtonApertures(6).refine(case, problem, first, Trace())
+    torch.testing.assert_close(plan.left_mm[:, behind], first.left_mm[:, behind])
+    assert float((plan.left_mm - first.left_mm)[:, ~behind].abs().max()) > 1.0
+
+
+def test_more_evaluations_give_a_conventional_plan_that_is_no_worse(case: Case) -> None:
+    values = []
+    for evaluations in (5, 10, 20, 40):
+        result = conventional_planner(1000, evaluations=evaluations).plan(case)
+        assert result.trace.dose_evaluations <= evaluations
+        values.append(result.trace.points[-1].objective)
+    assert values == sorted(values, reverse=True) and values[-1] < values[0]
