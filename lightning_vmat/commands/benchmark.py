@@ -18,6 +18,7 @@ def benchmark(
     cases: int | None = None,
     split: Literal["train", "validation", "test"] = "test",
     jaw_margin_mm: float | None = 8.0,
+    plans: Path | None = None,
     figure: Path | None = None,
     wandb: str | None = None,
 ) -> None:
@@ -34,6 +35,7 @@ def benchmark(
         cases: how many of the cases; all if not given.
         split: which cases; settings are chosen on `train` or `validation`, never on `test`.
         jaw_margin_mm: see `vmat plan`.
+        plans: folder that gets `PLANNER/CASE/plan.safetensors` of each deliverable plan, for `vmat check delivery`.
         figure: image for the courses of the planners: objective against dose evaluations and seconds, medians.
         wandb: W&B project that gets the figures as a table too; written beside `json` where there is no key.
 
@@ -45,8 +47,10 @@ def benchmark(
     from lightning_vmat import __version__
     from lightning_vmat.commands.benchmark_file import BenchmarkFile
     from lightning_vmat.commands.patient import open_case
+    from lightning_vmat.data.case_files import PLAN_FILE
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
+    from lightning_vmat.data.plan_files import plan_metadata, write_plan
     from lightning_vmat.export.figures.convergence import courses_figure
     from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
     from lightning_vmat.planning.comparison import key_doses, measure, with_gap
@@ -83,6 +87,8 @@ def benchmark(
             figures.add(name, case.case_id, measure(case, result, evaluation, operator))
             figures.add_doses(name, case.case_id, key_doses(case, evaluation.structures))
             figures.add_course(name, case.case_id, result.trace.points)
+            if plans is not None and result.plan is not None:
+                write_plan(result.plan, plans / name / case.case_id / PLAN_FILE, plan_metadata(case, name))
             figures.save()
     print(f"{len(folders)} cases ({split}); at the end medians, the share of cases that meet all goals, all violations")
     print(figures.finish())

@@ -183,6 +183,7 @@ def _fitting(plan_file: Path, case: Case) -> tuple[Case, Plan]:
             f"case {case.case_id} has"
         )
     jaws = metadata.get("jaws_mm")
+    case = case.with_settings(wishes=metadata.get("wishes", case.wishes))
     return (case if jaws is None else within_jaws(case, tuple(jaws))), plan
 
 

@@ -11,7 +11,7 @@ from lightning_vmat import __version__
 from lightning_vmat.commands import compared as comparison
 from lightning_vmat.commands.patient import OpenedPatient
 from lightning_vmat.data.case_files import DOSE_FILE, PLAN_FILE
-from lightning_vmat.data.plan_files import write_dose, write_plan
+from lightning_vmat.data.plan_files import plan_metadata, write_dose, write_plan
 from lightning_vmat.export.content import ComparedPlan, ReportContent
 from lightning_vmat.export.patient_folder import write_plan_and_dose
 from lightning_vmat.export.report import write_report
@@ -46,14 +46,7 @@ def write_results(
     with result.trace.stage("evaluation"):
         evaluation = evaluate_plan(case, result)
     if result.plan is not None:
-        metadata = {
-            "case": case.case_id,
-            "planner": planner,
-            "package_version": __version__,
-            "jaws_mm": list(case.beamlets.field_mm),
-            "wishes": dict(case.wishes),
-        }
-        write_plan(result.plan, folder / PLAN_FILE, metadata)
+        write_plan(result.plan, folder / PLAN_FILE, plan_metadata(case, planner))
         if opened.link is not None:
             write_plan_and_dose(folder, case, result.plan, evaluation.dose_gy, opened.link, dose_bits)
     write_dose(evaluation.dose_gy, case.grid, folder / DOSE_FILE)

@@ -13,9 +13,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from lightning_vmat import __version__
 from lightning_vmat.data.atomic import atomic_file
 from lightning_vmat.data.nifti import check_same_grid, read_volume, write_volume
 from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.volume import VolumeGrid
 
 PLAN_VERSION = 1
@@ -27,6 +29,17 @@ def write_plan(plan: Plan, path: Path, metadata: Mapping[str, object] | None = N
     header = {"plan_version": str(PLAN_VERSION), "metadata": json.dumps(dict(metadata or {}))}
     with atomic_file(path) as draft:
         draft.write_bytes(same_bytes(tensors, header))
+
+
+def plan_metadata(case: Case, planner: str) -> dict[str, object]:
+    """What a plan was made for and by what."""
+    return {
+        "case": case.case_id,
+        "planner": planner,
+        "package_version": __version__,
+        "jaws_mm": list(case.beamlets.field_mm),
+        "wishes": dict(case.wishes),
+    }
 
 
 def same_bytes(tensors: dict[str, Tensor], header: dict[str, str]) -> bytes:
