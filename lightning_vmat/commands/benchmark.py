@@ -84,7 +84,7 @@ def benchmark(
         for name in missing:
             result = members[name].plan(case)
             evaluation = evaluate_plan(case, result, operator)
-            figures.add(name, case.case_id, measure(case, result, evaluation, operator))
+            figures.add(name, case.case_id, measure(case, result, evaluation))
             figures.add_doses(name, case.case_id, key_doses(case, evaluation.structures))
             figures.add_course(name, case.case_id, result.trace.points)
             if plans is not None and result.plan is not None:

@@ -191,21 +191,22 @@ def portpy(
     prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
 
 
-def pack(cohort: Path, *, out: Path) -> None:
-    """Pack a cohort of planned phantoms into one small file: seeds, checksums, leaves to 0.1 mm, MU to 0.1 %.
+def pack(cohort: Path, *, out: Path, join: Path | None = None) -> None:
+    """Pack planned phantoms into one small file: seeds, checksums, leaves to 0.1 mm, monitor units to 0.1 %.
 
     Args:
-        cohort: folder that `vmat prepare phantom` finished, with plans.
+        cohort: folder that `vmat prepare phantom` made with plans, finished or not; cases without a plan are left out.
         out: the file to write (.safetensors).
+        join: another such folder, or a file that this command wrote, of the same settings; its cases come first.
 
     Raises:
-        ValueError: no such cohort, cases that are no phantoms, a case without a plan, or another kind of file.
+        ValueError: no such cohort, cases that are no phantoms, no plan at all, other settings, or another kind of file.
     """
     from lightning_vmat.data.packed import SUFFIX, write_pack
 
     if out.suffix != SUFFIX:
         raise ValueError(f"{out}: expected a file ending in {SUFFIX}")
-    write_pack(cohort, out)
+    write_pack([cohort] if join is None else [join, cohort], out)
 
 
 def unpack(cohort: str, *, out: Path, jobs: int = 2, shard: str = "1/1") -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -24,9 +24,9 @@ from torch import Tensor
 
 from lightning_vmat.data.atomic import atomic_file
 from lightning_vmat.data.case_files import PLAN_FILE, read_case
-from lightning_vmat.data.cohort import MANIFEST_FILE, SPLIT_FILE, SPLITS, Cohort, read_cohort
+from lightning_vmat.data.cohort import MANIFEST_FILE, SPLIT_FILE, SPLITS
 from lightning_vmat.data.packed_plans import pack_leaf_tips, pack_monitor_units, unpack_plan
-from lightning_vmat.data.phantom import phantom_name
+from lightning_vmat.data.phantom import phantom_name, phantom_seed
 from lightning_vmat.data.plan_files import read_plan, same_bytes
 from lightning_vmat.data.preparation import Loaded, PhantomSource, prepare
 from lightning_vmat.plan.aperture import Plan
@@ -62,8 +62,13 @@ class Pack:
 
     @property
     def sources(self) -> list[PackedSource]:
-        first, last = self.manifest["seeds"]
-        return [PackedSource(self, seed) for seed in range(first, last + 1)]
+        names = (name for part in SPLITS for name in self.split[part])
+        return [PackedSource(self, seed) for seed in sorted(phantom_seed(name) for name in names)]
+
+    def stored(self, name: str) -> list[Tensor]:
+        """The tensors of a case's plan."""
+        with safe_open(self.path, framework="pt") as file:
+            return [file.get_tensor(f"{name}.{part}") for part in PARTS[self.version]]
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,7 @@ class PackedSource:
         Raises:
             ValueError: tensors that do not make a plan.
         """
-        with safe_open(self.pack.path, framework="pt") as file:
-            tensors = [file.get_tensor(f"{self.name}.{part}") for part in PARTS[self.pack.version]]
+        tensors = self.pack.stored(self.name)
         if self.pack.version == 1:
             return Plan(*tensors)
         try:
@@ -117,30 +121,81 @@ class PackedSource:
             raise ValueError(f"{self.pack.path}: plan of {self.name}: {error}") from error
 
 
-def write_pack(root: Path, out: Path) -> None:
-    """Pack a finished cohort of planned phantoms.
+def write_pack(roots: Sequence[Path], out: Path) -> None:
+    """Pack the planned phantoms of one or more cohorts that were made alike.
+
+    Args:
+        roots: folders of cohorts, which need not be finished (cases without a plan are left out), or packed cohorts;
+            of a phantom that several hold the first counts.
+        out: the file to write.
 
     Raises:
-        ValueError: no such cohort, cases that are no phantoms, or a case without a plan.
+        ValueError: no such cohort, cases that are no phantoms, no plan at all, or cohorts of different settings.
     """
-    cohort = read_cohort(root)
-    manifest = yaml.safe_load((cohort.root / MANIFEST_FILE).read_text())
+    packs = [read_pack(root) if Path(root).suffix == SUFFIX else _pack_of_folder(Path(root)) for root in roots]
+    _check_alike(packs)
+    split: dict[str, list[str]] = {part: [] for part in SPLITS}
+    tensors: dict[str, Tensor] = {}
+    plans: dict[str, Any] = {}
+    checksums: dict[str, str] = {}
+    for pack in packs:
+        for part in SPLITS:
+            for name in (name for name in pack.split[part] if name not in plans):
+                split[part].append(name)
+                plans[name], checksums[name] = pack.plans[name] | ROUNDED, pack.checksums[name]
+                values = pack.stored(name) if pack.path.is_file() else _rounded_parts(pack.path / name)
+                tensors |= {f"{name}.{kind}": value for kind, value in zip(PARTS[PACK_VERSION], values, strict=True)}
+    if not plans:
+        raise ValueError(f"{', '.join(map(str, roots))}: no case with a plan")
+    split = {part: sorted(names, key=phantom_seed) for part, names in split.items()}
+    seeds = sorted(map(phantom_seed, plans))
+    which = {"seeds": [seeds[0], seeds[-1]], "validation": split["validation"], "test": split["test"]}
+    manifest = {key: which.get(key, value) for key, value in packs[0].manifest.items() if key != "cases"}
+    about = {"manifest": manifest, "split": split, "plans": plans, "checksums": checksums}
+    with atomic_file(out) as draft:
+        draft.write_bytes(same_bytes(tensors, {"pack_version": str(PACK_VERSION), "cohort": json.dumps(about)}))
+
+
+def _pack_of_folder(root: Path) -> Pack:
+    """What a folder of planned phantoms would say as a packed cohort."""
+    path = root / MANIFEST_FILE
+    if not path.is_file():
+        raise ValueError(f"{root}: no cohort, expected a folder that `vmat prepare phantom` wrote, or a packed cohort")
+    manifest = yaml.safe_load(path.read_text())
     if manifest.get("source") != "phantom":
         raise ValueError(
             f"{root}: cases of {manifest.get('source')}, expected phantoms; others cannot be made from seeds"
         )
-    tensors: dict[str, Tensor] = {}
-    plans, checksums = {}, {}
-    for folder in _folders(cohort):
-        plan, metadata = read_plan(folder / PLAN_FILE)
-        plans[folder.name] = metadata | ROUNDED
-        checksums[folder.name] = checksum(read_case(folder))
-        parts = pack_leaf_tips(plan), pack_monitor_units(plan)
-        tensors |= {f"{folder.name}.{part}": value for part, value in zip(PARTS[PACK_VERSION], parts, strict=True)}
-    manifest = {key: value for key, value in manifest.items() if key != "cases"}  # told by the plans
-    about = {"manifest": manifest, "split": cohort.split, "plans": plans, "checksums": checksums}
-    with atomic_file(out) as draft:
-        draft.write_bytes(same_bytes(tensors, {"pack_version": str(PACK_VERSION), "cohort": json.dumps(about)}))
+    folders = sorted(file.parent for file in root.glob(f"*/{PLAN_FILE}"))
+    for_others = {name: part for part in ("validation", "test") for name in manifest.get(part) or ()}
+    split: dict[str, list[str]] = {part: [] for part in SPLITS}
+    for folder in folders:
+        split[for_others.get(folder.name, "train")].append(folder.name)
+    return Pack(
+        path=root,
+        manifest=manifest,
+        split=split,
+        plans={folder.name: read_plan(folder / PLAN_FILE)[1] for folder in folders},
+        checksums={folder.name: checksum(read_case(folder)) for folder in folders},
+    )
+
+
+def _check_alike(packs: Sequence[Pack]) -> None:
+    """Raise a ValueError for cohorts of different settings; which cases they hold is no setting."""
+    of_cases = {"cases", "seeds", "validation", "test"}
+    first, *others = ({k: v for k, v in pack.manifest.items() if k not in of_cases} for pack in packs)
+    for pack, other in zip(packs[1:], others, strict=True):
+        differ = sorted(key for key in first.keys() | other.keys() if first.get(key) != other.get(key))
+        if differ:
+            raise ValueError(
+                f"{pack.path}: {differ[0]} is {other.get(differ[0])}, expected {first.get(differ[0])} as "
+                f"{packs[0].path} has"
+            )
+
+
+def _rounded_parts(folder: Path) -> tuple[Tensor, Tensor]:
+    plan, _ = read_plan(folder / PLAN_FILE)
+    return pack_leaf_tips(plan), pack_monitor_units(plan)
 
 
 def read_pack(name_or_path: str | Path) -> Pack:
@@ -218,8 +273,3 @@ def checksum(case: Case) -> str:
     if case.beamlets.jaws_mm is not None or case.wishes:
         digest.update(repr((case.beamlets.jaws_mm, sorted(case.wishes.items()))).encode())
     return digest.hexdigest()[:16]
-
-
-def _folders(cohort: Cohort) -> Iterator[Path]:
-    for part in SPLITS:
-        yield from (cohort.root / name for name in cohort.split[part])

@@ -24,6 +24,7 @@ from lightning_vmat.plan.volume import VolumeGrid
 
 PHANTOM_VERSION = 2  # to be raised with every change of the bits of a seed
 MACHINE, COLLIMATOR_DEG = "truebeam_millennium120", 10.0
+PREFIX = "phantom_"
 MIXED = "mixed"
 SHARES = {  # of a mixed population
     "prostate_60gy_20fx": 0.45,
@@ -80,7 +81,12 @@ def make_phantom(seed: int, size: str = "base", protocol: str = "prostate_60gy_2
 
 
 def phantom_name(seed: int) -> str:
-    return f"phantom_{seed:04d}"
+    return f"{PREFIX}{seed:04d}"
+
+
+def phantom_seed(name: str) -> int:
+    """The seed of the phantom of this name."""
+    return int(name.removeprefix(PREFIX))
 
 
 def draw_protocol(draws: Draws) -> str:

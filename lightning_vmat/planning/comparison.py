@@ -7,33 +7,33 @@ from dataclasses import astuple
 
 import numpy as np
 
-from lightning_vmat.dose.operator import DoseOperator
 from lightning_vmat.plan.case import Case
-from lightning_vmat.planning.evaluation import Evaluation, sequencing_loss
+from lightning_vmat.planning.evaluation import Evaluation, sequencing_error
 from lightning_vmat.planning.planner import PlanResult, TracePoint
 
 Row = dict[str, float]
 QUARTILES = (0.25, 0.5, 0.75)
 
 
-def measure(case: Case, result: PlanResult, evaluation: Evaluation, operator: DoseOperator) -> Row:
+def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
     """The figures by which planners are compared.
 
     Args:
         case: the case.
         result: a planner's outcome.
         evaluation: of its delivered dose (of its fluence's for an ideal planner).
-        operator: the case's `body_operator`.
 
     Returns:
-        `objective` (over the whole body), `goals_met` (fraction), `all_goals_met` (1 or 0), `hi`, `d98` (of the
-        prescription, after scaling D50 to it) and `paddick` of the foremost target, `machine_violations`, `mu_per_gy`,
-        `edge_metric_per_mm`, `dose_evaluations`, `seconds`, and those of `sequencing_loss`.
+        `objective` (over the whole body), `sample_objective` (on the voxels that the plan was optimised on),
+        `goals_met` (fraction), `all_goals_met` (1 or 0), `hi`, `d98` (of the prescription, after scaling D50 to it)
+        and `paddick` of the foremost target, `machine_violations`, `mu_per_gy`, `delivery_s`, `edge_metric_per_mm`,
+        `dose_evaluations`, `seconds`, and that of `sequencing_error`.
     """
     target = evaluation.structures[case.target_names[0]]
     planning_s = sum(value for stage, value in result.trace.seconds.items() if stage != "evaluation")
     return {
         "objective": evaluation.objective,
+        "sample_objective": result.trace.points[-1].objective if result.trace.points else float("nan"),
         "goals_met": sum(goal.met for goal in evaluation.goals) / len(evaluation.goals),
         "all_goals_met": float(all(goal.met for goal in evaluation.goals)),
         "hi": target["hi"],
@@ -41,10 +41,11 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation, operator: Do
         "paddick": target["paddick"],
         "machine_violations": float(sum(evaluation.violations.values())),
         "mu_per_gy": evaluation.complexity.get("mu_per_gy", float("nan")),
+        "delivery_s": float("nan") if evaluation.delivery_s is None else evaluation.delivery_s,
         "edge_metric_per_mm": evaluation.complexity.get("edge_metric_per_mm", float("nan")),
         "dose_evaluations": float(result.trace.dose_evaluations),
         "seconds": planning_s,
-        **sequencing_loss(case, result, evaluation.dose_gy, operator),
+        **sequencing_error(case, result),
     }
 
 

@@ -86,7 +86,10 @@ class SequencedPlanner:
                 plan = self.exploration.refine(case, coarse, plan, trace, "exploration")
         with trace.stage("apertures"):
             plan = self.apertures.refine(case, problem, plan, trace)
-        return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace, fluence_mu, sequenced_mu)
+        delivered_mu = plan.fluence_mu(case.beam_setup)
+        if self.start is open_start and self.optimizer is None:  # no map was wanted: its target is just open
+            return PlanResult(delivered_mu, plan, trace)
+        return PlanResult(delivered_mu, plan, trace, fluence_mu, sequenced_mu)
 
     def _optimise(
         self,

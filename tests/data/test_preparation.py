@@ -106,6 +106,21 @@ def test_packed_cohort_keeps_wishes_and_jaws(tmp_path: Path) -> None:
         other.sources[0].load()
 
 
+def test_parts_of_a_cohort_packed_one_after_the_other_make_the_whole(cohort: Path, file: Path, tmp_path: Path) -> None:
+    joined = None
+    for shard in ("2/2", "1/2"):
+        part, packed = tmp_path / f"part{shard[0]}", tmp_path / f"{shard[0]}.safetensors"
+        phantom(out=part, count=3, size="tiny", seed=3, protocol="mixed", plan=True, jobs=1, shard=shard)
+        pack(part, out=packed, join=joined)
+        joined = packed
+    assert joined is not None and joined.read_bytes() == file.read_bytes()
+    phantom(
+        out=tmp_path / "other", count=1, size="tiny", seed=9, jaw_margin_mm=12.0, protocol="mixed", plan=True, jobs=1
+    )
+    with pytest.raises(ValueError, match=r"other: jaw_margin_mm is 12\.0, expected None as .*1\.safetensors has"):
+        pack(tmp_path / "other", out=tmp_path / "x.safetensors", join=joined)
+
+
 def test_training_reads_a_packed_cohort(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr("lightning_vmat.data.packed.available_cores", lambda: 1)
@@ -165,7 +180,7 @@ def test_what_is_no_packed_cohort_is_named(cohort: Path, file: Path, tmp_path: P
         read_pack(broken)
     unplanned = tmp_path / "unplanned"
     phantom(out=unplanned, count=1, size="tiny", jobs=1)
-    with pytest.raises(ValueError, match=r"plan\.safetensors: no such file"):
+    with pytest.raises(ValueError, match="unplanned: no case with a plan"):
         pack(unplanned, out=tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match=r"x\.zip: expected a file ending in \.safetensors"):
         pack(cohort, out=tmp_path / "x.zip")
