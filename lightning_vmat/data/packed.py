@@ -148,10 +148,19 @@ def write_pack(roots: Sequence[Path], out: Path) -> None:
     if not plans:
         raise ValueError(f"{', '.join(map(str, roots))}: no case with a plan")
     split = {part: sorted(names, key=phantom_seed) for part, names in split.items()}
-    seeds = sorted(map(phantom_seed, plans))
-    which = {"seeds": [seeds[0], seeds[-1]], "validation": split["validation"], "test": split["test"]}
+    names = sorted(plans, key=phantom_seed)
+    which = {
+        "seeds": [phantom_seed(names[0]), phantom_seed(names[-1])],
+        "validation": split["validation"],
+        "test": split["test"],
+    }
     manifest = {key: which.get(key, value) for key, value in packs[0].manifest.items() if key != "cases"}
-    about = {"manifest": manifest, "split": split, "plans": plans, "checksums": checksums}
+    about = {
+        "manifest": manifest,
+        "split": split,
+        "plans": {name: plans[name] for name in names},
+        "checksums": {name: checksums[name] for name in names},
+    }
     with atomic_file(out) as draft:
         draft.write_bytes(same_bytes(tensors, {"pack_version": str(PACK_VERSION), "cohort": json.dumps(about)}))
 
