@@ -9,6 +9,7 @@ Points = NDArray[np.float64]
 Group = list[Points]
 TOUCHING_MM = 0.1  # borders nearer than this touch; what crosses by less is nested or beside
 SAMPLE_MM = 1.0  # between the points at which borders are compared
+MOST_PAIRS = 2_000_000  # of points and edges at a time
 
 
 def grouped(contours: list[Points], exclusive: bool = False) -> list[Group]:
@@ -45,11 +46,13 @@ def _united(contours: list[Points], borders: list[Points], first: int, second: i
     low, high = (np.array([edge(contours[at][:, :2], axis=0) for at in (first, second)]) for edge in (np.min, np.max))
     if (low.max(axis=0) > high.min(axis=0)).any():
         return False
-    within, beyond = _sides(borders[first], contours[second])
-    if within and beyond:
-        return True
-    others_within, others_beyond = _sides(borders[second], contours[first])
-    return (others_within and others_beyond) or not (within or beyond or others_within or others_beyond)
+    pairs = ((borders[first], contours[second]), (borders[second], contours[first]))
+    same_box = np.ptp(low, axis=0).max() <= TOUCHING_MM and np.ptp(high, axis=0).max() <= TOUCHING_MM
+    if not same_box and all(inside.all() or not inside.any() for inside in (inside_contour(*pair) for pair in pairs)):
+        return False
+    (within, beyond), (others_within, others_beyond) = (_sides(points, contour) for points, contour in pairs)
+    crossing = (within and beyond) or (others_within and others_beyond)
+    return crossing or not (within or beyond or others_within or others_beyond)
 
 
 def _check_parts(members: list[int], contours: list[Points], borders: list[Points]) -> None:
@@ -78,12 +81,16 @@ def _distance_outside(points: Points, contour: Points) -> Points:
 
 def inside_contour(points: Points, contour: Points) -> NDArray[np.bool_]:
     """Which points (x, y) a contour encloses, by the even-odd rule."""
-    x, y = points[:, :1], points[:, 1:2]
+    inside = np.zeros(len(points), np.bool_)
+    low, high = contour[:, :2].min(axis=0), contour[:, :2].max(axis=0)
     (x0, y0), (x1, y1) = contour[:, :2].T, np.roll(contour[:, :2], -1, axis=0).T
-    between = (y0 <= y) != (y1 <= y)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        left = x0 + (y - y0) / (y1 - y0) * (x1 - x0) <= x
-    return np.asarray((between & left).sum(axis=1) % 2 == 1)
+    for at in _parts(np.flatnonzero(((points >= low) & (points <= high)).all(axis=1)), len(contour)):
+        x, y = points[at, :1], points[at, 1:2]
+        between = (y0 <= y) != (y1 <= y)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            left = x0 + (y - y0) / (y1 - y0) * (x1 - x0) <= x
+        inside[at] = (between & left).sum(axis=1) % 2 == 1
+    return inside
 
 
 def _distance(points: Points, contour: Points) -> Points:
@@ -91,9 +98,17 @@ def _distance(points: Points, contour: Points) -> Points:
     start = contour[:, :2]
     edge = np.roll(start, -1, axis=0) - start
     length2 = np.maximum((edge**2).sum(axis=1), 1e-12)
-    offset = points[:, None, :2] - start
-    along = ((offset * edge).sum(axis=2) / length2).clip(0, 1)
-    return np.asarray(np.sqrt(((offset - along[..., None] * edge) ** 2).sum(axis=2).min(axis=1)))
+    distance = np.zeros(len(points))
+    for at in _parts(np.arange(len(points)), len(contour)):
+        offset = points[at, None] - start
+        along = ((offset * edge).sum(axis=2) / length2).clip(0, 1)
+        distance[at] = np.sqrt(((offset - along[..., None] * edge) ** 2).sum(axis=2).min(axis=1))
+    return distance
+
+
+def _parts(places: NDArray[np.int64], edges: int) -> list[NDArray[np.int64]]:
+    """Places in parts that make small arrays of places and edges."""
+    return np.array_split(places, 1 + len(places) * edges // MOST_PAIRS)
 
 
 def _border(contour: Points) -> Points:
