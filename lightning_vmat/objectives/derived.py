@@ -16,6 +16,7 @@ A structure may be made from made ones, in any order. A structure of the patient
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from scipy.signal import fftconvolve
 
 from lightning_vmat.plan.case import Case
@@ -37,6 +39,9 @@ COMBINATIONS: dict[str, Callable[[Mask, Mask], Mask]] = {
 }
 MARGINS = ("expand", "contract")
 MAX_MARGIN_MM = 100.0
+FINE_MM = 1.25  # largest voxel on which margins are taken
+MOST_FINE = 30_000_000  # fine voxels; a larger structure keeps the grid's own
+EDGE = 0.35  # of a voxel, from its centre to the surface: half along the axes, less between them
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ class DerivedStructure:
         return f"{self.operation} {self.sources[0]} by {margins} mm"
 
     def mask(self, masks: Mapping[str, Mask], grid: VolumeGrid) -> Mask:
-        """The structure on the grid of its sources' masks, to the nearest voxel."""
+        """The structure on the grid of its sources' masks."""
         first, *others = (masks[name] for name in self.sources)
         if self.operation == "expand":
             return expanded(first, grid, self.margin_mm)
@@ -118,52 +123,81 @@ def with_derived(case: Case, derived: tuple[DerivedStructure, ...]) -> Case:
 def expanded(mask: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> Mask:
     """A mask grown by an ellipsoid whose half-axes are the margins to each side.
 
-    The border of a mask lies half a voxel beyond its outermost centres, so half a voxel is added to each half-axis:
-    margins are rounded to the nearest voxel, not down.
+    Voxels whose centres are within the margin of the mask's surface are added. The surface is that of the mask on finer
+    voxels, interpolated by distance; growing a sphere of 15 mm by 5 mm gives the volume of one of 20 mm within 4 %.
 
     Args:
         mask: what to grow.
         grid: its voxels.
         margin_mm: to each of `SIDES`.
+
+    Reference: interpolation: Herman, Zheng, Bucholtz, IEEE Comput Graph Appl 12:69 (1992).
     """
-    ball = _ellipsoid(grid, margin_mm)
-    return _grown(mask, ball, _box(mask, ball.shape))
+    return _grown(mask, mask, grid, margin_mm)
 
 
 def contracted(mask: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> Mask:
     """A mask from whose sides the margins are taken away: what lies around it grows. At the grid's faces it stays."""
     right, left, anterior, posterior, inferior, superior = margin_mm
-    ball = _ellipsoid(grid, (left, right, posterior, anterior, superior, inferior))
-    return ~_grown(~mask, ball, _box(mask, ball.shape))
+    return ~_grown(~mask, mask, grid, (left, right, posterior, anterior, superior, inferior))
 
 
-def _grown(mask: Mask, ball: Mask, box: tuple[slice, ...]) -> Mask:
-    """A mask grown within a part of the grid."""
+def _grown(mask: Mask, near: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> Mask:
+    """A mask grown within reach of what lies `near`."""
+    if not near.any() or not mask.any():
+        return mask.copy()
+    box = _box(near, grid, margin_mm)
+    factors = [
+        2 * math.ceil((spacing / FINE_MM - 1) / 2) + 1 if spacing > FINE_MM else 1 for spacing in grid.spacing_mm
+    ]
+    part = mask[box]
+    if part.size * math.prod(factors) > MOST_FINE:
+        factors = [1, 1, 1]
+    ball = _ellipsoid([spacing / factor for spacing, factor in zip(grid.spacing_mm, factors, strict=True)], margin_mm)
+    fine = _refined(part, grid, factors).astype(np.float32)
+    padded = np.pad(fine, [(length // 2, length // 2) for length in ball.shape])
+    reached = fftconvolve(padded, ball.astype(np.float32), mode="valid") > 0.5
     grown = mask.copy()
-    padded = np.pad(mask[box].astype(np.float32), [(length // 2, length // 2) for length in ball.shape])
-    grown[box] |= fftconvolve(padded, ball.astype(np.float32), mode="valid") > 0.5
+    grown[box] |= reached[tuple(slice(factor // 2, None, factor) for factor in reversed(factors))]
     return grown
 
 
-def _box(mask: Mask, ball: tuple[int, ...]) -> tuple[slice, ...]:
+def _refined(mask: Mask, grid: VolumeGrid, factors: list[int]) -> Mask:
+    """A mask on voxels smaller by odd factors along x, y, z: inside where the interpolated signed distance is <= 0."""
+    if max(factors) == 1 or mask.all() or not mask.any():
+        return np.asarray(np.repeat(np.repeat(np.repeat(mask, factors[2], 0), factors[1], 1), factors[0], 2))
+    sampling = grid.spacing_mm[::-1]
+    distance = distance_transform_edt(~mask, sampling=sampling) - distance_transform_edt(mask, sampling=sampling)
+    for axis, factor in zip((2, 1, 0), factors, strict=True):
+        count = distance.shape[axis]
+        if factor > 1 and count > 1:
+            place = ((np.arange(count * factor) - factor // 2) / factor).clip(0, count - 1)
+            low = np.floor(place).astype(np.int64).clip(0, count - 2)
+            weight = np.expand_dims(place - low, tuple({0, 1, 2} - {axis}))
+            distance = np.take(distance, low, axis) * (1 - weight) + np.take(distance, low + 1, axis) * weight
+        elif factor > 1:
+            distance = np.repeat(distance, factor, axis)
+    return np.asarray(distance <= 0)
+
+
+def _box(mask: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> tuple[slice, ...]:
     """The part of the grid that a mask can reach."""
     places = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    if len(places[0]) == 0:
-        return slice(0, 1), slice(0, 1), slice(0, 1)
+    reach = [1 + math.ceil(max(margin_mm[2 * axis : 2 * axis + 2]) / grid.spacing_mm[axis]) for axis in (2, 1, 0)]
     return tuple(
-        slice(max(int(place[0]) - length // 2, 0), int(place[-1]) + length // 2 + 1)
-        for place, length in zip(places, ball, strict=True)
+        slice(max(int(place[0]) - extra, 0), int(place[-1]) + extra + 1)
+        for place, extra in zip(places, reach, strict=True)
     )
 
 
-def _ellipsoid(grid: VolumeGrid, margin_mm: tuple[float, ...]) -> Mask:
+def _ellipsoid(spacing_mm: list[float], margin_mm: tuple[float, ...]) -> Mask:
     """Which voxels around the middle one are reached from it."""
     shares = []
-    for axis, spacing in enumerate(grid.spacing_mm):
-        low, high = margin_mm[2 * axis], margin_mm[2 * axis + 1]
-        count = int(max(low, high) / spacing + 0.5)
+    for axis, spacing in enumerate(spacing_mm):
+        low, high = (margin + EDGE * spacing for margin in margin_mm[2 * axis : 2 * axis + 2])
+        count = int(max(low, high) / spacing)
         offset = spacing * np.arange(-count, count + 1)
-        shares.append(np.where(offset < 0, offset / (low + spacing / 2), offset / (high + spacing / 2)) ** 2)
+        shares.append(np.where(offset < 0, offset / low, offset / high) ** 2)
     x, y, z = shares
     return np.asarray(z[:, None, None] + y[:, None] + x <= 1 + 1e-9)
 

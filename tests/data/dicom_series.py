@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -129,7 +130,9 @@ def write_structures(
         item.ContourSequence = []
         for index, points in enumerate(contours):
             contour, its_kind = Dataset(), kind if isinstance(kind, str) else kind(index)
-            contour.ContourGeometricType = its_kind if len(points) > 1 else "POINT"
+            with warnings.catch_warnings():  # INTERPOLATED_PLANAR is longer than the standard's terms may be
+                warnings.simplefilter("ignore")
+                contour.ContourGeometricType = its_kind if len(points) > 1 else "POINT"
             contour.ContourData = [f"{value:.5f}" for value in points.ravel()]
             item.ContourSequence.append(contour)
         data.StructureSetROISequence.append(roi)

@@ -29,12 +29,12 @@ def scan(points: Points) -> Points:
     return np.where(metal, 2500.0, np.where(x**2 + y**2 < 50**2, 0.0, np.where(couch, -150.0, noise)))
 
 
-def write(folder: Path, more: Rois, properties: Properties | None = None, body: bool = True, **options: object) -> Path:
+def write(folder: Path, more: Rois, properties: Properties | None = None, body: bool = True) -> Path:
     for k, height in enumerate(HEIGHTS_MM):
         write_slice(folder / f"{k}", scan, (-72.0, -72.0, height), shape=(96, 96), pixel_mm=(1.5, 1.5))
     outline = {"BODY": cylinder(50.0, (0, 0), HEIGHTS_MM)} if body else {}
     rois = {**outline, "PTV": sphere(15.0, (0, 0, 0), HEIGHTS_MM), **more}
-    write_structures(folder / "rs", rois, types=TYPES, properties=properties, **options)  # type: ignore[arg-type]
+    write_structures(folder / "rs", rois, types=TYPES, properties=properties)
     return folder
 
 
