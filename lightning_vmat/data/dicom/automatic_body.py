@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, distance_transform_edt, label
+from scipy.ndimage import binary_fill_holes, label, maximum_filter1d, minimum_filter1d
 
 from lightning_vmat.plan.volume import VolumeGrid
 
@@ -22,14 +22,18 @@ def automatic_body(hu: NDArray[np.float32], grid: VolumeGrid) -> NDArray[np.bool
         ValueError: nothing but air.
     """
     dense = hu > THRESHOLD_HU
-    pixel_mm = (grid.spacing_mm[1], grid.spacing_mm[0])
-    core = np.stack([distance_transform_edt(image, sampling=pixel_mm) > THIN_MM / 2 for image in dense])
+    core = dense
+    for axis in (1, 2):
+        core = minimum_filter1d(core, _width(grid, axis), axis=axis, mode="nearest")
     parts, count = label(core)
     if count == 0:
         raise ValueError(f"no ROI for Body, and no tissue above {THRESHOLD_HU:g} HU in the CT, expected a patient")
     largest = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    reach_mm = THIN_MM / 2 + max(pixel_mm)
-    grown = [
-        distance_transform_edt(~image, sampling=pixel_mm) <= reach_mm if image.any() else image for image in largest
-    ]
-    return np.stack([binary_fill_holes(image & near) for image, near in zip(dense, grown, strict=True)])
+    for axis in (1, 2):
+        largest = maximum_filter1d(largest, _width(grid, axis) + 2, axis=axis, mode="nearest")
+    return np.stack([binary_fill_holes(image) for image in dense & largest])
+
+
+def _width(grid: VolumeGrid, axis: int) -> int:
+    """How many voxels along an axis make a layer that is not thin; odd."""
+    return 2 * max(1, round(THIN_MM / 2 / grid.spacing_mm[2 - axis])) + 1

@@ -10,7 +10,7 @@ from lightning_vmat.data.dicom.contours import fill_groups, slabs_mask
 from lightning_vmat.data.dicom.rtstruct import Roi
 from lightning_vmat.plan.volume import VolumeGrid
 
-FINE = 256  # pixels along each side of the raster that measures an area
+FINE = 128  # pixels along each side of the raster that measures an area
 SAME = 0.03  # difference of volumes that is none
 ENDS = 0.55  # of a slice, by which a run of slabs may be longer or shorter than its slices
 MIN_THICKNESS = 1e-6

@@ -125,7 +125,8 @@ class RoiNames:
 
     def _missing(self, targets: tuple[str, ...], rois: Sequence[Roi]) -> str:
         there = ", ".join(roi.shown for roi in rois)
-        steering = [roi.shown for roi in rois if roi.interpreted_type == "PTV" or plain(roi.name).find("ptv") >= 0]
+        like = [roi for roi in rois if roi.interpreted_type == "PTV" or "ptv" in plain(roi.name)]
+        steering = [roi.shown for roi in like if self.steers(roi, loose=True)]
         hint = f" ({', '.join(steering)} may be for optimization)" if steering else ""
         return f"no ROI for {' or '.join(targets)} among {there}{hint}: name it in a --roi_names file"
 
