@@ -13,6 +13,7 @@ from lightning_vmat.data.dicom.files import looks_like_dicom
 from lightning_vmat.data.dicom.link import PatientLink, read_link
 from lightning_vmat.data.dicom.patient import patient_folders, read_patient
 from lightning_vmat.data.dicom.roi_names import load_roi_names
+from lightning_vmat.data.dicom.roi_report import RoiReport, read_report
 from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.data.plan_files import read_dose
 from lightning_vmat.plan.aperture import Plan
@@ -20,12 +21,13 @@ from lightning_vmat.plan.case import Case
 
 
 class OpenedPatient(NamedTuple):
-    """A case; its clinical dose, its links to DICOM objects and a plan to start from where there are some."""
+    """A case; its clinical dose, its links to DICOM objects, a plan to start from, and ROIs where there are some."""
 
     case: Case
     clinical_dose_gy: Float[Tensor, "z y x"] | None
     link: PatientLink | None
     start: Plan | None
+    rois: RoiReport | None = None
 
 
 def holds_dicom(folder: Path) -> bool:
@@ -65,11 +67,11 @@ def open_case(folder: Path, start: Path | None = None) -> OpenedPatient:
     case = read_case(folder)
     clinical_file = folder / CLINICAL_DOSE_FILE
     dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
-    link = read_link(folder)
+    link, rois = read_link(folder), read_report(folder)
     if start is None:
-        return OpenedPatient(case, dose_gy, link, None)
+        return OpenedPatient(case, dose_gy, link, None, rois)
     jawed, plan = start_plan(start, case, link)
-    return OpenedPatient(jawed, dose_gy, link, plan)
+    return OpenedPatient(jawed, dose_gy, link, plan, rois)
 
 
 def open_dicom(
@@ -98,4 +100,4 @@ def open_dicom(
         start=start,
         show_identifiers=show_identifiers,
     )
-    return OpenedPatient(patient.case, patient.dose_gy, patient.link, patient.plan if start else None)
+    return OpenedPatient(patient.case, patient.dose_gy, patient.link, patient.plan if start else None, patient.rois)

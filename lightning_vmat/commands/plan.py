@@ -97,6 +97,8 @@ def plan(
     with atomic_folder(out, replace=overwrite) as draft:
         measured = write_results(draft, opened, planner, member.plan(opened.case), compared, dose_bits)
     print(_summary(measured))
+    for note in opened.rois.notes() if opened.rois else []:
+        print(f"  {note}")
     print(f"report: {out / REPORT_FILE}")
 
 

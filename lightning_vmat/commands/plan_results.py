@@ -51,6 +51,8 @@ def write_results(
             write_plan_and_dose(folder, case, result.plan, evaluation.dose_gy, opened.link, dose_bits)
     write_dose(evaluation.dose_gy, case.grid, folder / DOSE_FILE)
     measured = as_json(case, planner, result, evaluation)
+    if opened.rois is not None:
+        measured["rois"] = opened.rois.as_json()
     if opened.clinical_dose_gy is not None:
         measured["clinical"] = dose_as_json(case, opened.clinical_dose_gy.flatten()[case.body_index])
     if compared is not None:
@@ -76,4 +78,5 @@ def _content(
         created=datetime.now(UTC),
         objective=evaluation.objective,
         compared=compared,
+        rois=opened.rois,
     )

@@ -23,6 +23,7 @@ from lightning_vmat.data.phantom import MIXED, PHANTOM_VERSION, SHARES, make_pha
 from lightning_vmat.data.plan_files import write_plan
 from lightning_vmat.data.reference_plans import planner_settings, reference_plan
 from lightning_vmat.dose.stored_influence import StoredInfluence
+from lightning_vmat.objectives.derived import with_derived
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
@@ -185,7 +186,7 @@ def prepare_case(source: Source, out: Path, plan: bool) -> str:
     if not (folder / CASE_FILE).is_file():
         loaded = source.load()
         write_case(
-            loaded.case,
+            _with_derived(loaded.case),
             folder,
             plan=None if plan else loaded.plan,
             metadata=loaded.plan_metadata,
@@ -197,6 +198,12 @@ def prepare_case(source: Source, out: Path, plan: bool) -> str:
         reference, metadata = reference_plan(read_case(folder), source.size)
         write_plan(reference, folder / PLAN_FILE, metadata)
     return source.name
+
+
+def _with_derived(case: Case) -> Case:
+    """A case with the structures that its protocol makes; those from DICOM have them, made on finer voxels."""
+    derived = load_protocol(case.protocol).derived
+    return with_derived(case, derived) if derived and case.source != "dicom" else case
 
 
 def _clear_drafts(folder: Path) -> None:

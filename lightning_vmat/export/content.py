@@ -9,6 +9,7 @@ from datetime import datetime
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.data.dicom.roi_report import RoiReport
 from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.planner import PlanResult
@@ -54,6 +55,7 @@ class ReportContent:
         created: when the plan was made.
         objective: over the whole body; None if it was not measured.
         compared: another plan of the case; None to report one plan alone.
+        rois: what became of the ROIs of the patient's structure set; None for a case that was not DICOM.
 
     Raises:
         ValueError: a dose that is not on the case's grid or not finite.
@@ -71,6 +73,7 @@ class ReportContent:
     created: datetime
     objective: float | None = None
     compared: ComparedPlan | None = None
+    rois: RoiReport | None = None
 
     def __post_init__(self) -> None:
         where = f"report of case {self.case.case_id}"

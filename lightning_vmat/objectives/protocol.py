@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from lightning_vmat.objectives.base import DoseObjective
+from lightning_vmat.objectives.derived import DerivedStructure, parse_derived
 from lightning_vmat.objectives.dvh import MaxDvh, MinDvh
 from lightning_vmat.objectives.falloff import Falloff
 from lightning_vmat.objectives.geud import Geud
@@ -76,6 +77,8 @@ class Protocol:
         fractions: number of fractions.
         objectives: what the optimisation minimises.
         goals: what the plan is judged by.
+        derived: structures that are made from others, see `objectives/derived.py`; not part of `repr`, by whose hash
+            cohorts of phantoms, which have none, are told apart.
     """
 
     name: str
@@ -83,6 +86,14 @@ class Protocol:
     fractions: int
     objectives: tuple[ProtocolObjective, ...]
     goals: tuple[Goal, ...]
+    derived: tuple[DerivedStructure, ...] = field(default=(), repr=False)
+
+    @property
+    def structure_names(self) -> list[str]:
+        """Structures that objectives or goals name, each once."""
+        return list(
+            dict.fromkeys([*(line.structure for line in self.objectives), *(goal.structure for goal in self.goals)])
+        )
 
 
 def load_protocol(name_or_path: str | Path) -> Protocol:
@@ -102,7 +113,7 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
 
 
 def _parse(name: str, document: object) -> Protocol:
-    values = _mapping("document", document, {"prescription_gy", "fractions", "objectives", "goals"})
+    values = _mapping("document", document, {"prescription_gy", "fractions", "objectives", "goals", "structures"})
     prescription = values.get("prescription_gy")
     if not isinstance(prescription, dict) or not prescription:
         raise ValueError("prescription_gy: expected target names with their dose in Gy")
@@ -118,7 +129,8 @@ def _parse(name: str, document: object) -> Protocol:
         if repeated in names[:i]:
             raise ValueError(f"objectives[{i}].name: {repeated!r} is taken, give this one another name")
     goals = [_goal(f"goals[{i}]", line) for i, line in enumerate(_list(values, "goals"))]
-    return Protocol(name, prescription_gy, fractions, tuple(objectives), tuple(goals))
+    derived = parse_derived(values.get("structures", {}))
+    return Protocol(name, prescription_gy, fractions, tuple(objectives), tuple(goals), derived)
 
 
 def _objective(where: str, line: object, prescription_gy: dict[str, float]) -> ProtocolObjective:

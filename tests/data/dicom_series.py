@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -86,24 +87,69 @@ def sphere(radius_mm: float, centre_mm: Sequence[float], heights_mm: Sequence[fl
     return [circle(float(np.sqrt(radius_mm**2 - (height - z) ** 2)), (x, y, height)) for height in inside]
 
 
+def cylinder(radius_mm: float, centre_mm: Sequence[float], heights_mm: Sequence[float]) -> list[Points]:
+    """The same circle at each height."""
+    x, y = centre_mm[:2]
+    return [circle(radius_mm, (x, y, height)) for height in heights_mm]
+
+
 def write_structures(
-    path: Path, rois: dict[str, list[Points]], *, types: dict[str, str] | None = None, kind: str = "CLOSED_PLANAR"
+    path: Path,
+    rois: dict[str, list[Points]],
+    *,
+    types: dict[str, str] | None = None,
+    kind: str | Callable[[int], str] = "CLOSED_PLANAR",
+    frames: dict[str, str] | None = None,
+    frame_order: Sequence[str] = (),
+    properties: dict[str, dict[str, float]] | None = None,
 ) -> Path:
+    """A structure set.
+
+    Args:
+        path: of the file.
+        rois: contours by ROI name.
+        types: RT ROI Interpreted Type by name; ORGAN else.
+        kind: Contour Geometric Type, of all contours or by their number in the ROI.
+        frames: frame of reference by ROI name; the CT's else.
+        frame_order: frames of reference that the structure set lists, in this order; the CT's comes with its series.
+        properties: ROI Physical Properties by ROI name.
+    """
     data = Dataset()
     data.SOPClassUID, data.Modality, data.FrameOfReferenceUID = RTStructureSetStorage, "RTSTRUCT", FRAME_UID
     data.StructureSetROISequence, data.ROIContourSequence, data.RTROIObservationsSequence = [], [], []
+    if frame_order:
+        data.ReferencedFrameOfReferenceSequence = [_frame(uid) for uid in frame_order]
     for number, (name, contours) in enumerate(rois.items(), start=7):
         roi, observation, item = Dataset(), Dataset(), Dataset()
-        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, FRAME_UID
+        roi.ROINumber, roi.ROIName = number, name
+        roi.ReferencedFrameOfReferenceUID = (frames or {}).get(name, FRAME_UID)
         observation.ReferencedROINumber = item.ReferencedROINumber = number
         observation.RTROIInterpretedType = (types or {}).get(name, "ORGAN")
+        if properties and name in properties:
+            observation.ROIPhysicalPropertiesSequence = [_property(*pair) for pair in properties[name].items()]
         item.ContourSequence = []
-        for points in contours:
-            contour = Dataset()
-            contour.ContourGeometricType = kind if len(points) > 1 else "POINT"
+        for index, points in enumerate(contours):
+            contour, its_kind = Dataset(), kind if isinstance(kind, str) else kind(index)
+            with warnings.catch_warnings():  # INTERPOLATED_PLANAR is longer than the standard's terms may be
+                warnings.simplefilter("ignore")
+                contour.ContourGeometricType = its_kind if len(points) > 1 else "POINT"
             contour.ContourData = [f"{value:.5f}" for value in points.ravel()]
             item.ContourSequence.append(contour)
         data.StructureSetROISequence.append(roi)
         data.RTROIObservationsSequence.append(observation)
         data.ROIContourSequence.append(item)
     return save(data, path)
+
+
+def _frame(uid: str) -> Dataset:
+    frame, study, series = Dataset(), Dataset(), Dataset()
+    series.SeriesInstanceUID = SERIES_UID if uid == FRAME_UID else "1.2.3.44"
+    study.RTReferencedSeriesSequence = [series]
+    frame.FrameOfReferenceUID, frame.RTReferencedStudySequence = uid, [study]
+    return frame
+
+
+def _property(kind: str, value: float) -> Dataset:
+    item = Dataset()
+    item.ROIPhysicalProperty, item.ROIPhysicalPropertyValue = kind, f"{value:g}"
+    return item

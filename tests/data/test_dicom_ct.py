@@ -134,7 +134,7 @@ def test_localizers_copies_and_other_files_are_passed_over(tmp_path: Path) -> No
     (tmp_path / "README.txt").write_text("DICM is a word here")
     (tmp_path / "empty.dcm").write_bytes(b"")
     write_slice(tmp_path / "scout.dcm", slanted, (0, 0, 0), series_uid="1.9", image_type=("ORIGINAL", "LOCALIZER"))
-    chosen = choose_series(find_files(tmp_path), "", "1.2.3.1", tmp_path)
+    chosen = choose_series(find_files(tmp_path), [], ["1.2.3.1"], tmp_path)
     assert read_ct(chosen).grid.shape[0] == len(HEIGHTS_MM)
 
 
@@ -142,11 +142,11 @@ def test_the_named_series_is_taken_and_a_choice_refused(tmp_path: Path) -> None:
     write_series(tmp_path / "a", slanted, HEIGHTS_MM)
     write_series(tmp_path / "b", slanted, HEIGHTS_MM[:3], series_uid="1.9")
     files = find_files(tmp_path)
-    assert len(choose_series(files, "1.9", "1.2.3.1", tmp_path)) == 3
+    assert len(choose_series(files, ["1.9"], ["1.2.3.1"], tmp_path)) == 3
     with pytest.raises(ValueError, match="2 CT series"):
-        choose_series(files, "", "1.2.3.1", tmp_path)
+        choose_series(files, [], ["1.2.3.1"], tmp_path)
     with pytest.raises(ValueError, match="none in the structure set's frame"):
-        choose_series(files, "", "1.2.3.9", tmp_path)
+        choose_series(files, [], ["1.2.3.9"], tmp_path)
 
 
 @pytest.mark.parametrize(

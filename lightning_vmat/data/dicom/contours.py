@@ -1,47 +1,59 @@
-"""Planar contours as voxel masks: a voxel is inside if its centre is, by the even-odd rule."""
+"""Planar contours as voxel masks: a voxel is inside if its centre is."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightning_vmat.data.dicom.contour_groups import Points
+from lightning_vmat.data.dicom.contour_slabs import Slab, runs, slabs
 from lightning_vmat.plan.volume import VolumeGrid
 
-Points = NDArray[np.float64]
-PLANAR_MM = 0.1  # largest spread of a contour along z
-SAME_PLANE_MM = 0.01
-MOST_SKIPPED = 2  # slices between two planes of a sparsely drawn structure
+TIE_MM = 0.0137  # a slice half-way between two planes takes the upper one, also where positions are rounded
 
 
-def contours_mask(contours: list[Points], grid: VolumeGrid) -> NDArray[np.bool_]:
+def contours_mask(contours: list[Points], grid: VolumeGrid, exclusive: bool = False) -> NDArray[np.bool_]:
     """The voxels inside contours that lie in planes of constant z.
 
-    Contours in one plane are combined by exclusive or, so that an inner one is a hole; a contour drawn twice counts
-    once. A slice takes the nearest plane that is no farther than half the distance between slices or, for a structure
-    drawn on every second or third slice only, half the distance between its planes.
+    Each slice takes the contours of the slab that holds its centre (see `slabs`), combined as `grouped` says: an inner
+    contour is a hole, crossing ones are united, one drawn twice counts once.
 
     Args:
         contours: corners (x, y, z) of each contour, LPS mm; it closes from the last to the first.
         grid: voxels; contours may reach beyond.
+        exclusive: combine all contours of a plane by exclusive or.
 
     Raises:
-        ValueError: a contour that is not finite or not planar.
+        ValueError: a contour that is not finite or not planar, or contours that are too sparse or ambiguous.
     """
+    return slabs_mask(slabs(contours, grid.spacing_mm[2], exclusive), grid)
+
+
+def slabs_mask(found: list[Slab], grid: VolumeGrid) -> NDArray[np.bool_]:
+    """The voxels whose centres lie inside slabs; a run of slabs between two slices goes to the nearer one."""
     mask = np.zeros(grid.shape, np.bool_)
-    planes = _planes(contours)
-    if not planes:
-        return mask
-    heights = np.array(list(planes))
     step_mm = grid.spacing_mm[2]
-    reach_mm = max(step_mm, _plane_distance_mm(heights, step_mm)) / 2
-    slices = grid.origin_mm[2] + step_mm * np.arange(grid.shape[0])
-    offsets = heights[None, :] - slices[:, None]
-    nearest = np.abs(offsets).argmin(axis=1)
-    for index, plane in enumerate(nearest):
-        offset = offsets[index, plane]
-        if -reach_mm + SAME_PLANE_MM < offset <= reach_mm + SAME_PLANE_MM:
-            mask[index] = fill(_distinct(planes[heights[plane]]), grid)
+    heights = grid.origin_mm[2] + step_mm * np.arange(grid.shape[0])
+    for run in runs(found):
+        lows = np.array([slab.low_mm for slab in run])
+        at = np.searchsorted(lows, heights + TIE_MM, side="right") - 1
+        held = np.flatnonzero((at >= 0) & (heights + TIE_MM < run[-1].high_mm))
+        if len(held) == 0:
+            offsets = np.abs(heights - (run[0].low_mm + run[-1].high_mm) / 2)
+            held = np.flatnonzero(offsets == offsets.min())[:1]
+            held = held[offsets[held] <= step_mm / 2]
+        for index in held:
+            mask[index] |= fill_groups(run[max(int(at[index]), 0)], grid)
     return mask
+
+
+def fill_groups(slab: Slab, grid: VolumeGrid) -> NDArray[np.bool_]:
+    """One slice of a slab: the areas of a group united, the groups combined by exclusive or."""
+    area = fill([group[0] for group in slab.groups if len(group) == 1], grid)
+    for group in slab.groups:
+        if len(group) > 1:
+            area ^= np.any([fill([contour], grid) for contour in group], axis=0)
+    return area
 
 
 def fill(contours: list[Points], grid: VolumeGrid) -> NDArray[np.bool_]:
@@ -67,27 +79,3 @@ def _crossings(x: Points, y: Points, row_count: int) -> tuple[NDArray[np.int64],
     rows = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(counts) - counts, counts)
     slope = (x_next[edge] - x[edge]) / (y_next[edge] - y[edge])
     return rows, x[edge] + (rows - y[edge]) * slope
-
-
-def _plane_distance_mm(heights: NDArray[np.float64], step_mm: float) -> float:
-    """Usual distance between planes; 0 if it is too large to be more than islands."""
-    distance = float(np.median(np.diff(heights))) if len(heights) > 1 else 0.0
-    return distance if distance < (MOST_SKIPPED + 1.5) * step_mm else 0.0
-
-
-def _planes(contours: list[Points]) -> dict[float, list[Points]]:
-    """Contours by height, from inferior to superior."""
-    planes: dict[float, list[Points]] = {}
-    for contour in sorted(contours, key=lambda points: float(points[0, 2])):
-        if not np.isfinite(contour).all():
-            raise ValueError("contour with NaN or infinite coordinates")
-        if np.ptp(contour[:, 2]) > PLANAR_MM:
-            raise ValueError(f"contour spans {np.ptp(contour[:, 2]):.2f} mm along z, expected axial contours")
-        height = float(contour[0, 2])
-        below = next(reversed(planes), None)
-        planes.setdefault(below if below is not None and height - below < PLANAR_MM else height, []).append(contour)
-    return planes
-
-
-def _distinct(contours: list[Points]) -> list[Points]:
-    return list({contour.tobytes(): contour for contour in contours}.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.processing import apply_modality_lut
 
-from lightning_vmat.data.dicom.files import DicomFile, check_decoder, clear_errors, read_dataset
+from lightning_vmat.data.dicom.files import DicomFile, check_decoder, clear_errors, read_dataset, shown
 from lightning_vmat.plan.case import MAX_HU
 from lightning_vmat.plan.volume import VolumeGrid
 
@@ -18,6 +19,15 @@ ALIGNED = 1e-3  # largest off-axis part of a direction
 EVEN_MM = 0.1  # largest distance of a slice from where even spacing would put it
 MIN_SLICES = 2
 AIR_HU = -1000.0
+UNSPECIFIED = "US"  # as some archives write that compress images
+MOST_AIR_HU = -800.0  # air of a CT of Hounsfield units is below
+OTHER_IMAGES = (  # values of Image Type whose pixels are no Hounsfield units (PS3.3, C.8.15.3.1 and C.8.2.1.1)
+    "ELECTRON_DENSITY",
+    "EFF_ATOMIC_NUM",
+    "MAT_SPECIFIC",
+    "MAT_FRACTIONAL",
+    "MAT_VALUE_BASED",
+)
 
 
 @dataclass(frozen=True)
@@ -38,23 +48,39 @@ class CtSeries:
     frame_of_reference_uid: str
     first: Dataset
 
+    def check_air(self) -> None:
+        """A CT of unspecified unit (Rescale Type US) must show air where Hounsfield units have it.
 
-def choose_series(files: list[DicomFile], series_uid: str, frame_uid: str, folder: Path) -> list[DicomFile]:
+        Raises:
+            ValueError: another unit, or a scan without air.
+        """
+        if str(self.first.get("RescaleType") or "HU").strip().upper() == UNSPECIFIED and self.hu.min() > MOST_AIR_HU:
+            raise ValueError(f"CT of unspecified unit (Rescale Type US) begins at {self.hu.min():.0f}, expected HU")
+
+
+def choose_series(
+    files: list[DicomFile], series_uids: Sequence[str], frame_uids: Sequence[str], folder: Path
+) -> list[DicomFile]:
     """The slices that a structure set was drawn on: of the series it names, else of the only one in its coordinates.
+
+    Args:
+        files: of the patient.
+        series_uids: that the structure set names; images of other kinds may be among them.
+        frame_uids: frames of reference that it names; any if none.
+        folder: for messages.
 
     Raises:
         ValueError: no such CT, or several that it might be.
     """
     slices = [file for file in files if file.modality == "CT" and not file.is_localizer]
-    named = [file for file in slices if file.series_uid == series_uid]
-    if named:
-        return named
-    near = [file for file in slices if frame_uid in ("", file.frame_of_reference_uid)]
+    named = [file for file in slices if file.series_uid in series_uids]
+    near = named or [file for file in slices if not frame_uids or file.frame_of_reference_uid in ("", *frame_uids)]
     series = {file.series_uid for file in near}
     if not near:
         raise ValueError(f"{folder}: {len(slices)} CT slices, none in the structure set's frame of reference")
     if len(series) > 1:
-        raise ValueError(f"{folder}: {len(series)} CT series in the structure set's frame of reference, expected one")
+        which = "that the structure set names" if named else "in the structure set's frame of reference"
+        raise ValueError(f"{folder}: {len(series)} CT series {which}, expected one")
     return near
 
 
@@ -103,11 +129,26 @@ def _read_slice(path: Path) -> _Slice:
         row_mm, column_mm = (float(value) for value in data.PixelSpacing)
         if not (0 < row_mm < np.inf and 0 < column_mm < np.inf):
             raise ValueError(f"{path}: pixels of {row_mm} x {column_mm} mm, expected positive numbers")
+        _check_hounsfield(data, path)
         check_decoder(data, path)
         hu = np.asarray(apply_modality_lut(data.pixel_array, data), dtype=np.float32)
         if hu.ndim != 2 or not np.isfinite(hu).all():
             raise ValueError(f"{path}: pixels of shape {hu.shape} or not finite, expected a grey image")
     return _Slice(path, hu.clip(AIR_HU, MAX_HU), axes, position, (row_mm, column_mm))
+
+
+def _check_hounsfield(data: Dataset, path: Path) -> None:
+    """Raise a ValueError where pixel values become something else than CT numbers (PS3.3, C.11.1.1.2)."""
+    tables = data.get("ModalityLUTSequence") or []
+    units = [table.get("ModalityLUTType") for table in tables] or [data.get("RescaleType")]
+    for unit in (str(unit or "HU").strip().upper() for unit in units):
+        if unit not in ("HU", UNSPECIFIED):
+            raise ValueError(f"{path}: CT whose pixels are rescaled to {shown(unit)}, expected HU")
+    if others := [str(word) for word in (data.get("ImageType") or ())[2:] if str(word).upper() in OTHER_IMAGES]:
+        raise ValueError(f"{path}: CT image of type {others[0]}, expected one of Hounsfield units")
+    slope = data.get("RescaleSlope")
+    if not tables and slope is not None and not 0 < float(slope) < np.inf:
+        raise ValueError(f"{path}: rescale slope {float(slope):g}, expected a positive number")
 
 
 def image_axes(data: Dataset, path: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -4,31 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lightning_vmat.data.case_files import check_beams
 from lightning_vmat.data.dicom.beams import Beams, default_beams, planned_beams
-from lightning_vmat.data.dicom.contours import contours_mask
-from lightning_vmat.data.dicom.ct import AIR_HU, CtSeries, choose_series, read_ct
-from lightning_vmat.data.dicom.files import DicomFile, clear_errors, find_files, naming, only_one, read_dataset, shown
+from lightning_vmat.data.dicom.ct import CtSeries, choose_series, read_ct
+from lightning_vmat.data.dicom.files import DicomFile, clear_errors, find_files, naming, only_one, read_dataset
 from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.dicom.planning_grid import block_mean, coarse_grid, coarse_mask, coarsening, crop_box
 from lightning_vmat.data.dicom.roi_names import RoiNames
+from lightning_vmat.data.dicom.roi_report import RoiReport
 from lightning_vmat.data.dicom.rtdose import read_rtdose, summation_type
 from lightning_vmat.data.dicom.rtplan import read_rtplan
-from lightning_vmat.data.dicom.rtstruct import Roi, StructureSet, read_structure_set
+from lightning_vmat.data.dicom.rtstruct import StructureSet, read_structure_set
+from lightning_vmat.data.dicom.structure_volumes import structure_volumes
 from lightning_vmat.data.sizes import get_size
 from lightning_vmat.objectives.protocol import Protocol, load_protocol
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.plan.case import BODY, Case
+from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.machine import load_machine
 from lightning_vmat.plan.volume import VolumeGrid
 
@@ -56,16 +53,21 @@ class DicomPatient:
     Args:
         case: ready to plan.
         link: what ties a new plan to the patient.
-        roi_names: name of the ROI of each structure.
+        rois: what became of the ROIs.
         plan: of the RTPLAN; None if it was not asked for or is not there.
         dose_gy: of the RTDOSE, the whole course; None without one of the whole plan.
     """
 
     case: Case
     link: PatientLink
-    roi_names: dict[str, str]
+    rois: RoiReport
     plan: Plan | None
     dose_gy: Float[Tensor, "z y x"] | None
+
+    @property
+    def roi_names(self) -> dict[str, str]:
+        """Name of the ROI of each structure that was drawn."""
+        return {source.structure: source.roi for source in self.rois.structures if source.roi}
 
 
 def patient_folders(root: Path) -> list[Path]:
@@ -131,20 +133,23 @@ def read_patient(
     files = find_files(folder)
     structure_file = _structure_file(files, folder)
     structures = read_structure_set(structure_file.path)
-    frame_uid = structures.frame_of_reference_uid or structure_file.frame_of_reference_uid
-    ct = read_ct(choose_series(files, structures.series_uid, frame_uid, folder))
-    _check_frame(structure_file.path, frame_uid, ct.frame_of_reference_uid)
+    frames = structures.frame_uids or [uid for uid in (structure_file.frame_of_reference_uid,) if uid]
+    ct = read_ct(choose_series(files, structures.series_uids, frames, folder))
+    if not set(frames) & {ct.frame_of_reference_uid} and frames and ct.frame_of_reference_uid:
+        _check_frame(structure_file.path, frames[0], ct.frame_of_reference_uid)
+    with naming(folder):
+        ct.check_air()
     with naming(structure_file.path):
-        rois = names.assign(structures.rois, protocol.prescription_gy)
-        grid, hu, masks = _volumes(ct, rois, names.supports(structures.rois), protocol, get_size(size).voxel_mm)
-    link = _link(ct, structures, frame_uid or ct.frame_of_reference_uid, structure_file.path)
+        volumes = structure_volumes(ct, structures, names, protocol, get_size(size).voxel_mm)
+    grid, masks = volumes.grid, volumes.masks
+    link = _link(ct, structures, ct.frame_of_reference_uid or next(iter(frames), ""), structure_file.path)
     plan_path = start or (_plan_path(files, folder) if use_plan else None)
     beams = _beams(plan_path, folder, masks, grid, protocol, link, size)
     case = Case(
         case_id=patient_name(folder, show_identifiers),
         source="dicom",
         grid=grid,
-        hu=torch.from_numpy(hu),
+        hu=torch.from_numpy(volumes.hu),
         structures=masks,
         prescription_gy={name: dose for name, dose in protocol.prescription_gy.items() if name in masks},
         fractions=protocol.fractions,
@@ -156,9 +161,7 @@ def read_patient(
     )
     with naming(plan_path or structure_file.path):
         check_beams(case)
-    return DicomPatient(
-        case, link, {name: roi.name for name, roi in rois.items()}, beams.plan, _dose(files, grid, link)
-    )
+    return DicomPatient(case, link, volumes.report, beams.plan, _dose(files, grid, link))
 
 
 def _check_frame(path: Path, frame_uid: str, ct_frame_uid: str) -> None:
@@ -172,40 +175,6 @@ def _structure_file(files: list[DicomFile], folder: Path) -> DicomFile:
     if found is None:
         raise ValueError(f"{folder}: no RTSTRUCT among {len(files)} DICOM files, expected one")
     return found
-
-
-def _volumes(
-    ct: CtSeries, rois: Mapping[str, Roi], supports: list[Roi], protocol: Protocol, voxel_mm: float
-) -> tuple[VolumeGrid, NDArray[np.float32], dict[str, Tensor]]:
-    """CT and masks on the planning grid; outside body and supports there is air."""
-    block = coarsening(ct.grid, voxel_mm)
-    fine = {BODY: contours_mask(rois[BODY].contours, ct.grid)}
-    kept = fine[BODY].copy()
-    for roi in supports:
-        kept |= contours_mask(roi.contours, ct.grid)
-    if not fine[BODY].any():
-        raise ValueError(f"ROI {shown(rois[BODY].name, 64)!r} for {BODY} lies outside the CT")
-    box = crop_box(kept, block)
-    masks = {}
-    for name, roi in rois.items():
-        if name in protocol.prescription_gy:
-            _check_inside(name, roi, ct.grid)
-        mask = fine[name] if name in fine else contours_mask(roi.contours, ct.grid)
-        masks[name] = torch.from_numpy(coarse_mask(mask, box, block))
-    hu = block_mean(np.where(kept, ct.hu, np.float32(AIR_HU)), box, block)
-    grid = coarse_grid(ct.grid, box, block)
-    present = {name: mask for name, mask in masks.items() if bool(mask.any()) or name in protocol.prescription_gy}
-    return grid, hu, present
-
-
-def _check_inside(name: str, roi: Roi, grid: VolumeGrid) -> None:
-    """A target must not reach beyond the CT."""
-    points = torch.from_numpy(np.concatenate(roi.contours)).float()
-    low, high = grid.index_coordinates(torch.stack((points.amin(dim=0), points.amax(dim=0))))
-    if bool((low < -1).any()) or bool((high > torch.tensor(grid.shape).flip(0)).any()):
-        raise ValueError(
-            f"ROI {shown(roi.name, 64)!r} for {name} reaches beyond the CT, expected all of the target on it"
-        )
 
 
 def _link(ct: CtSeries, structures: StructureSet, frame_uid: str, path: Path) -> PatientLink:

@@ -8,6 +8,7 @@ from pathlib import Path
 from lightning_vmat.data.dicom.link import LINK_FILE, link_text
 from lightning_vmat.data.dicom.patient import read_patient
 from lightning_vmat.data.dicom.roi_names import RoiNames
+from lightning_vmat.data.dicom.roi_report import ROI_FILE, report_text
 from lightning_vmat.data.preparation import Loaded
 
 
@@ -44,5 +45,5 @@ class DicomSource:
         )
         link = patient.link if self.show_identifiers else patient.link.without_identifiers()
         doses = {} if patient.dose_gy is None else {"clinical_dose": patient.dose_gy}
-        texts = {LINK_FILE: link_text(link, patient.roi_names)}
+        texts = {LINK_FILE: link_text(link, patient.roi_names), ROI_FILE: report_text(patient.rois)}
         return Loaded(patient.case, doses=doses, plan=patient.plan, texts=texts)
