@@ -36,7 +36,8 @@ def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, 
     sectors = [arc.control_points for arc in case.arcs]
     if [arc.control_points for arc in plan.arcs] != sectors:
         plan = read_rtplan(path, sectors)
-    return within_jaws(case, plan.jaws_mm), plan.on_rows(case.beamlets)
+    jawed = within_jaws(case, plan.jaws_mm)
+    return jawed, plan.on_rows(jawed.beamlets)
 
 
 def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, Plan]:
