@@ -84,7 +84,7 @@ def plan(
         opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
-    compared = compared_plan(compare, opened)
+    compared = compared_plan(compare, opened, start)
     if opened.start is None:
         opened = opened._replace(case=with_jaws(opened.case, jaw_margin_mm))
     with atomic_folder(out, replace=overwrite) as draft:
@@ -148,12 +148,14 @@ def _summary(measured: dict[str, Any]) -> str:
         f"({'>=' if goal['at_least'] else '<='} {goal['limit']:.3g})"
         for goal in goals
     ]
+    delivery_s = measured["delivery_seconds"]
     stages = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
     return "\n".join(
         [
             f"case {measured['case']}: {measured['goals_met']} of {len(goals)} clinical goals met, "
             f"machine violations: {measured['machine_violations']}",
             *lines,
+            *([f"delivery takes {delivery_s:.0f} s of beam at least"] if delivery_s is not None else []),
             *([f"not in the case, so left out: {', '.join(skipped)}"] if skipped else []),
             f"{measured['dose_evaluations']} dose evaluations; {stages}",
         ]

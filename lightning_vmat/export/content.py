@@ -26,6 +26,7 @@ class ComparedPlan:
         objective: over the whole body.
         violations: machine limits and how often each is broken; empty where only the dose is known.
         complexity: complexity measures by name; empty where only the dose is known.
+        delivery_s: shortest time with beam, one fraction; None where it is not known.
     """
 
     name: str
@@ -35,6 +36,7 @@ class ComparedPlan:
     objective: float
     violations: Mapping[str, int] = field(default_factory=dict)
     complexity: Mapping[str, float] = field(default_factory=dict)
+    delivery_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class ReportContent:
         version: of the package.
         created: when the plan was made.
         objective: over the whole body; None if it was not measured.
+        delivery_s: shortest time with beam, one fraction; None without a plan.
         compared: another plan of the case; None to report one plan alone.
 
     Raises:
@@ -70,6 +73,7 @@ class ReportContent:
     version: str
     created: datetime
     objective: float | None = None
+    delivery_s: float | None = None
     compared: ComparedPlan | None = None
 
     def __post_init__(self) -> None:

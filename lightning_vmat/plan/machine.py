@@ -12,7 +12,13 @@ import yaml
 
 from lightning_vmat.plan.checks import check_kinds, check_values, is_number
 
-MAY_BE_ZERO = {"min_mu_per_deg", "min_leaf_gap_mm", "leaf_transmission", "dosimetric_leaf_gap_mm"}
+MAY_BE_ZERO = {
+    "min_mu_per_deg",
+    "min_leaf_gap_mm",
+    "min_still_leaf_gap_mm",
+    "leaf_transmission",
+    "dosimetric_leaf_gap_mm",
+}
 
 
 @dataclass(frozen=True)
@@ -29,12 +35,13 @@ class Machine:
         dose_rate_mu_per_s: highest dose rate.
         min_mu_per_deg: fewest monitor units per degree while the beam is on.
         max_mu_per_deg: most monitor units per degree.
-        min_leaf_gap_mm: smallest opening of a leaf pair.
+        min_leaf_gap_mm: smallest opening of a leaf pair that moves.
         max_leaf_span_mm: largest distance between two leaf tips of one bank.
         max_leaf_position_mm: largest distance of a leaf tip from the central axis.
         interdigitation: whether a leaf may pass its opposed neighbours.
         leaf_transmission: fraction of fluence that passes closed leaves.
         dosimetric_leaf_gap_mm: opening that dose sees when the leaves touch.
+        min_still_leaf_gap_mm: smallest opening of a leaf pair at rest; 0 where its leaves may touch.
 
     Raises:
         ValueError: a value of the wrong kind or out of its range, by name.
@@ -55,6 +62,7 @@ class Machine:
     interdigitation: bool
     leaf_transmission: float
     dosimetric_leaf_gap_mm: float
+    min_still_leaf_gap_mm: float = 0.0
 
     def __post_init__(self) -> None:
         where = f"machine {self.name}"
@@ -69,6 +77,11 @@ class Machine:
             raise ValueError(
                 f"{where}: min_mu_per_deg is {self.min_mu_per_deg}, expected less than max_mu_per_deg "
                 f"({self.max_mu_per_deg})"
+            )
+        if self.min_still_leaf_gap_mm > self.min_leaf_gap_mm:
+            raise ValueError(
+                f"{where}: min_still_leaf_gap_mm is {self.min_still_leaf_gap_mm}, expected at most min_leaf_gap_mm "
+                f"({self.min_leaf_gap_mm})"
             )
         if len(self.leaf_edges_mm) < 2 or any(low >= high for low, high in pairwise(self.leaf_edges_mm)):
             raise ValueError(f"{where}: leaf_edges_mm is {self.leaf_edges_mm}, expected two or more ascending numbers")

@@ -18,6 +18,7 @@ from lightning_vmat.objectives.goals import evaluate_goals
 from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.delivery_time import total_delivery_seconds
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.plan.voxels import all_voxels
 from lightning_vmat.planning.dose_operator import dose_operator
@@ -35,6 +36,7 @@ class Evaluation:
         goals: clinical goals of the case's protocol.
         violations: machine limits and how often each is broken; empty for an ideal fluence.
         complexity: complexity metrics; empty for an ideal fluence.
+        delivery_s: shortest time with beam, one fraction; None for an ideal fluence.
     """
 
     dose_gy: Float[Tensor, "z y x"]
@@ -43,6 +45,7 @@ class Evaluation:
     goals: list[GoalResult]
     violations: dict[str, int]
     complexity: dict[str, float]
+    delivery_s: float | None = None
 
 
 def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[str, dict[str, float]], list[GoalResult]]:
@@ -84,11 +87,12 @@ def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None 
     structures, goals = evaluate_dose(case, body_dose_gy)
     dose_gy = torch.zeros(case.grid.voxel_count)
     dose_gy[case.body_index] = body_dose_gy
-    violations, complexity = {}, {}
+    violations, complexity, delivery_s = {}, {}, None
     if result.plan is not None:
         fraction_dose_gy = max(case.prescription_gy.values()) / case.fractions
         violations = machine_violations(result.plan, case.beam_setup)
         complexity = plan_complexity(result.plan, case.beam_setup, fraction_dose_gy)
+        delivery_s = total_delivery_seconds(result.plan, case.beam_setup)
     return Evaluation(
         dose_gy=dose_gy.reshape(case.grid.shape),
         objective=body_objective_of_dose(case, body_dose_gy),
@@ -96,6 +100,7 @@ def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None 
         goals=goals,
         violations=violations,
         complexity=complexity,
+        delivery_s=delivery_s,
     )
 
 
@@ -137,6 +142,7 @@ def as_json(case: Case, planner: str, result: PlanResult, evaluation: Evaluation
         "jaws_mm": list(case.beamlets.field_mm),
         "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,
         "machine_violations_by_limit": evaluation.violations,
+        "delivery_seconds": evaluation.delivery_s,
         **_dose_figures(evaluation.structures, evaluation.goals),
         "skipped_structures": skipped_structures(case),
         "complexity": evaluation.complexity,

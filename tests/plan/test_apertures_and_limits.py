@@ -25,6 +25,11 @@ def random_plan(seed: int, reach_mm: float = 150.0) -> Plan:
     return Plan(tips[0], tips[1], 20 * torch.rand(len(ARCS), generator=generator))
 
 
+def moving(plan: Plan) -> Plan:
+    shift = 5.0 * torch.sin(torch.arange(len(plan.mu)) / 3)[:, None]
+    return replace(plan, left_mm=plan.left_mm + shift, right_mm=plan.right_mm + shift)
+
+
 def test_coverage_of_a_hand_case() -> None:
     grid = BeamletGrid((0.0, 5.0), -10.0, 5.0, 4)
     open_fraction = coverage(torch.tensor([[-6.0]]), torch.tensor([[2.0]]), grid)
@@ -83,7 +88,8 @@ def test_leaves_may_jump_between_arcs() -> None:
     ("limit", "broken"),
     [
         ("leaf_speed", lambda p: replace(p, left_mm=p.left_mm - 40.0 * (torch.arange(90) == 10)[:, None])),
-        ("leaf_gap", lambda p: replace(p, right_mm=p.left_mm + 0.2)),
+        ("leaf_gap", lambda p: moving(replace(p, right_mm=p.left_mm + 0.2))),
+        ("leaf_gap", lambda p: replace(p, right_mm=p.left_mm - 0.2)),
         ("leaf_span", lambda p: replace(p, left_mm=p.left_mm - 160.0 * (torch.arange(24) == 3))),
         ("leaf_position", lambda p: replace(p, right_mm=p.right_mm + 250.0)),
         ("mu_per_deg", lambda p: replace(p, mu=p.mu * 10)),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,14 @@ from lightning_vmat.data.dicom.beam_motion import BeamMotion, read_beam_motion
 from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
 from lightning_vmat.data.dicom.link import lying_supine
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.plan.arc import Arc
+from lightning_vmat.plan.arc import Arc, ControlPoints
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine
 
 OWN_MODEL = "lightning_vmat"  # three points for each of our sectors, see `export.arc_delivery`
 SAME_MM = 0.01
+WHOLE_LEAF_BEAMLET_MM = 1.0  # how far an X jaw may stand off the edge of the field that leaves are checked in
 NOMINAL_ENERGY_MV = 6
 IGNORED_DELIVERY = ("SETUP", "TRMT_PORTFILM", "OPEN_PORTFILM")
 
@@ -93,6 +95,20 @@ class RtPlan:
         """The plan on the rows of a grid; see `leaf_rows.on_rows`."""
         parts = [leaf_rows.on_rows(motion, beamlets) for motion in self.motions]
         return Plan(*(torch.cat(tensors).float() for tensors in zip(*parts, strict=True)))
+
+    def on_leaves(self, machine: Machine) -> tuple[Plan, BeamSetup]:
+        """The plan on every leaf pair as the file has it, also behind jaws, and its own control points and field.
+
+        Raises:
+            ValueError: see `beamlet_grid`.
+        """
+        field = self.beamlet_grid(machine, WHOLE_LEAF_BEAMLET_MM)
+        jaws_mm = (field.beamlet_start_mm, field.beamlet_stop_mm, field.leaf_edges_mm[0], field.leaf_edges_mm[-1])
+        grid = replace(field, leaf_edges_mm=machine.leaf_edges_mm, jaws_mm=jaws_mm)
+        tips = [np.concatenate([getattr(motion, bank) for motion in self.motions]) for bank in ("left_mm", "right_mm")]
+        mu = np.concatenate([motion.mu for motion in self.motions])
+        plan = Plan(*(torch.from_numpy(values).float() for values in (*tips, mu)))
+        return plan, BeamSetup(ControlPoints.from_arcs(self.arcs), grid, machine)
 
     def outside(self, beamlets: BeamletGrid) -> float:
         """Fraction of the plan's open area, weighted with monitor units, that a field does not cover."""

@@ -15,6 +15,7 @@ from lightning_vmat.export.figures.palette import INK, MUTED, SERIES
 from lightning_vmat.export.figures.svg import plain_axes
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.delivery_time import total_delivery_seconds
 from lightning_vmat.plan.limits import step_seconds
 
 
@@ -27,7 +28,7 @@ class Delivery:
         dose_rate_mu_per_min: dose rate in each sector.
         leaf_mm_per_s: fastest leaf of each step, from a control point to the next; zero between arcs.
         mean_travel_mm: mean leaf move of each step over the leaves that open in the arcs.
-        beam_on_s: total time with beam.
+        beam_on_s: total time with beam, see `total_delivery_seconds`.
     """
 
     gantry_deg_per_s: Float[Tensor, " control_point"]
@@ -49,7 +50,7 @@ def delivery(case: Case, plan: Plan) -> Delivery:
         dose_rate_mu_per_min=60 * plan.mu / seconds,
         leaf_mm_per_s=moves.amax(dim=-1) / step_seconds(plan.mu, case.beam_setup),
         mean_travel_mm=moves[:, active].mean(dim=-1) if bool(active.any()) else moves.mean(dim=-1),
-        beam_on_s=float(seconds.sum()),
+        beam_on_s=total_delivery_seconds(plan, case.beam_setup),
     )
 
 
