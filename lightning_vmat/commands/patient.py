@@ -8,15 +8,16 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.case_files import CLINICAL_DOSE_FILE, read_case
-from lightning_vmat.data.dicom.files import looks_like_dicom
+from lightning_vmat.data.case_files import CLINICAL_DOSE_FILE, check_beams, read_case
+from lightning_vmat.data.dicom.files import looks_like_dicom, naming
 from lightning_vmat.data.dicom.link import PatientLink, read_link
-from lightning_vmat.data.dicom.patient import patient_folders, read_patient
+from lightning_vmat.data.dicom.patient import MACHINE, patient_folders, read_patient
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.data.plan_files import read_dose
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.machine import machine_name
 
 
 class OpenedPatient(NamedTuple):
@@ -33,17 +34,23 @@ def holds_dicom(folder: Path) -> bool:
     return folder.is_dir() and any(looks_like_dicom(path) for path in folder.rglob("*"))
 
 
-def open_case(folder: Path, start: Path | None = None) -> OpenedPatient:
+def open_case(folder: Path, start: Path | None = None, machine: str | None = None) -> OpenedPatient:
     """A case as `vmat prepare` wrote it.
 
     Args:
         folder: of the case.
         start: an RTPLAN that fits it.
+        machine: shipped machine or path of a YAML to plan for; the case's own if None.
 
     Raises:
-        ValueError: no such case, a broken one, or an RTPLAN of other arcs, isocentre or machine.
+        ValueError: no such case, a broken one, a machine whose leaves do not fit its field, or an RTPLAN of other arcs,
+            isocentre or machine.
     """
     case = read_case(folder)
+    if machine is not None:
+        case = case.with_settings(machine_name=machine_name(machine))
+        with naming(folder):
+            check_beams(case)
     clinical_file = folder / CLINICAL_DOSE_FILE
     dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
     link = read_link(folder)
@@ -61,6 +68,7 @@ def open_dicom(
     use_plan: bool,
     show_identifiers: bool,
     start: Path | None = None,
+    machine: str | None = None,
 ) -> OpenedPatient:
     """A patient's DICOM folder; with the arcs, isocentre and field of the RTPLAN to start from, if there is one.
 
@@ -78,5 +86,6 @@ def open_dicom(
         use_plan=use_plan,
         start=start,
         show_identifiers=show_identifiers,
+        machine=machine_name(machine or MACHINE),
     )
     return OpenedPatient(patient.case, patient.dose_gy, patient.link, patient.plan if start else None)

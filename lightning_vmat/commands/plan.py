@@ -23,6 +23,7 @@ def plan(
     run: Path | None = None,
     start: Path | None = None,
     compare: Path | None = None,
+    machine: str | None = None,
     jaw_margin_mm: float | None = 8.0,
     voxels: int = 15000,
     seed: int = 0,
@@ -48,6 +49,7 @@ def plan(
             A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
         compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
             that is the plan to start from, or the clinical dose, where there is one.
+        machine: shipped machine or YAML to plan for; a case has its own, and a DICOM folder `truebeam_millennium120`.
         jaw_margin_mm: least distance of the jaws, which do not move, from the targets' voxels in the beam's-eye view;
             with `null`, or a dose influence of the case's own, they stand where the case has them, else at the edges
             of the field. Those of a plan to start from stay, but at a boundary of leaves and beamlets.
@@ -79,9 +81,9 @@ def plan(
         raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
     member = find_planner(planner, run, voxels, seed, progress=True)
     if (case / CASE_FILE).is_file() or not holds_dicom(case):
-        opened = open_case(case, start)
+        opened = open_case(case, start, machine)
     else:
-        opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start)
+        opened = open_dicom(case, protocol, roi_names, size, use_plan, show_identifiers, start, machine)
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
     compared = compared_plan(compare, opened, start)

@@ -29,7 +29,7 @@ def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, 
         ValueError: a broken file, or what does not fit the case.
     """
     plan = read_rtplan(path)
-    plan.check_leaves(case.machine)
+    plan.check_machine(case.machine)
     check_patient(plan, case, link)
     if wrong := _misfit(plan, case):
         raise ValueError(f"{path}: {wrong} as case {case.case_id} has")
