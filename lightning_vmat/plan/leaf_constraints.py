@@ -10,6 +10,9 @@ from torch.nn.functional import pad
 from lightning_vmat.plan.machine import Machine
 
 TOLERANCE_MM = 1e-3  # float32 rounding of positions near 200 mm
+AT_REST_MM = 5.0
+"""Range of a closed pair's tips in an arc that counts as none: what a step of aperture optimization shakes a pair by
+that it has no reason to open."""
 Tips = Float[Tensor, "*control_point leaf_pair"]
 
 
@@ -75,11 +78,12 @@ def _of_open_beside(bank: Tips, is_open: Bool[Tensor, "control_point leaf_pair"]
 
 
 def parked(given: tuple[Tips, Tips], projected: tuple[Tips, Tips], machine: Machine) -> tuple[Tips, Tips]:
-    """One arc with the pairs at rest that were given closed, below the least gap, at all of its control points.
+    """One arc with the pairs at rest that were given at rest, closed below the least gap at all of its control points.
 
     They stand at the mean of their given places, no further open than leaves at rest must be: nothing adds to the dose
     that they let through. Where the span of a bank or a neighbour would not allow it, pairs move and are opened as
-    projected.
+    projected. Pairs that are closed on the move are left to move: to stop them would keep planners from bringing them
+    to where they are to open.
 
     Args:
         given: left and right tips before the projection.
@@ -87,6 +91,8 @@ def parked(given: tuple[Tips, Tips], projected: tuple[Tips, Tips], machine: Mach
         machine: gives the limits.
     """
     closed = (given[1] - given[0] < machine.min_leaf_gap_mm - TOLERANCE_MM).all(dim=0)
+    for bank in given:
+        closed &= bank.amax(dim=0) - bank.amin(dim=0) <= AT_REST_MM
     limit_mm = machine.max_leaf_position_mm - machine.min_still_leaf_gap_mm / 2
     left, right = (bank.mean(dim=0).clamp(-limit_mm, limit_mm) for bank in given)
     tips = opened(left, right, machine.min_still_leaf_gap_mm)

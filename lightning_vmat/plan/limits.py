@@ -103,7 +103,7 @@ def project_to_limits(plan: Plan, setup: BeamSetup) -> Plan:
     monotone and commute with shifts, so what holds between leaves of a control point (gap, span, interdigitation)
     still holds afterwards.
 
-    A pair that is closed at every control point of an arc is not opened: it stands still there, see `parked`.
+    A pair that is closed and at rest over an arc is not opened: it stands still there, see `parked`.
     """
     machine, control_points = setup.machine, setup.control_points
     sector = control_points.sector_deg.to(plan.mu)
