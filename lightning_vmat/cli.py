@@ -18,6 +18,7 @@ COMMANDS = {
     "prepare unpack": ("prepare:unpack", "the cohort of such a file, or of a shipped one"),
     "prepare sheet": ("prepare:sheet", "slices of a cohort's cases with their outlines, as an image"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
+    "commission": ("commission:commission", "fit a machine's beam to what a site measured of it"),
     "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
     "check dose": ("check:dose", "accuracy of dose against an independent engine, figure by figure"),
     "check delivery": (

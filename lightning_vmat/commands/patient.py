@@ -8,16 +8,17 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.case_files import CASE_FILE, CLINICAL_DOSE_FILE, read_case
-from lightning_vmat.data.dicom.files import looks_like_dicom
+from lightning_vmat.data.case_files import CASE_FILE, CLINICAL_DOSE_FILE, check_beams, read_case
+from lightning_vmat.data.dicom.files import looks_like_dicom, naming
 from lightning_vmat.data.dicom.link import PatientLink, read_link
-from lightning_vmat.data.dicom.patient import patient_folders, read_patient
+from lightning_vmat.data.dicom.patient import MACHINE, patient_folders, read_patient
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.roi_report import RoiReport, read_report
 from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.data.plan_files import read_dose
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.machine import machine_name
 
 
 class OpenedPatient(NamedTuple):
@@ -43,6 +44,7 @@ def open_patient(
     use_plan: bool,
     show_identifiers: bool,
     start: Path | None = None,
+    machine: str | None = None,
 ) -> OpenedPatient:
     """A case, or a patient's DICOM folder, to which the settings apply.
 
@@ -50,21 +52,27 @@ def open_patient(
         ValueError: see `open_case` and `open_dicom`.
     """
     if (folder / CASE_FILE).is_file() or not holds_dicom(folder):
-        return open_case(folder, start)
-    return open_dicom(folder, protocol, roi_names, size, use_plan, show_identifiers, start)
+        return open_case(folder, start, machine)
+    return open_dicom(folder, protocol, roi_names, size, use_plan, show_identifiers, start, machine)
 
 
-def open_case(folder: Path, start: Path | None = None) -> OpenedPatient:
+def open_case(folder: Path, start: Path | None = None, machine: str | None = None) -> OpenedPatient:
     """A case as `vmat prepare` wrote it.
 
     Args:
         folder: of the case.
         start: an RTPLAN that fits it.
+        machine: shipped machine or path of a YAML to plan for; the case's own if None.
 
     Raises:
-        ValueError: no such case, a broken one, or an RTPLAN of other arcs, isocentre or machine.
+        ValueError: no such case, a broken one, a machine whose leaves do not fit its field, or an RTPLAN of other arcs,
+            isocentre or machine.
     """
     case = read_case(folder)
+    if machine is not None:
+        case = case.with_settings(machine_name=machine_name(machine))
+        with naming(folder):
+            check_beams(case)
     clinical_file = folder / CLINICAL_DOSE_FILE
     dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
     link, rois = read_link(folder), read_report(folder)
@@ -82,6 +90,7 @@ def open_dicom(
     use_plan: bool,
     show_identifiers: bool,
     start: Path | None = None,
+    machine: str | None = None,
 ) -> OpenedPatient:
     """A patient's DICOM folder; with the arcs, isocentre and field of the RTPLAN to start from, if there is one.
 
@@ -99,5 +108,6 @@ def open_dicom(
         use_plan=use_plan,
         start=start,
         show_identifiers=show_identifiers,
+        machine=machine_name(machine or MACHINE),
     )
     return OpenedPatient(patient.case, patient.dose_gy, patient.link, patient.plan if start else None, patient.rois)

@@ -25,6 +25,7 @@ def plan(
     start: Path | None = None,
     compare: Path | None = None,
     wish: dict[str, float] | None = None,
+    machine: str | None = None,
     jaw_margin_mm: float | None = 8.0,
     voxels: int = 30_000,
     evaluations: int | None = None,
@@ -55,6 +56,7 @@ def plan(
         wish: `--wish Rectum=4 --wish homogeneity=0.5` multiplies the weights of the protocol's objectives for these; a
             name is a structure, `Body` for conformity, `FemoralHeads` for both, or `homogeneity` for the overdose of
             the targets. Other wishes of the case stay.
+        machine: shipped machine or YAML to plan for; a case has its own, and a DICOM folder `truebeam_millennium120`.
         jaw_margin_mm: least distance of the jaws, which do not move, from the targets' voxels in the beam's-eye view;
             with `null`, or a dose influence of the case's own, they stand where the case has them, else at the edges
             of the field. Those of a plan to start from stay, but at a boundary of leaves and beamlets.
@@ -87,11 +89,11 @@ def plan(
     if start is not None and run is not None:
         raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
     member = find_planner(planner, run, voxels, seed, progress=True, evaluations=evaluations)
-    opened = open_patient(case, protocol, roi_names, size, use_plan, show_identifiers, start)
+    opened = open_patient(case, protocol, roi_names, size, use_plan, show_identifiers, start, machine)
     opened = opened._replace(case=with_wishes(opened.case, wish or {}))
     if opened.start is not None:
         member = started_planner(planner, opened.start, voxels, seed, progress=True)
-    compared = compared_plan(compare, opened)
+    compared = compared_plan(compare, opened, start)
     if opened.start is None:
         opened = opened._replace(case=with_jaws(opened.case, jaw_margin_mm))
     with atomic_folder(out, replace=overwrite) as draft:

@@ -77,6 +77,7 @@ def _content(
         version=__version__,
         created=datetime.now(UTC),
         objective=evaluation.objective,
+        delivery_s=evaluation.delivery_s,
         compared=compared,
         rois=opened.rois,
     )

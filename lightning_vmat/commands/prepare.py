@@ -118,6 +118,7 @@ def dicom(
     roi_names: Path | None = None,
     size: SizeName = "base",
     use_plan: bool = True,
+    machine: str = "truebeam_millennium120",
     show_identifiers: bool = False,
     plan: bool = False,
     jobs: int = 2,
@@ -132,6 +133,7 @@ def dicom(
         roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
         size: voxels, control points and beamlets.
         use_plan: take arcs and isocentre from an RTPLAN, and keep its leaves and monitor units as the case's plan.
+        machine: shipped machine or YAML of another; that of the RTPLANs where these are used.
         show_identifiers: name cases by Patient ID and keep name, ID and dates with them; else they stay out.
         plan: give each case a reference plan.
         jobs: processes.
@@ -141,17 +143,20 @@ def dicom(
         ValueError: DICOM that cannot be read or is no patient, or a cohort of other settings in `out`.
     """
     from lightning_vmat.data.cohort import split_in_order
-    from lightning_vmat.data.dicom.patient import patient_folders, patient_name
+    from lightning_vmat.data.dicom.patient import MACHINE, patient_folders, patient_name
     from lightning_vmat.data.dicom.roi_names import load_roi_names
     from lightning_vmat.data.dicom.source import DicomSource
     from lightning_vmat.data.preparation import prepare
+    from lightning_vmat.plan.machine import machine_name
 
-    names = load_roi_names(roi_names)
+    names, machine = load_roi_names(roi_names), machine_name(machine)
     folders = {patient_name(folder, show_identifiers): folder for folder in patient_folders(source)}
     sources = [
-        DicomSource(name, folder, size, protocol, names, use_plan, show_identifiers) for name, folder in folders.items()
+        DicomSource(name, folder, size, protocol, names, use_plan, show_identifiers, machine)
+        for name, folder in folders.items()
     ]
     manifest = {"source": "dicom", "size": size, "protocol": protocol, "use_plan": use_plan}
+    manifest |= {} if machine == MACHINE else {"machine": machine}
     prepare(sources, split_in_order(list(folders)), out, manifest, plan=plan, jobs=jobs, shard=shard)
 
 

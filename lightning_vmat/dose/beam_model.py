@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from lightning_vmat.dose.kernel_fit import RADII_MM, blur_exponential, blur_table, fit_gaussians, leading_kernels
@@ -28,6 +29,8 @@ HORN, HORN_MM = 0.04, 70.0  # a flattened beam's fluence grows by 2 % at 6 cm an
 CELL_MM = 2.5  # over which the open fluence counts as even
 DEPTHS_MM: Array = np.arange(0.0, 601.0)
 SPREADS_MM: Array = np.array([0.0, 2.0, 5.0, 21.0, 45.0, 58.0, 95.0])  # of the Gaussians, before the penumbra
+BEAM_MODEL_VERSION = "1"
+TENSORS = ("sigma_mm", "mixture", "depth_weights", "off_axis_mm", "off_axis_fluence")
 GRAY_PER_MU = 0.01  # at the reference point: 10 x 10 cm field, depth of maximum, source-surface distance = SAD
 
 
@@ -85,17 +88,56 @@ def at_depth(table: Float[Tensor, "kernel depth"], depth_mm: Float[Tensor, "..."
 
 
 def load_beam_model(name_or_path: str | Path) -> BeamModel:
-    """The built-in `generic_6mv`, or the model in a matRad machine file (.mat), at 1 cGy per MU at the reference point.
+    """The built-in `generic_6mv`, a file of `vmat commission` (.safetensors), or a matRad machine file (.mat).
+
+    The built-in model and matRad's give 1 cGy per MU at the reference point, a commissioned one what was measured.
 
     Raises:
-        ValueError: no such model, or a file that is not a photon machine.
+        ValueError: no such model, or a file that is none.
     """
     if str(name_or_path) == "generic_6mv":
         return generic_6mv()
     path = Path(name_or_path)
-    if path.suffix != ".mat" or not path.is_file():
-        raise ValueError(f"beam model {name_or_path}: expected generic_6mv or an existing matRad machine file (.mat)")
-    return matrad_model(path)
+    if path.suffix not in (".mat", ".safetensors") or not path.is_file():
+        raise ValueError(
+            f"beam model {name_or_path}: expected generic_6mv, or an existing file of `vmat commission` (.safetensors) "
+            "or of matRad (.mat)"
+        )
+    return matrad_model(path) if path.suffix == ".mat" else read_beam_model(path)
+
+
+def read_beam_model(path: Path) -> BeamModel:
+    """A beam model from safetensors.
+
+    The tensors are `sigma_mm` [gaussian], `mixture` [kernel, gaussian], `depth_weights` [kernel, depth], `off_axis_mm`
+    and `off_axis_fluence` [radius], float64; the header holds `beam_model_version`, `name` and `sad_mm`. See
+    `BeamModel` for what they mean.
+
+    Raises:
+        ValueError: a file that is no such model.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {name: file.get_tensor(name).double() for name in file.keys()}  # noqa: SIM118 -- no mapping
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{path}: not a readable beam model ({' '.join(str(error).split())})") from error
+    if header.get("beam_model_version") != BEAM_MODEL_VERSION or set(tensors) != set(TENSORS):
+        raise ValueError(f"{path}: not a beam model of version {BEAM_MODEL_VERSION}, expected one by `vmat commission`")
+    sigma, mixture, weights, radii, fluence = (tensors[name] for name in TENSORS)
+    if mixture.shape[1:] != sigma.shape or len(mixture) != len(weights) or radii.shape != fluence.shape:
+        raise ValueError(f"{path}: shapes {[tuple(tensors[name].shape) for name in TENSORS]} do not fit together")
+    sad_mm = float(header.get("sad_mm", "nan"))
+    if not (sad_mm > 0 and all(bool(value.isfinite().all()) for value in tensors.values()) and bool((sigma > 0).all())):
+        raise ValueError(f"{path}: holds widths or distances that are not positive, NaN or infinite numbers")
+    off_axis = tuple(radii.tolist()), tuple(fluence.tolist())
+    return BeamModel(header.get("name", path.stem), sad_mm, sigma, mixture, weights, *off_axis)
+
+
+def beam_model_tensors(model: BeamModel) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and header of a model's file; see `read_beam_model`."""
+    tensors = {name: torch.as_tensor(getattr(model, name), dtype=torch.double).contiguous() for name in TENSORS}
+    return tensors, {"beam_model_version": BEAM_MODEL_VERSION, "name": model.name, "sad_mm": repr(model.sad_mm)}
 
 
 @cache
@@ -127,10 +169,7 @@ def generic_6mv() -> BeamModel:
     open beam has modest horns, as a flattened beam has. Scatter from the linac's head is not modelled: output per MU
     changes with the field by scatter in the patient only.
     """
-    primary, scatter = kernel_terms(GENERIC_TPR, np.minimum(DEPTHS_MM, NYHOLM_MAX_DEPTH_MM))
-    kernel = np.zeros((len(DEPTHS_MM), len(RADII_MM)))
-    for energy, slope in (primary, scatter):
-        kernel += energy[:, None] * blur_exponential(slope, GENERIC_PENUMBRA_MM)
+    kernel = nyholm_kernels(GENERIC_TPR, GENERIC_PENUMBRA_MM, np.minimum(DEPTHS_MM, NYHOLM_MAX_DEPTH_MM))
     sigma = np.hypot(SPREADS_MM, GENERIC_PENUMBRA_MM)
     weights, kernels = leading_kernels(kernel, KERNELS)
     weights *= 1 - SHALLOW_EXCESS * np.exp(-((DEPTHS_MM / SHALLOW_MM) ** 2))
@@ -139,6 +178,22 @@ def generic_6mv() -> BeamModel:
     horn = 1 + HORN * (1 - np.exp(-((radii / HORN_MM) ** 2)))
     off_axis = tuple(radii.tolist()), tuple(horn.tolist())
     return calibrate(BeamModel("generic_6mv", 1000.0, _tensor(sigma), _tensor(mixture), _tensor(weights), *off_axis))
+
+
+def nyholm_kernels(tpr: float, penumbra_mm: float, depth_mm: Array, scatter: float = 1.0) -> Array:
+    """Nyholm's kernels blurred by the penumbra, at `RADII_MM` [depth, radius].
+
+    Args:
+        tpr: TPR20,10 handed to the parameterisation.
+        penumbra_mm: sigma of the Gaussian penumbra.
+        depth_mm: in water.
+        scatter: factor on the scatter term.
+    """
+    primary, scattered = kernel_terms(tpr, depth_mm)
+    kernel = np.zeros((len(depth_mm), len(RADII_MM)))
+    for factor, (energy, slope) in ((1.0, primary), (scatter, scattered)):
+        kernel += factor * energy[:, None] * blur_exponential(slope, penumbra_mm)
+    return kernel
 
 
 def even_beam(model: BeamModel) -> BeamModel:

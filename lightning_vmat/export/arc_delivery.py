@@ -64,7 +64,8 @@ def arc_deliveries(case: Case, plan: Plan) -> list[ArcDelivery]:
 def all_leaf_pairs(case: Case, plan: Plan) -> Plan:
     """The plan with every leaf pair of the machine: ganged pairs move together, those beside the field stay closed.
 
-    Closed pairs stand under the jaws in the middle of the arcs' openings, at the smallest gap.
+    Closed pairs stand under the jaws in the middle of the arcs' openings, at the smallest gap. Where leaves may not
+    pass their opposed neighbours they follow the outermost row of their side as far as it makes them.
 
     Raises:
         ValueError: row boundaries that are not boundaries of the machine's leaf pairs.
@@ -76,8 +77,12 @@ def all_leaf_pairs(case: Case, plan: Plan) -> Plan:
     inside = (row >= 0) & (row < len(rows) - 1)
     park_mm = (plan.left_mm.min() + plan.right_mm.max()) / 2
     half_gap = case.machine.min_leaf_gap_mm / 2
-    left = (park_mm - half_gap).repeat(len(plan.mu), len(row))
-    right = (park_mm + half_gap).repeat(len(plan.mu), len(row))
+    middle = park_mm.repeat(len(plan.mu), len(row))
+    if not case.machine.interdigitation:
+        beside = row.clamp(0, len(rows) - 2)
+        lowest, highest = plan.left_mm[:, beside] + half_gap, plan.right_mm[:, beside] - half_gap
+        middle = torch.minimum(torch.maximum(middle, torch.minimum(lowest, highest)), torch.maximum(lowest, highest))
+    left, right = middle - half_gap, middle + half_gap
     left[:, inside], right[:, inside] = plan.left_mm[:, row[inside]], plan.right_mm[:, row[inside]]
     return Plan(left, right, plan.mu)
 

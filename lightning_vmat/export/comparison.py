@@ -49,12 +49,13 @@ def goals_side_by_side(content: ReportContent, compared: ComparedPlan) -> list[t
 
 
 def figures_side_by_side(content: ReportContent, compared: ComparedPlan) -> list[SideBySide]:
-    """Objective, goals met, violations and complexity; what is not known of a plan is a dash."""
+    """Objective, goals met, violations, delivery time and complexity; what is not known of a plan is a dash."""
     met = (sum(goal.met for goal in content.goals), sum(goal.met for goal in compared.goals))
     rows = [
         _row("Objective over the whole body", "", (content.objective, compared.objective), lower_is_better=True),
         _row(f"Clinical goals met, of {len(content.goals)}", "", met, lower_is_better=False),
         _row("Machine violations", "", (_broken(content), _broken(compared)), lower_is_better=True),
+        _row("Shortest delivery", "s", (content.delivery_s, compared.delivery_s)),
     ]
     for key in dict.fromkeys((*content.complexity, *compared.complexity)):
         published = PUBLISHED.get(key, Published(key.replace("_", " "), ""))

@@ -27,6 +27,7 @@ class ComparedPlan:
         objective: over the whole body.
         violations: machine limits and how often each is broken; empty where only the dose is known.
         complexity: complexity measures by name; empty where only the dose is known.
+        delivery_s: shortest time with beam, one fraction; None where it is not known.
     """
 
     name: str
@@ -36,6 +37,7 @@ class ComparedPlan:
     objective: float
     violations: Mapping[str, int] = field(default_factory=dict)
     complexity: Mapping[str, float] = field(default_factory=dict)
+    delivery_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class ReportContent:
         version: of the package.
         created: when the plan was made.
         objective: over the whole body; None if it was not measured.
+        delivery_s: shortest time with beam, one fraction; None without a plan.
         compared: another plan of the case; None to report one plan alone.
         rois: what became of the ROIs of the patient's structure set; None for a case that was not DICOM.
 
@@ -72,6 +75,7 @@ class ReportContent:
     version: str
     created: datetime
     objective: float | None = None
+    delivery_s: float | None = None
     compared: ComparedPlan | None = None
     rois: RoiReport | None = None
 

@@ -9,7 +9,6 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, RTPlanStorage, RTStructureSetStorage
 
 from lightning_vmat.data.dicom.link import PatientLink, lying_supine
-from lightning_vmat.data.dicom.rtplan import NOMINAL_ENERGY_MV
 from lightning_vmat.export.arc_delivery import ArcDelivery, arc_deliveries
 from lightning_vmat.export.dicom_objects import (
     RESEARCH_LABEL,
@@ -17,9 +16,17 @@ from lightning_vmat.export.dicom_objects import (
     decimal,
     decimals,
     new_object,
-    new_uid,
     reference,
     save,
+)
+from lightning_vmat.export.rtplan_points import (
+    DOSE_PLACES,
+    POINT_PLACES,
+    TABLE_NUMBER,
+    arc_doses_gy,
+    dose_references,
+    reference_point_mm,
+    tolerance_table,
 )
 from lightning_vmat.export.surface_distance import surface_distance_mm
 from lightning_vmat.plan.aperture import Plan
@@ -52,12 +59,10 @@ def write_rtplan(path: Path, case: Case, plan: Plan, link: PatientLink) -> UID:
     data.RTPlanDate, data.RTPlanTime = data.InstanceCreationDate, data.InstanceCreationTime
     data.PlanIntent, data.RTPlanGeometry, data.ApprovalStatus = "RESEARCH", "PATIENT", "UNAPPROVED"
     data.ReferencedStructureSetSequence = Sequence([reference(RTStructureSetStorage, link.structure_set_uid)])
-    data.DoseReferenceSequence = Sequence(
-        _dose_reference(number, name, case.prescription_gy[name])
-        for number, name in enumerate(case.target_names, start=1)
-    )
+    data.DoseReferenceSequence = Sequence(dose_references(case))
+    data.ToleranceTableSequence = Sequence([tolerance_table(case.machine)])
     data.PatientSetupSequence = Sequence([_patient_setup(link)])
-    data.FractionGroupSequence = Sequence([_fraction_group(case, deliveries)])
+    data.FractionGroupSequence = Sequence([_fraction_group(case, plan, deliveries)])
     data.BeamSequence = Sequence(
         _beam(number, case, arc, delivery, link)
         for number, (arc, delivery) in enumerate(zip(case.arcs, deliveries, strict=True), start=1)
@@ -66,29 +71,23 @@ def write_rtplan(path: Path, case: Case, plan: Plan, link: PatientLink) -> UID:
     return UID(data.SOPInstanceUID)
 
 
-def _dose_reference(number: int, target: str, dose_gy: float) -> Dataset:
-    item = Dataset()
-    item.DoseReferenceNumber, item.DoseReferenceUID = number, new_uid()
-    item.DoseReferenceStructureType, item.DoseReferenceType = "SITE", "TARGET"
-    item.DoseReferenceDescription = target
-    item.TargetPrescriptionDose = decimal(dose_gy, 4)
-    return item
-
-
 def _patient_setup(link: PatientLink) -> Dataset:
     item = Dataset()
     item.PatientSetupNumber, item.PatientPosition, item.SetupTechnique = 1, link.patient_position, "ISOCENTRIC"
     return item
 
 
-def _fraction_group(case: Case, deliveries: list[ArcDelivery]) -> Dataset:
+def _fraction_group(case: Case, plan: Plan, deliveries: list[ArcDelivery]) -> Dataset:
     group = Dataset()
     group.FractionGroupNumber, group.NumberOfFractionsPlanned = 1, case.fractions
     group.NumberOfBeams, group.NumberOfBrachyApplicationSetups = len(deliveries), 0
     group.ReferencedBeamSequence = Sequence()
-    for number, delivery in enumerate(deliveries, start=1):
+    point_mm, doses_gy = reference_point_mm(case), arc_doses_gy(case, plan)
+    for number, (delivery, dose_gy) in enumerate(zip(deliveries, doses_gy, strict=True), start=1):
         beam = Dataset()
         beam.ReferencedBeamNumber = number
+        beam.BeamDoseSpecificationPoint = decimals(point_mm, POINT_PLACES)
+        beam.BeamDose = decimal(dose_gy, DOSE_PLACES)
         beam.BeamMeterset = decimal(float(delivery.cumulative_mu[-1]), MU_PLACES)
         group.ReferencedBeamSequence.append(beam)
     return group
@@ -102,10 +101,12 @@ def _beam(number: int, case: Case, arc: Arc, delivery: ArcDelivery, link: Patien
     beam.TreatmentMachineName = machine.name[:16]  # SH
     beam.PrimaryDosimeterUnit, beam.SourceAxisDistance = "MU", decimal(machine.sad_mm, 1)
     fluence = Dataset()
-    fluence.FluenceMode = "STANDARD"
+    fluence.FluenceMode = "STANDARD" if machine.flattening_filter else "NON_STANDARD"
+    if not machine.flattening_filter:
+        fluence.FluenceModeID = "FFF"
     beam.PrimaryFluenceModeSequence = Sequence([fluence])
     beam.BeamLimitingDeviceSequence = Sequence(_devices(machine))
-    beam.ReferencedPatientSetupNumber = 1
+    beam.ReferencedPatientSetupNumber, beam.ReferencedToleranceTableNumber = 1, TABLE_NUMBER
     beam.NumberOfWedges = beam.NumberOfCompensators = beam.NumberOfBoli = beam.NumberOfBlocks = 0
     beam.FinalCumulativeMetersetWeight = "1"
     beam.NumberOfControlPoints = len(delivery.gantry_deg)
@@ -122,7 +123,8 @@ def _beam(number: int, case: Case, arc: Arc, delivery: ArcDelivery, link: Patien
 
 def _devices(machine: Machine) -> list[Dataset]:
     devices = []
-    for kind, pairs in (("ASYMX", 1), ("ASYMY", 1), ("MLCX", len(machine.leaf_edges_mm) - 1)):
+    jaws = (("ASYMX", 1), ("ASYMY", 1)) if machine.x_jaws else (("ASYMY", 1),)
+    for kind, pairs in (*jaws, ("MLCX", len(machine.leaf_edges_mm) - 1)):
         device = Dataset()
         device.RTBeamLimitingDeviceType, device.NumberOfLeafJawPairs = kind, pairs
         devices.append(device)
@@ -146,10 +148,12 @@ def _control_point(index: int, arc: Arc, delivery: ArcDelivery, link: PatientLin
 
 def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
     """What stays as it is at the first control point."""
-    point.NominalBeamEnergy = NOMINAL_ENERGY_MV
+    point.NominalBeamEnergy = decimal(case.machine.energy_mv, 3)
     point.DoseRateSet = decimal(60 * case.machine.dose_rate_mu_per_s, 3)
     x1, x2, y1, y2 = case.beamlets.field_mm
-    jaws = (_position("ASYMX", _within(case, x1, x2)), _position("ASYMY", _within(case, y1, y2)))
+    jaws = [_position("ASYMY", _within(case, y1, y2))]
+    if case.machine.x_jaws:
+        jaws.insert(0, _position("ASYMX", _within(case, x1, x2)))
     point.BeamLimitingDevicePositionSequence = Sequence([*jaws, *point.BeamLimitingDevicePositionSequence])
     _, couch_deg = lying_supine(link.patient_position, 0.0, arc.couch_deg)
     point.BeamLimitingDeviceAngle = decimal(arc.collimator_deg % 360.0, ANGLE_PLACES)

@@ -79,8 +79,8 @@ PUBLISHED = {
 }
 
 _CHECKS = {
-    "leaf_speed": ("Leaf speed", "≤ {0.leaf_speed_mm_per_s:g} mm/s"),
-    "leaf_gap": ("Leaf gap", "≥ {0.min_leaf_gap_mm:g} mm"),
+    "leaf_speed": ("Leaf speed", "≤ {0.leaf_speed_mm_per_s:g} mm/s at the gantry's full speed"),
+    "leaf_gap": ("Leaf gap", "≥ {0.min_leaf_gap_mm:g} mm in motion, ≥ {0.min_still_leaf_gap_mm:g} mm at rest"),
     "leaf_span": ("Leaf span of a bank", "≤ {0.max_leaf_span_mm:g} mm"),
     "leaf_position": ("Leaf position", "within ±{0.max_leaf_position_mm:g} mm"),
     "interdigitation": ("Interdigitation", "as the machine allows"),

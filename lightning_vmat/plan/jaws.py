@@ -42,7 +42,8 @@ def check_jaw_margin(margin_mm: float | None) -> None:
 def within_jaws(case: Case, jaws_mm: tuple[float, float, float, float]) -> Case:
     """The case with jaws at the next boundaries of leaf pairs and beamlets outside X1, X2, Y1, Y2: they cut none.
 
-    A case with a dose influence of its own keeps the field for which this was computed.
+    A machine without X jaws has them at the edges of the field, which leaves alone bound. A case with a dose influence
+    of its own keeps the field for which this was computed.
 
     Raises:
         ValueError: jaws that leave nothing of the case's field open.
@@ -50,7 +51,8 @@ def within_jaws(case: Case, jaws_mm: tuple[float, float, float, float]) -> Case:
     if case.influence_path is not None:
         return case
     x_edges, y_edges = case.beamlets.beamlet_edges_mm, torch.tensor(case.beamlets.leaf_edges_mm)
-    jaws = (*_outside(x_edges, *jaws_mm[:2]), *_outside(y_edges, *jaws_mm[2:]))
+    along_mm = jaws_mm[:2] if case.machine.x_jaws else (float(x_edges[0]), float(x_edges[-1]))
+    jaws = (*_outside(x_edges, *along_mm), *_outside(y_edges, *jaws_mm[2:]))
     try:
         return case.with_settings(beamlets=replace(case.beamlets, jaws_mm=jaws))
     except ValueError as error:

@@ -12,7 +12,13 @@ import yaml
 
 from lightning_vmat.plan.checks import check_kinds, check_values, is_number
 
-MAY_BE_ZERO = {"min_mu_per_deg", "min_leaf_gap_mm", "leaf_transmission", "dosimetric_leaf_gap_mm"}
+MAY_BE_ZERO = {
+    "min_mu_per_deg",
+    "min_leaf_gap_mm",
+    "min_still_leaf_gap_mm",
+    "leaf_transmission",
+    "dosimetric_leaf_gap_mm",
+}
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Machine:
 
     Args:
         name: name of the YAML.
-        beam_model: name of a built-in beam model or path of a machine file.
+        beam_model: name of a built-in beam model or path of a file, see `dose.beam_model.load_beam_model`.
         sad_mm: source-axis distance.
         leaf_edges_mm: boundaries of the leaf pairs along y_b at the isocentre plane, ascending.
         leaf_speed_mm_per_s: fastest leaf travel at the isocentre plane.
@@ -29,12 +35,16 @@ class Machine:
         dose_rate_mu_per_s: highest dose rate.
         min_mu_per_deg: fewest monitor units per degree while the beam is on.
         max_mu_per_deg: most monitor units per degree.
-        min_leaf_gap_mm: smallest opening of a leaf pair.
+        min_leaf_gap_mm: smallest opening of a leaf pair that moves.
         max_leaf_span_mm: largest distance between two leaf tips of one bank.
         max_leaf_position_mm: largest distance of a leaf tip from the central axis.
         interdigitation: whether a leaf may pass its opposed neighbours.
         leaf_transmission: fraction of fluence that passes closed leaves.
         dosimetric_leaf_gap_mm: opening that dose sees when the leaves touch.
+        min_still_leaf_gap_mm: smallest opening of a leaf pair at rest; 0 where its leaves may touch.
+        energy_mv: nominal energy of the beam.
+        flattening_filter: whether the beam has one.
+        x_jaws: whether there are jaws along leaf travel.
 
     Raises:
         ValueError: a value of the wrong kind or out of its range, by name.
@@ -55,6 +65,10 @@ class Machine:
     interdigitation: bool
     leaf_transmission: float
     dosimetric_leaf_gap_mm: float
+    min_still_leaf_gap_mm: float = 0.0
+    energy_mv: float = 6.0
+    flattening_filter: bool = True
+    x_jaws: bool = True
 
     def __post_init__(self) -> None:
         where = f"machine {self.name}"
@@ -70,12 +84,43 @@ class Machine:
                 f"{where}: min_mu_per_deg is {self.min_mu_per_deg}, expected less than max_mu_per_deg "
                 f"({self.max_mu_per_deg})"
             )
+        if self.min_still_leaf_gap_mm > self.min_leaf_gap_mm:
+            raise ValueError(
+                f"{where}: min_still_leaf_gap_mm is {self.min_still_leaf_gap_mm}, expected at most min_leaf_gap_mm "
+                f"({self.min_leaf_gap_mm})"
+            )
         if len(self.leaf_edges_mm) < 2 or any(low >= high for low, high in pairwise(self.leaf_edges_mm)):
             raise ValueError(f"{where}: leaf_edges_mm is {self.leaf_edges_mm}, expected two or more ascending numbers")
 
+    @property
+    def quality(self) -> str:
+        """The beam in words, like `6 MV` or `10 MV without flattening filter`."""
+        return beam_quality(self.energy_mv, self.flattening_filter)
+
+
+def beam_quality(energy_mv: float, flattening_filter: bool) -> str:
+    """A beam's energy and filter in words."""
+    return f"{energy_mv:g} MV{'' if flattening_filter else ' without flattening filter'}"
+
+
+def shipped_machines() -> list[str]:
+    """Names of the machines in the package."""
+    files = (resources.files("lightning_vmat.plan") / "machines").iterdir()
+    return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
+
+
+def machine_name(name_or_path: str | Path) -> str:
+    """What a case is to call a machine: its shipped name, or where its file is on this computer.
+
+    Raises:
+        ValueError: see `load_machine`.
+    """
+    load_machine(name_or_path)
+    return str(name_or_path) if str(name_or_path) in shipped_machines() else str(Path(name_or_path).resolve())
+
 
 def load_machine(name_or_path: str | Path) -> Machine:
-    """A machine by the name of a shipped YAML, or from a YAML file.
+    """A machine by the name of a shipped YAML, or from a YAML file, whose beam model may be a file beside it.
 
     Raises:
         ValueError: no such machine, or a key that is missing, unknown or has a wrong value, by name.
@@ -83,7 +128,7 @@ def load_machine(name_or_path: str | Path) -> Machine:
     shipped = resources.files("lightning_vmat.plan") / "machines" / f"{name_or_path}.yaml"
     path, where = Path(name_or_path), f"machine {name_or_path}"
     if not shipped.is_file() and not path.is_file():
-        raise ValueError(f"{where}: neither a shipped machine nor a YAML file")
+        raise ValueError(f"{where}: expected one of {', '.join(shipped_machines())}, or a YAML file")
     try:
         values = yaml.safe_load(shipped.read_text() if shipped.is_file() else path.read_text())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -93,6 +138,8 @@ def load_machine(name_or_path: str | Path) -> Machine:
     if "leaf_edges_mm" in values:
         raise ValueError(f"{where}: key leaf_edges_mm is unknown, expected leaf_blocks")
     edges = _leaf_edges(values.pop("leaf_blocks"), where)
+    if not shipped.is_file() and (path.parent / str(values.get("beam_model"))).is_file():
+        values["beam_model"] = str((path.parent / str(values["beam_model"])).resolve())
     values = check_values(Machine, {**values, "leaf_edges_mm": edges}, where)
     try:
         return Machine(**values)

@@ -97,6 +97,34 @@ def test_plan_of_a_dicom_folder(patients: Path, tmp_path: Path, capsys: pytest.C
     assert json.loads((out / "metrics.json").read_text())["machine_violations"] == 0
 
 
+@pytest.mark.slow
+def test_a_dicom_folder_is_planned_for_another_machine(
+    patients: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Leaves without interdigitation; the plan is then a start for the same machine only, and a cohort keeps it."""
+    folder, out = patients / "phantom_0000", tmp_path / "plan"
+    machine = ["--machine", "elekta_mlci2"]
+    assert main(["plan", str(folder), "--out", str(out), "--voxels", "500", *SIZE, *machine]) == 0
+    assert json.loads((out / "metrics.json").read_text())["machine_violations"] == 0
+    written = out / "RTPLAN.dcm"
+    assert len(read_rtplan(written).motions[0].leaf_edges_mm) == 41
+    check_valid([written])
+    again = ["plan", str(folder), "--start", str(written), "--planner", "fluence", "--voxels", "500", *SIZE]
+    assert main([*again, *machine, "--out", str(tmp_path / "again")]) == 0
+    compared = json.loads((tmp_path / "again" / "metrics.json").read_text())["compared"]
+    assert not any(compared["machine_violations_by_limit"].values()) and compared["delivery_s"] > 50
+    assert main([*again, "--out", str(tmp_path / "refused")]) == 2
+    assert "expected those of truebeam_millennium120; choose another --machine" in capsys.readouterr().err
+    cohort = tmp_path / "cohort"
+    make = ["prepare", "dicom", str(patients), "--out", str(cohort), "--jobs", "1", *SIZE]
+    assert main([*make, *machine]) == 0
+    [case_folder, *_] = sorted(cohort.glob("patient_*"))
+    assert read_case(case_folder).machine_name == "elekta_mlci2"
+    wrong = ["plan", str(case_folder), "--machine", "truebeam_hd120", "--out", str(tmp_path / "wrong")]
+    assert main(wrong) == 2
+    assert f"{case_folder}: beamlets: leaf_edges_mm holds -120.0, expected leaf boundaries" in capsys.readouterr().err
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

@@ -21,7 +21,7 @@ from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.case import Case
-from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.planning.evaluation import body_objective
 
 SIZE = ["--size", "tiny"]
@@ -123,6 +123,37 @@ def test_a_start_fits_a_case_that_is_cut_otherwise(root: Path) -> None:
     values = [float(body_objective(one, plans[name].fluence_mu(one.beam_setup)))
               for name, one in {"fine": fine, "coarse": coarse}.items()]  # fmt: skip
     assert values[0] == pytest.approx(values[1], rel=0.03)
+
+
+def leaves_parked_closed(data: Dataset) -> None:
+    """As planning systems export them: touching beside the opening, behind the Y jaws on the move and far too fast."""
+    for index, point in enumerate(data.BeamSequence[1].ControlPointSequence):
+        leaves = point.BeamLimitingDevicePositionSequence[-1].LeafJawPositions
+        tips = np.array(leaves, dtype=float).reshape(2, -1)
+        closed = np.flatnonzero(half_width_mm(index) == 0)
+        tips[:, closed] = -60.0 + 50.0 * (index // 2 % 2) * (np.abs(closed - 29.5) > 9)
+        point.BeamLimitingDevicePositionSequence[-1].LeafJawPositions = [f"{tip:.2f}" for tip in tips.ravel()]
+
+
+def test_closed_pairs_of_a_start_are_no_faults_and_stay_closed(root: Path, tmp_path: Path) -> None:
+    """Jaws at 40 mm; the opening ends at 38 mm, so that one pair on each side is closed in front of the jaws."""
+    parked = clinical(root, "parked.dcm", change=leaves_parked_closed)
+    fluence = ["--planner", "fluence", "--compare", str(parked), "--out", str(tmp_path)]
+    assert main(["plan", str(root / "case"), *fluence, *PLAN]) == 0
+    compared = metrics(tmp_path)["compared"]
+    assert isinstance(compared, dict)
+    assert sum(compared["machine_violations_by_limit"].values()) == 0
+    assert compared["delivery_s"] == pytest.approx(59.0, abs=1.0)  # pairs behind jaws may be late
+    assert "Shortest delivery" in (tmp_path / "report.html").read_text()
+    rtplan, case = read_rtplan(parked), read_case(root / "case")
+    case, start = start_plan(parked, case.with_settings(arcs=rtplan.arcs), None)
+    projected = project_to_limits(start, case.beam_setup)
+    assert sum(machine_violations(projected, case.beam_setup).values()) == 0
+    closed = (start.right_mm - start.left_mm < 0.01).all(dim=0) & case.beamlets.inside_jaws.any(dim=1)
+    assert int(closed.sum()) >= 2
+    torch.testing.assert_close(projected.left_mm[:, closed], projected.right_mm[:, closed])
+    before, after = (plan.fluence_mu(case.beam_setup)[:, closed].sum() for plan in (start, projected))
+    assert float(after) <= float(before) * (1 + 1e-5)
 
 
 def beam(data: Dataset) -> Dataset:

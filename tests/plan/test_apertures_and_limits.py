@@ -25,6 +25,11 @@ def random_plan(seed: int, reach_mm: float = 150.0) -> Plan:
     return Plan(tips[0], tips[1], 20 * torch.rand(len(ARCS), generator=generator))
 
 
+def moving(plan: Plan) -> Plan:
+    shift = 5.0 * torch.sin(torch.arange(len(plan.mu)) / 3)[:, None]
+    return replace(plan, left_mm=plan.left_mm + shift, right_mm=plan.right_mm + shift)
+
+
 def test_coverage_of_a_hand_case() -> None:
     grid = BeamletGrid((0.0, 5.0), -10.0, 5.0, 4)
     open_fraction = coverage(torch.tensor([[-6.0]]), torch.tensor([[2.0]]), grid)
@@ -83,7 +88,8 @@ def test_leaves_may_jump_between_arcs() -> None:
     ("limit", "broken"),
     [
         ("leaf_speed", lambda p: replace(p, left_mm=p.left_mm - 40.0 * (torch.arange(90) == 10)[:, None])),
-        ("leaf_gap", lambda p: replace(p, right_mm=p.left_mm + 0.2)),
+        ("leaf_gap", lambda p: moving(replace(p, right_mm=p.left_mm + 0.2))),
+        ("leaf_gap", lambda p: replace(p, right_mm=p.left_mm - 0.2)),
         ("leaf_span", lambda p: replace(p, left_mm=p.left_mm - 160.0 * (torch.arange(24) == 3))),
         ("leaf_position", lambda p: replace(p, right_mm=p.right_mm + 250.0)),
         ("mu_per_deg", lambda p: replace(p, mu=p.mu * 10)),
@@ -106,14 +112,45 @@ def test_high_dose_rate_demand_gives_leaves_more_time() -> None:
     assert machine_violations(replace(plan, mu=torch.full((90,), 25.0)), slow)["leaf_speed"] == 0
 
 
-def test_machine_without_interdigitation_is_counted_and_not_planned() -> None:
-    rigid = replace(SETUP, machine=replace(MACHINE, interdigitation=False))
-    left = torch.full((90, 24), -30.0)
-    left[:, ::2] = 10.0
-    plan = Plan(left, left + 20.0, torch.full((90,), 8.0))
-    assert machine_violations(plan, rigid)["interdigitation"] > 0
-    with pytest.raises(ValueError, match="interdigitation"):
-        project_to_limits(plan, rigid)
+RIGID = replace(SETUP, machine=replace(MACHINE, interdigitation=False))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("reach_mm", [10.0, 150.0])
+def test_projected_plan_violates_nothing_without_interdigitation(seed: int, reach_mm: float) -> None:
+    plan = random_plan(seed, reach_mm)
+    assert machine_violations(plan, RIGID)["interdigitation"] > 1000
+    projected = project_to_limits(plan, RIGID)
+    assert not any(machine_violations(projected, RIGID).values())
+    again = project_to_limits(projected, RIGID)
+    for before, after in zip(vars(projected).values(), vars(again).values(), strict=True):
+        torch.testing.assert_close(before, after, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_plan_without_interdigitation_is_projected_alike_where_it_may_interdigitate(seed: int) -> None:
+    """Neighbours that overlap are no reason to move any leaf."""
+    plan = project_to_limits(random_plan(seed, 30.0), RIGID)
+    for setup in (SETUP, RIGID):
+        projected = project_to_limits(plan, setup)
+        torch.testing.assert_close(projected.left_mm, plan.left_mm, atol=1e-3, rtol=0)
+        torch.testing.assert_close(projected.right_mm, plan.right_mm, atol=1e-3, rtol=0)
+
+
+def test_closed_pairs_come_to_their_open_neighbours_not_halfway() -> None:
+    """Eight pairs parked aside on both ends of an aperture that sways: only the parked ones move."""
+    sway = 20.0 * torch.sin(torch.arange(90) / 6)[:, None]
+    left, right = (sway - 25).repeat(1, 24), (sway + 15).repeat(1, 24)
+    for pairs in (slice(0, 4), slice(20, 24)):
+        left[:, pairs] = right[:, pairs] = -70.0
+    plan = Plan(left, right, torch.full((90,), 8.0))
+    assert machine_violations(plan, RIGID)["interdigitation"] > 0
+    projected = project_to_limits(plan, RIGID)
+    assert not any(machine_violations(projected, RIGID).values())
+    torch.testing.assert_close(projected.left_mm[:, 4:20], left[:, 4:20], atol=1e-3, rtol=0)
+    torch.testing.assert_close(projected.right_mm[:, 4:20], right[:, 4:20], atol=1e-3, rtol=0)
+    gap_mm = (projected.right_mm - projected.left_mm)[:, :4]
+    assert float(gap_mm.max()) <= MACHINE.min_leaf_gap_mm + 1e-3
 
 
 def test_machine_file_errors_name_the_file(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -131,6 +131,8 @@ def _constant(points: list[Dataset], name: str, where: str) -> float:
 def _devices(beam: Dataset, points: list[Dataset], where: str) -> tuple[tuple[float, ...], Numbers, Numbers]:
     """Leaf boundaries; leaf tips `[point, 2 pairs]`; jaws `[point, 4]`, fully open where there are none."""
     kinds = {str(device.RTBeamLimitingDeviceType): device for device in beam.BeamLimitingDeviceSequence}
+    if {"MLCX1", "MLCX2"} <= kinds.keys():
+        raise ValueError(f"{where}: two layers of leaves, as Halcyon and Ethos have, which is not supported")
     mlcs = [kind for kind in kinds if kind.startswith("MLC")]
     if mlcs != ["MLCX"]:
         raise ValueError(f"{where}: collimators {shown(', '.join(kinds), 40) or 'none'}, expected one MLC, MLCX")

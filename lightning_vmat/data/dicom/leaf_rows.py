@@ -54,10 +54,14 @@ def _middles(motion: BeamMotion) -> Float[Tensor, " leaf_pair"]:
 
 
 def _behind_jaws(motion: BeamMotion, beamlets: BeamletGrid) -> tuple[Tips, Tips]:
-    """Tips of all leaf pairs; an X jaw counts where it stands inside the field, whose edges are jaws already."""
+    """Tips of all leaf pairs; an X jaw counts where it stands inside the field, whose edges are jaws already.
+
+    Tips behind those edges stay where they are: they decide how fast a leaf comes out from behind a jaw.
+    """
     jaws, middles = torch.from_numpy(motion.jaws_mm), _middles(motion)
     left, right = (torch.from_numpy(bank).clone() for bank in (motion.left_mm, motion.right_mm))
-    inside = (jaws[:, 0, 0] > beamlets.beamlet_start_mm + SAME_MM, jaws[:, 0, 1] < beamlets.beamlet_stop_mm - SAME_MM)
+    low_mm, high_mm, _, _ = beamlets.field_mm
+    inside = (jaws[:, 0, 0] > low_mm + SAME_MM, jaws[:, 0, 1] < high_mm - SAME_MM)
     left[inside[0]] = torch.maximum(left, jaws[:, 0, :1])[inside[0]]
     right[inside[1]] = torch.minimum(right, jaws[:, 0, 1:])[inside[1]]
     shut = (left > right) | (middles < jaws[:, 1, :1]) | (middles > jaws[:, 1, 1:])

@@ -26,7 +26,7 @@ from lightning_vmat.data.sizes import get_size
 from lightning_vmat.objectives.protocol import Protocol, load_protocol
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
-from lightning_vmat.plan.machine import load_machine
+from lightning_vmat.plan.machine import Machine, load_machine
 from lightning_vmat.plan.volume import VolumeGrid
 
 MACHINE = "truebeam_millennium120"
@@ -114,6 +114,7 @@ def read_patient(
     use_plan: bool = True,
     start: Path | None = None,
     show_identifiers: bool = False,
+    machine: str = MACHINE,
 ) -> DicomPatient:
     """Read CT and structure set, and plan and dose where there are some.
 
@@ -125,6 +126,7 @@ def read_patient(
         use_plan: take arcs, isocentre, leaves and monitor units of an RTPLAN.
         start: an RTPLAN to take in place of one in the folder.
         show_identifiers: name the case by Patient ID.
+        machine: shipped machine or path of a YAML.
 
     Raises:
         ValueError: one line that names the file and what is wrong with it.
@@ -144,7 +146,7 @@ def read_patient(
     grid, masks = volumes.grid, volumes.masks
     link = _link(ct, structures, ct.frame_of_reference_uid or next(iter(frames), ""), structure_file.path)
     plan_path = start or (_plan_path(files, folder) if use_plan else None)
-    beams = _beams(plan_path, folder, masks, grid, protocol, link, size)
+    beams = _beams(plan_path, folder, masks, grid, protocol, link, size, load_machine(machine))
     case = Case(
         case_id=patient_name(folder, show_identifiers),
         source="dicom",
@@ -156,7 +158,7 @@ def read_patient(
         isocentre_mm=beams.isocentre_mm,
         arcs=beams.arcs,
         beamlets=beams.beamlets,
-        machine_name=MACHINE,
+        machine_name=machine,
         protocol=protocol_name,
     )
     with naming(plan_path or structure_file.path):
@@ -198,8 +200,9 @@ def _beams(
     protocol: Protocol,
     link: PatientLink,
     size: str,
+    machine: Machine,
 ) -> Beams:
-    machine, cut = load_machine(MACHINE), get_size(size)
+    cut = get_size(size)
     if plan_path is not None:
         plan = read_rtplan(plan_path)
         _check_frame(plan_path, plan.frame_of_reference_uid, link.frame_of_reference_uid)

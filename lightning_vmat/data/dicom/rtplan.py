@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,18 +13,27 @@ from pydicom.dataset import Dataset
 
 from lightning_vmat.data.dicom import leaf_rows
 from lightning_vmat.data.dicom.beam_motion import BeamMotion, in_sectors
-from lightning_vmat.data.dicom.beam_path import BeamPath, read_beam_path
+from lightning_vmat.data.dicom.beam_path import LARGEST_MM, BeamPath, read_beam_path
 from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
 from lightning_vmat.data.dicom.link import lying_supine
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.plan.arc import Arc
+from lightning_vmat.plan.arc import Arc, ControlPoints
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
-from lightning_vmat.plan.machine import Machine
+from lightning_vmat.plan.machine import Machine, beam_quality
 
 OWN_MODEL = "lightning_vmat"  # three points for each of our sectors, see `export.arc_delivery`
 SAME_MM = 0.01
-NOMINAL_ENERGY_MV = 6
+WHOLE_LEAF_BEAMLET_MM = 1.0  # how far an X jaw may stand off the edge of the field that leaves are checked in
 IGNORED_DELIVERY = ("SETUP", "TRMT_PORTFILM", "OPEN_PORTFILM")
+
+
+class Quality(NamedTuple):
+    """What a beam says of its quality; None where it does not."""
+
+    beam: int
+    energy_mv: float | None
+    flattening_filter: bool | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +51,7 @@ class RtPlan:
         isocentre_mm: patient LPS.
         fractions: number of fractions.
         prescription_gy: target doses of the whole course in the order of the file.
+        qualities: of each arc, as far as the file says.
     """
 
     path: Path
@@ -53,6 +64,7 @@ class RtPlan:
     isocentre_mm: tuple[float, float, float]
     fractions: int
     prescription_gy: tuple[float, ...]
+    qualities: tuple[Quality, ...]
 
     @property
     def jaws_mm(self) -> tuple[float, float, float, float]:
@@ -67,7 +79,7 @@ class RtPlan:
         Raises:
             ValueError: leaf pairs that are not the machine's, or jaws that open none.
         """
-        self.check_leaves(machine)
+        self.check_machine(machine)
         edges = np.array(machine.leaf_edges_mm)
         low_x, high_x, low_y, high_y = self.jaws_mm
         middles = (edges[:-1] + edges[1:]) / 2
@@ -75,6 +87,8 @@ class RtPlan:
         if len(pairs) == 0 or high_x <= low_x:
             raise ValueError(f"{self.path}: jaws never open, expected a field")
         inside = slice(int(pairs[0]), int(pairs[-1]) + 1)
+        if low_x <= -LARGEST_MM and high_x >= LARGEST_MM:  # no X jaws: the leaves are all that bounds the field
+            low_x, high_x = self._reach_mm(inside, beamlet_width_mm)
         ganged = all(leaf_rows.move_together(motion, inside, leaf_pairs_per_row) for motion in self.motions)
         return BeamletGrid(
             leaf_edges_mm=tuple(edges[inside.start : inside.stop + 1 : leaf_pairs_per_row if ganged else 1].tolist()),
@@ -83,19 +97,51 @@ class RtPlan:
             beamlets=max(1, int(np.ceil((high_x - low_x) / beamlet_width_mm - 1e-6))),
         )
 
-    def check_leaves(self, machine: Machine) -> None:
-        """Raise a ValueError where the leaf pairs are not the machine's."""
+    def _reach_mm(self, pairs: slice, step_mm: float) -> tuple[float, float]:
+        """How far openings of these pairs reach along leaf travel, and a beamlet more, in whole beamlets."""
+        left, right = (np.concatenate([getattr(motion, bank)[:, pairs] for motion in self.motions])
+                       for bank in ("left_mm", "right_mm"))  # fmt: skip
+        is_open = right - left > SAME_MM
+        if not is_open.any():
+            raise ValueError(f"{self.path}: leaves never open, expected a field")
+        low, high = float(left[is_open].min()), float(right[is_open].max())
+        return step_mm * (np.floor(low / step_mm) - 1), step_mm * (np.ceil(high / step_mm) + 1)
+
+    def check_machine(self, machine: Machine) -> None:
+        """Raise a ValueError where leaf pairs or beam quality are not the machine's."""
         edges, own = np.array(self.motions[0].leaf_edges_mm), np.array(machine.leaf_edges_mm)
         if edges.shape != own.shape or np.abs(edges - own).max() > SAME_MM:
             raise ValueError(
                 f"{self.path}: {len(edges) - 1} leaf pairs from {edges[0]:g} to {edges[-1]:g} mm, expected those of "
-                f"{machine.name}"
+                f"{machine.name}; choose another --machine"
             )
+        for quality in self.qualities:
+            energy_mv = machine.energy_mv if quality.energy_mv is None else quality.energy_mv
+            flattened = machine.flattening_filter if quality.flattening_filter is None else quality.flattening_filter
+            if energy_mv != machine.energy_mv or flattened != machine.flattening_filter:
+                raise ValueError(
+                    f"{self.path}: beam {quality.beam}: {beam_quality(energy_mv, flattened)}, expected "
+                    f"{machine.quality} of {machine.name}; choose another --machine"
+                )
 
     def on_rows(self, beamlets: BeamletGrid) -> Plan:
         """The plan on the rows of a grid; see `leaf_rows.on_rows`."""
         parts = [leaf_rows.on_rows(motion, beamlets) for motion in self.motions]
         return Plan(*(torch.cat(tensors).float() for tensors in zip(*parts, strict=True)))
+
+    def on_leaves(self, machine: Machine) -> tuple[Plan, BeamSetup]:
+        """The plan on every leaf pair as the file has it, also behind jaws, and its own control points and field.
+
+        Raises:
+            ValueError: see `beamlet_grid`.
+        """
+        field = self.beamlet_grid(machine, WHOLE_LEAF_BEAMLET_MM)
+        jaws_mm = (field.beamlet_start_mm, field.beamlet_stop_mm, field.leaf_edges_mm[0], field.leaf_edges_mm[-1])
+        grid = replace(field, leaf_edges_mm=machine.leaf_edges_mm, jaws_mm=jaws_mm)
+        tips = [np.concatenate([getattr(motion, bank) for motion in self.motions]) for bank in ("left_mm", "right_mm")]
+        mu = np.concatenate([motion.mu for motion in self.motions])
+        plan = Plan(*(torch.from_numpy(values).float() for values in (*tips, mu)))
+        return plan, BeamSetup(ControlPoints.from_arcs(self.arcs), grid, machine)
 
     def outside(self, beamlets: BeamletGrid) -> float:
         """Fraction of the plan's open area, weighted with monitor units, that a field does not cover."""
@@ -112,7 +158,7 @@ def read_rtplan(path: Path, sectors: Sequence[int] | None = None) -> RtPlan:
         sectors: how many to cut each arc into; as many as it has between its control points when None.
 
     Raises:
-        ValueError: a broken file, or a plan of other techniques or another beam quality.
+        ValueError: a broken file, or a plan of other techniques.
     """
     data = read_dataset(path)
     with clear_errors(path):
@@ -127,8 +173,6 @@ def read_rtplan(path: Path, sectors: Sequence[int] | None = None) -> RtPlan:
             raise ValueError(f"{path}: no treatment beam, expected arcs")
         if sectors is not None and len(sectors) != len(numbered):
             raise ValueError(f"{path}: {len(numbered)} arcs, expected {len(sectors)}")
-        for beam, _ in numbered:
-            _check_quality(beam, f"{path}: beam {beam.BeamNumber}")
         wanted: Sequence[int | None] = sectors or [None] * len(numbered)
         paths = tuple(read_beam_path(beam, mu, path) for beam, mu in numbered)
         motions = tuple(in_sectors(one, halves, count) for one, count in zip(paths, wanted, strict=True))
@@ -147,17 +191,19 @@ def read_rtplan(path: Path, sectors: Sequence[int] | None = None) -> RtPlan:
                 for item in data.get("DoseReferenceSequence") or []
                 if item.get("TargetPrescriptionDose") is not None
             ),
+            qualities=tuple(_quality(beam) for beam, _ in numbered),
         )
 
 
-def _check_quality(beam: Dataset, where: str) -> None:
-    """Doses are those of a flattened 6 MV beam; a beam that says otherwise has another."""
+def _quality(beam: Dataset) -> Quality:
     energy = beam.ControlPointSequence[0].get("NominalBeamEnergy")
     modes = beam.get("PrimaryFluenceModeSequence") or []
     mode = str(modes[0].get("FluenceMode", "")) if len(modes) else ""
-    if (energy not in (None, "") and float(energy) != NOMINAL_ENERGY_MV) or mode == "NON_STANDARD":
-        quality = f"{float(energy or 0):g} MV{' without flattening filter' if mode == 'NON_STANDARD' else ''}"
-        raise ValueError(f"{where}: {quality}, expected {NOMINAL_ENERGY_MV} MV with flattening filter")
+    return Quality(
+        int(beam.BeamNumber),
+        None if energy in (None, "") else float(energy),
+        {"STANDARD": True, "NON_STANDARD": False}.get(mode),
+    )
 
 
 def _fraction_group(data: Dataset, path: Path) -> tuple[int, dict[int, float]]:

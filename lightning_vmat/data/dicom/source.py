@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_vmat.data.dicom.link import LINK_FILE, link_text
-from lightning_vmat.data.dicom.patient import read_patient
+from lightning_vmat.data.dicom.patient import MACHINE, read_patient
 from lightning_vmat.data.dicom.roi_names import RoiNames
 from lightning_vmat.data.dicom.roi_report import ROI_FILE, report_text
 from lightning_vmat.data.preparation import Loaded
@@ -24,6 +24,7 @@ class DicomSource:
         roi_names: which ROI is which structure.
         use_plan: take arcs, leaves and monitor units of an RTPLAN.
         show_identifiers: keep who the patient is.
+        machine: shipped machine or path of a YAML.
     """
 
     name: str
@@ -33,6 +34,7 @@ class DicomSource:
     roi_names: RoiNames
     use_plan: bool
     show_identifiers: bool
+    machine: str = MACHINE
 
     def load(self) -> Loaded:
         patient = read_patient(
@@ -42,6 +44,7 @@ class DicomSource:
             size=self.size,
             use_plan=self.use_plan,
             show_identifiers=self.show_identifiers,
+            machine=self.machine,
         )
         link = patient.link if self.show_identifiers else patient.link.without_identifiers()
         doses = {} if patient.dose_gy is None else {"clinical_dose": patient.dose_gy}

@@ -29,14 +29,15 @@ def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, 
         ValueError: a broken file, or what does not fit the case.
     """
     plan = read_rtplan(path)
-    plan.check_leaves(case.machine)
+    plan.check_machine(case.machine)
     check_patient(plan, case, link)
     if wrong := _misfit(plan, case):
         raise ValueError(f"{path}: {wrong} as case {case.case_id} has")
     sectors = [arc.control_points for arc in case.arcs]
     if [arc.control_points for arc in plan.arcs] != sectors:
         plan = read_rtplan(path, sectors)
-    return within_jaws(case, plan.jaws_mm), plan.on_rows(case.beamlets)
+    jawed = within_jaws(case, plan.jaws_mm)
+    return jawed, plan.on_rows(jawed.beamlets)
 
 
 def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, Plan]:

@@ -1,0 +1,1 @@
+"""A beam model from what a site measured of its linac in water."""
