@@ -93,6 +93,8 @@ def parked(given: tuple[Tips, Tips], projected: tuple[Tips, Tips], machine: Mach
     closed = (given[1] - given[0] < machine.min_leaf_gap_mm - TOLERANCE_MM).all(dim=0)
     for bank in given:
         closed &= bank.amax(dim=0) - bank.amin(dim=0) <= AT_REST_MM
+    if not bool(closed.any()):
+        return projected
     limit_mm = machine.max_leaf_position_mm - machine.min_still_leaf_gap_mm / 2
     left, right = (bank.mean(dim=0).clamp(-limit_mm, limit_mm) for bank in given)
     tips = opened(left, right, machine.min_still_leaf_gap_mm)
