@@ -22,7 +22,7 @@ from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.recipes.card import CHECKED_CASES, case_figures
 from lightning_vmat.recipes.loading import load_recipe
-from lightning_vmat.recipes.planning import learned_optimizer
+from lightning_vmat.recipes.trained import learned_optimizer
 from lightning_vmat.recipes.weights import SHIPPED, shipped_weights
 
 FAMILY = ("generator", "learned", "regression", "teacher")
