@@ -21,25 +21,29 @@ PLUGINS = "VMAT_PLUGINS"
 """Environment variable: modules to import, separated by commas, before an unknown name is refused."""
 
 PACKAGE = __name__.partition(".")[0]
+_owners: dict[tuple[str, str], str] = {}  # kind and name -> module, of what users register
 
 
-def register(kind: str, known: dict[str, T], name: str, value: T) -> None:
+def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -> None:
     """Add a value under a name; a definition may be replaced by another of the same module, as in a notebook.
 
     Args:
         kind: of the value, for messages.
         known: values by name; gets the new one.
-        name: without `+`, `@`, `=`, `,` and dots, which have a meaning in names of planners and in import paths.
+        name: letters, digits, `_` and `-`; dots, `+`, `@`, `=` and `,` have a meaning on command lines.
         value: what is registered.
+        module: where it is defined.
 
     Raises:
-        ValueError: a name with such a character, or one that belongs to the package or to another module.
+        ValueError: a name with other characters, or one that belongs to the package or to another module.
     """
     if not name.replace("_", "").replace("-", "").isalnum():
         raise ValueError(f"{kind} {name!r}: expected a name of letters, digits, _ and -")
-    if name in known and (_module_of(known[name]) != _module_of(value) or _module_of(value).startswith(f"{PACKAGE}.")):
-        raise ValueError(f"{kind} {name!r}: the name is taken by {_module_of(known[name])}")
+    owner = _owners.get((kind, name), PACKAGE)
+    if name in known and owner != module:
+        raise ValueError(f"{kind} {name!r}: the name is taken by {owner}")
     known[name] = value
+    _owners[kind, name] = module
 
 
 def find(kind: str, known: Mapping[str, T], name: str) -> T:
@@ -85,7 +89,3 @@ def import_object(kind: str, path: str) -> object:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"{kind} {path}: cannot be imported ({error})") from error
-
-
-def _module_of(value: object) -> str:
-    return str(getattr(value, "__module__", None) or type(value).__module__)

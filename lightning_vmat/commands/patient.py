@@ -8,10 +8,12 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.api.readers import only_patient
+from lightning_vmat.api.readers import read_case as read_by
 from lightning_vmat.data.case_files import CASE_FILE, CLINICAL_DOSE_FILE, read_case
 from lightning_vmat.data.dicom.files import looks_like_dicom
 from lightning_vmat.data.dicom.link import PatientLink, read_link
-from lightning_vmat.data.dicom.patient import patient_folders, read_patient
+from lightning_vmat.data.dicom.patient import read_patient
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.data.plan_files import read_dose
@@ -41,12 +43,15 @@ def open_patient(
     use_plan: bool,
     show_identifiers: bool,
     start: Path | None = None,
+    reader: str | None = None,
 ) -> OpenedPatient:
-    """A case, or a patient's DICOM folder, to which the settings apply.
+    """A case, or a patient's DICOM folder, to which the settings apply; or what another reader makes of the folder.
 
     Raises:
         ValueError: see `open_case` and `open_dicom`.
     """
+    if reader is not None:
+        return _started(read_by(folder, reader), None, None, start)
     if (folder / CASE_FILE).is_file() or not holds_dicom(folder):
         return open_case(folder, start)
     return open_dicom(folder, protocol, roi_names, size, use_plan, show_identifiers, start)
@@ -65,7 +70,12 @@ def open_case(folder: Path, start: Path | None = None) -> OpenedPatient:
     case = read_case(folder)
     clinical_file = folder / CLINICAL_DOSE_FILE
     dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
-    link = read_link(folder)
+    return _started(case, dose_gy, read_link(folder), start)
+
+
+def _started(
+    case: Case, dose_gy: Float[Tensor, "z y x"] | None, link: PatientLink | None, start: Path | None
+) -> OpenedPatient:
     if start is None:
         return OpenedPatient(case, dose_gy, link, None)
     jawed, plan = start_plan(start, case, link)
@@ -86,11 +96,8 @@ def open_dicom(
     Raises:
         ValueError: DICOM that cannot be read, or of several patients.
     """
-    folders = patient_folders(folder)
-    if len(folders) > 1:
-        raise ValueError(f"{folder}: {len(folders)} patients, expected one; name the subfolder of one of them")
     patient = read_patient(
-        folders[0],
+        only_patient(folder),
         protocol,
         load_roi_names(roi_names),
         size=size,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from lightning_vmat.data.plan_files import write_dose, write_plan
 from lightning_vmat.export.content import ComparedPlan, ReportContent
 from lightning_vmat.export.patient_folder import write_plan_and_dose
 from lightning_vmat.export.report import write_report
-from lightning_vmat.planning.evaluation import Evaluation, as_json, dose_as_json, evaluate_plan
+from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
 from lightning_vmat.planning.planner import PlanResult
 
 REPORT_FILE = "report.html"
@@ -24,7 +23,6 @@ REPORT_FILE = "report.html"
 def write_results(
     folder: Path,
     opened: OpenedPatient,
-    planner: str,
     result: PlanResult,
     compared: ComparedPlan | None,
     dose_bits: Literal[16, 32],
@@ -34,8 +32,7 @@ def write_results(
     Args:
         folder: for the files.
         opened: the patient.
-        planner: its name.
-        result: its outcome.
+        result: the planner's outcome.
         compared: another plan to show beside it.
         dose_bits: of a pixel of the RTDOSE.
 
@@ -48,7 +45,7 @@ def write_results(
     if result.plan is not None:
         metadata = {
             "case": case.case_id,
-            "planner": planner,
+            "planner": result.planner,
             "package_version": __version__,
             "jaws_mm": list(case.beamlets.field_mm),
             "wishes": dict(case.wishes),
@@ -57,30 +54,11 @@ def write_results(
         if opened.link is not None:
             write_plan_and_dose(folder, case, result.plan, evaluation.dose_gy, opened.link, dose_bits)
     write_dose(evaluation.dose_gy, case.grid, folder / DOSE_FILE)
-    measured = as_json(case, planner, result, evaluation)
+    measured = as_json(case, result.planner, result, evaluation)
     if opened.clinical_dose_gy is not None:
         measured["clinical"] = dose_as_json(case, opened.clinical_dose_gy.flatten()[case.body_index])
     if compared is not None:
         measured["compared"] = comparison.as_json(compared)
     (folder / comparison.METRICS_FILE).write_text(json.dumps(measured, indent=1))
-    write_report(folder / REPORT_FILE, _content(opened, planner, result, evaluation, compared))
+    write_report(folder / REPORT_FILE, ReportContent.of(case, result, evaluation, compared))
     return measured
-
-
-def _content(
-    opened: OpenedPatient, planner: str, result: PlanResult, evaluation: Evaluation, compared: ComparedPlan | None
-) -> ReportContent:
-    return ReportContent(
-        case=opened.case,
-        dose_gy=evaluation.dose_gy,
-        result=result,
-        planner=planner,
-        goals=evaluation.goals,
-        structures=evaluation.structures,
-        violations=evaluation.violations,
-        complexity=evaluation.complexity,
-        version=__version__,
-        created=datetime.now(UTC),
-        objective=evaluation.objective,
-        compared=compared,
-    )
