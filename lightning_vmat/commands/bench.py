@@ -113,8 +113,9 @@ def optimizers(
     from lightning_vmat.data.case_files import read_case
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
-    from lightning_vmat.recipes.loading import condition_structures
-    from lightning_vmat.recipes.planning import learned_optimizer, recipe_planner
+    from lightning_vmat.recipes.planning import recipe_planner
+    from lightning_vmat.recipes.runs import condition_structures
+    from lightning_vmat.recipes.trained import learned_optimizer
     from lightning_vmat.recipes.weights import SHIPPED
 
     if not 1 <= evaluations <= most:

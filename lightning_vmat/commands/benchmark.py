@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from lightning_vmat.planning.planner import Planner
+from typing import Literal
 
 
 def benchmark(
@@ -45,6 +42,7 @@ def benchmark(
     from tqdm import tqdm
 
     from lightning_vmat import __version__
+    from lightning_vmat.api.planners import planner
     from lightning_vmat.commands.benchmark_file import BenchmarkFile
     from lightning_vmat.commands.patient import open_case
     from lightning_vmat.data.case_files import PLAN_FILE
@@ -52,17 +50,15 @@ def benchmark(
     from lightning_vmat.data.packed import unpacked
     from lightning_vmat.data.plan_files import plan_metadata, write_plan
     from lightning_vmat.export.figures.convergence import courses_figure
-    from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
     from lightning_vmat.planning.comparison import key_doses, measure, with_gap
     from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
 
-    check_jaw_margin(jaw_margin_mm)
-    folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
     names = planners.split(",") if isinstance(planners, str) else planners
     members = {}
     for spec in names:
         name, _, run = spec.strip().partition("=")
-        members[name] = _planner(name, Path(run) if run else None, voxels)
+        members[name] = planner(name, run=run or None, jaw_margin_mm=jaw_margin_mm, voxels=voxels)
+    folders = read_cohort(unpacked(cohort)).folders(split)[:cases]
     about = {
         "cohort": cohort,
         "split": split,
@@ -79,7 +75,7 @@ def benchmark(
         missing = [name for name in members if not figures.has(name, case.case_id)]
         if not missing:
             continue
-        case = with_jaws(case, jaw_margin_mm)
+        case = members[missing[0]].prepared(case)
         operator = body_operator(case)
         for name in missing:
             result = members[name].plan(case)
@@ -98,17 +94,3 @@ def benchmark(
         from lightning_vmat.commands.benchmark_wandb import log_table
 
         log_table(wandb, json.parent, figures.settings, with_gap(figures.cases))
-
-
-def _planner(name: str, run: Path | None, voxels: int) -> Planner:
-    """A planner by its name, which may end in `@` and its dose evaluations.
-
-    Raises:
-        ValueError: an unknown name, or evaluations that are no whole number.
-    """
-    from lightning_vmat.commands.plan import find_planner
-
-    plain, _, evaluations = name.partition("@")
-    if evaluations and not evaluations.isdecimal():
-        raise ValueError(f"planner {name!r}: expected a whole number of dose evaluations behind @")
-    return find_planner(plain, run, voxels, 0, progress=False, evaluations=int(evaluations) if evaluations else None)

@@ -8,10 +8,12 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.api.readers import only_patient
+from lightning_vmat.api.readers import read_case as read_by
 from lightning_vmat.data.case_files import CASE_FILE, CLINICAL_DOSE_FILE, check_beams, read_case
 from lightning_vmat.data.dicom.files import looks_like_dicom, naming
 from lightning_vmat.data.dicom.link import PatientLink, read_link
-from lightning_vmat.data.dicom.patient import MACHINE, patient_folders, read_patient
+from lightning_vmat.data.dicom.patient import MACHINE, read_patient
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.roi_report import RoiReport, read_report
 from lightning_vmat.data.dicom.start import start_plan
@@ -45,12 +47,15 @@ def open_patient(
     show_identifiers: bool,
     start: Path | None = None,
     machine: str | None = None,
+    reader: str | None = None,
 ) -> OpenedPatient:
-    """A case, or a patient's DICOM folder, to which the settings apply.
+    """A case, or a patient's DICOM folder, to which the settings apply; or what another reader makes of the folder.
 
     Raises:
         ValueError: see `open_case` and `open_dicom`.
     """
+    if reader is not None:
+        return _started(read_by(folder, reader), None, None, start)
     if (folder / CASE_FILE).is_file() or not holds_dicom(folder):
         return open_case(folder, start, machine)
     return open_dicom(folder, protocol, roi_names, size, use_plan, show_identifiers, start, machine)
@@ -75,7 +80,16 @@ def open_case(folder: Path, start: Path | None = None, machine: str | None = Non
             check_beams(case)
     clinical_file = folder / CLINICAL_DOSE_FILE
     dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
-    link, rois = read_link(folder), read_report(folder)
+    return _started(case, dose_gy, read_link(folder), start, read_report(folder))
+
+
+def _started(
+    case: Case,
+    dose_gy: Float[Tensor, "z y x"] | None,
+    link: PatientLink | None,
+    start: Path | None,
+    rois: RoiReport | None = None,
+) -> OpenedPatient:
     if start is None:
         return OpenedPatient(case, dose_gy, link, None, rois)
     jawed, plan = start_plan(start, case, link)
@@ -97,11 +111,8 @@ def open_dicom(
     Raises:
         ValueError: DICOM that cannot be read, or of several patients.
     """
-    folders = patient_folders(folder)
-    if len(folders) > 1:
-        raise ValueError(f"{folder}: {len(folders)} patients, expected one; name the subfolder of one of them")
     patient = read_patient(
-        folders[0],
+        only_patient(folder),
         protocol,
         load_roi_names(roi_names),
         size=size,

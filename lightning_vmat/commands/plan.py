@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from lightning_vmat.commands.prepare import SizeName
-
-if TYPE_CHECKING:
-    from lightning_vmat.l2o.optimizer import Optimizer
-    from lightning_vmat.planning.planner import Planner
-
-LEARNED = "learned"
-WITHOUT_RUN = ("reference", "conventional", "fluence")
-PLANNERS = (*WITHOUT_RUN, LEARNED, "generator", "teacher", "regression")
 
 
 def plan(
@@ -37,6 +29,7 @@ def plan(
     use_plan: bool = True,
     show_identifiers: bool = False,
     dose_bits: Literal[16, 32] = 16,
+    reader: str | None = None,
 ) -> None:
     """Plan one case: plan.safetensors, dose.nii.gz, metrics.json, report.html, and RTPLAN and RTDOSE if it was DICOM.
 
@@ -44,9 +37,10 @@ def plan(
         case: folder of the case, or a patient's DICOM folder, to which the options from `protocol` on apply.
         out: folder for the results; nothing of it is written unless everything is.
         planner: `reference` optimises slowly and well, `conventional` quickly and without learning, `fluence` stops at
-            a fluence that no linac delivers; `learned`, `generator`, `teacher` and `regression` use a trained recipe.
-            `+lbfgs`, `+adam`, `+accelerated` or `+learned` behind a name gives the fluence to that optimizer:
-            `fluence+adam`, `generator+lbfgs`.
+            a fluence that no linac delivers; `learned`, `generator`, `teacher` and `regression` use a trained run of
+            that recipe, `recipe` that of any recipe. Behind a name, `+lbfgs`, `+adam`, `+accelerated` or `+learned`
+            gives the fluence to that optimizer, `@50` allows 50 dose evaluations in all: `fluence+adam`,
+            `generator+lbfgs@30`. A planner or optimizer of your own: its import path, `my_package.module.Name`.
         run: run directory, checkpoint or weights of that recipe; without it the weights in the package, which know
             prostate patients of base size (the learned optimizer alone, `fluence+learned`, takes any).
         start: RTPLAN of arcs to start from: `reference` polishes its apertures, `fluence` the fluence that it delivers.
@@ -71,88 +65,40 @@ def plan(
         use_plan: take arcs and isocentre from an RTPLAN that is there.
         show_identifiers: show the Patient ID in the report and in what is printed.
         dose_bits: of a pixel of the RTDOSE; some readers take 16 only.
+        reader: import path of a function of your own, `my_package.module.function`, that reads CASE.
 
     Raises:
-        ValueError: no such case or run, a planner that needs a run and got none, or results that are there already.
+        ValueError: no such case or run, a run or another setting that does not fit the planner, or results that are
+            there already.
     """
+    from lightning_vmat.api.planners import planner as make_planner
     from lightning_vmat.commands.compared import compared_plan
     from lightning_vmat.commands.patient import open_patient
     from lightning_vmat.commands.plan_results import REPORT_FILE, write_results
     from lightning_vmat.data.atomic import atomic_folder
-    from lightning_vmat.objectives.wishes import with_wishes
-    from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
-    from lightning_vmat.planning.members import started_planner
 
-    if voxels < 1:
-        raise ValueError(f"voxels {voxels}: expected at least 1")
-    check_jaw_margin(jaw_margin_mm)
-    if start is not None and run is not None:
-        raise ValueError(f"start {start}: planner {planner} makes its own, expected --planner reference or fluence")
-    member = find_planner(planner, run, voxels, seed, progress=True, evaluations=evaluations)
-    opened = open_patient(case, protocol, roi_names, size, use_plan, show_identifiers, start, machine)
-    opened = opened._replace(case=with_wishes(opened.case, wish or {}))
+    member = make_planner(
+        planner,
+        run=run,
+        start=start,
+        jaw_margin_mm=jaw_margin_mm,
+        wishes=wish,
+        voxels=voxels,
+        evaluations=evaluations,
+        seed=seed,
+        progress=True,
+    )
+    opened = open_patient(case, protocol, roi_names, size, use_plan, show_identifiers, start, machine, reader)
     if opened.start is not None:
-        member = started_planner(planner, opened.start, voxels, seed, progress=True)
+        member = member.starting_from(opened.start)
+    opened = opened._replace(case=member.prepared(opened.case))
     compared = compared_plan(compare, opened, start)
-    if opened.start is None:
-        opened = opened._replace(case=with_jaws(opened.case, jaw_margin_mm))
     with atomic_folder(out, replace=overwrite) as draft:
-        measured = write_results(draft, opened, planner, member.plan(opened.case), compared, dose_bits)
+        measured = write_results(draft, opened, member.plan(opened.case), compared, dose_bits)
     print(_summary(measured))
     for note in opened.rois.notes() if opened.rois else []:
         print(f"  {note}")
     print(f"report: {out / REPORT_FILE}")
-
-
-def find_planner(
-    name: str, run: Path | None, voxels: int, seed: int, progress: bool, evaluations: int | None = None
-) -> Planner:
-    """A planner by name; a trained recipe's is that of the shipped weights where no run is given.
-
-    Args:
-        name: see `plan`.
-        run: see `plan`.
-        voxels: size of the voxel sample.
-        seed: of the voxel sample and of a generator's noise.
-        progress: show progress bars.
-        evaluations: see `plan`.
-
-    Raises:
-        ValueError: an unknown name, or a run for a planner that takes none.
-    """
-    from lightning_vmat.planning.members import BUDGET, conventional_planner, fluence_planner, reference_planner
-
-    kind, _, optimizer = name.partition("+")
-    if kind not in PLANNERS or (kind in ("reference", "conventional") and name != kind):
-        raise ValueError(f"planner {name!r}: expected one of {', '.join(PLANNERS)}, or fluence+adam and the like")
-    if run is not None and kind in WITHOUT_RUN and optimizer != LEARNED:
-        raise ValueError(f"run {run}: the {name} planner takes none")
-    if evaluations is not None and kind in ("reference", "fluence"):
-        raise ValueError(f"evaluations {evaluations}: the {name} planner has its own, expected a quick planner")
-    budget = BUDGET if evaluations is None else evaluations
-    if kind == "reference":
-        return reference_planner(voxels=voxels, seed=seed, progress=progress)
-    if kind == "fluence":
-        return fluence_planner(_optimizer(optimizer or "lbfgs", run), voxels=voxels, seed=seed)
-    if kind == "conventional":
-        return conventional_planner(voxels, seed, budget, progress)
-    from lightning_vmat.recipes.planning import recipe_planner
-    from lightning_vmat.recipes.weights import SHIPPED
-
-    own = _optimizer(optimizer, None) if optimizer else None
-    return recipe_planner(run or Path(SHIPPED, kind), voxels, seed, progress, own, budget)
-
-
-def _optimizer(name: str, run: Path | None) -> Optimizer[Any]:
-    """A fluence optimizer by name; `learned` is that of a run, or the shipped one."""
-    from lightning_vmat.planning.members import find_optimizer
-
-    if name != LEARNED:
-        return find_optimizer(name)
-    from lightning_vmat.recipes.planning import learned_optimizer
-    from lightning_vmat.recipes.weights import SHIPPED
-
-    return learned_optimizer(run or Path(SHIPPED, LEARNED))
 
 
 def _summary(measured: dict[str, Any]) -> str:

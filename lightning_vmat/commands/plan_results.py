@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from lightning_vmat import __version__
 from lightning_vmat.commands import compared as comparison
 from lightning_vmat.commands.patient import OpenedPatient
 from lightning_vmat.data.case_files import DOSE_FILE, PLAN_FILE
@@ -15,7 +13,7 @@ from lightning_vmat.data.plan_files import plan_metadata, write_dose, write_plan
 from lightning_vmat.export.content import ComparedPlan, ReportContent
 from lightning_vmat.export.patient_folder import write_plan_and_dose
 from lightning_vmat.export.report import write_report
-from lightning_vmat.planning.evaluation import Evaluation, as_json, dose_as_json, evaluate_plan
+from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
 from lightning_vmat.planning.planner import PlanResult
 
 REPORT_FILE = "report.html"
@@ -24,7 +22,6 @@ REPORT_FILE = "report.html"
 def write_results(
     folder: Path,
     opened: OpenedPatient,
-    planner: str,
     result: PlanResult,
     compared: ComparedPlan | None,
     dose_bits: Literal[16, 32],
@@ -34,8 +31,7 @@ def write_results(
     Args:
         folder: for the files.
         opened: the patient.
-        planner: its name.
-        result: its outcome.
+        result: the planner's outcome.
         compared: another plan to show beside it.
         dose_bits: of a pixel of the RTDOSE.
 
@@ -46,11 +42,11 @@ def write_results(
     with result.trace.stage("evaluation"):
         evaluation = evaluate_plan(case, result)
     if result.plan is not None:
-        write_plan(result.plan, folder / PLAN_FILE, plan_metadata(case, planner))
+        write_plan(result.plan, folder / PLAN_FILE, plan_metadata(case, result.planner))
         if opened.link is not None:
             write_plan_and_dose(folder, case, result.plan, evaluation.dose_gy, opened.link, dose_bits)
     write_dose(evaluation.dose_gy, case.grid, folder / DOSE_FILE)
-    measured = as_json(case, planner, result, evaluation)
+    measured = as_json(case, result.planner, result, evaluation)
     if opened.rois is not None:
         measured["rois"] = opened.rois.as_json()
     if opened.clinical_dose_gy is not None:
@@ -58,26 +54,5 @@ def write_results(
     if compared is not None:
         measured["compared"] = comparison.as_json(compared)
     (folder / comparison.METRICS_FILE).write_text(json.dumps(measured, indent=1))
-    write_report(folder / REPORT_FILE, _content(opened, planner, result, evaluation, compared))
+    write_report(folder / REPORT_FILE, ReportContent.of(case, result, evaluation, compared, opened.rois))
     return measured
-
-
-def _content(
-    opened: OpenedPatient, planner: str, result: PlanResult, evaluation: Evaluation, compared: ComparedPlan | None
-) -> ReportContent:
-    return ReportContent(
-        case=opened.case,
-        dose_gy=evaluation.dose_gy,
-        result=result,
-        planner=planner,
-        goals=evaluation.goals,
-        structures=evaluation.structures,
-        violations=evaluation.violations,
-        complexity=evaluation.complexity,
-        version=__version__,
-        created=datetime.now(UTC),
-        objective=evaluation.objective,
-        delivery_s=evaluation.delivery_s,
-        compared=compared,
-        rois=opened.rois,
-    )

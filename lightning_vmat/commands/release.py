@@ -21,7 +21,8 @@ def release(run: Path, *, out: Path, generator: str | None = None) -> None:
 
     from lightning_vmat.recipes.card import describe
     from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
-    from lightning_vmat.recipes.loading import find_config, load_recipe
+    from lightning_vmat.recipes.loading import load_recipe
+    from lightning_vmat.recipes.runs import find_config
     from lightning_vmat.recipes.weights import CARD_FILE, shipped_weights, write_weights
 
     recipe = load_recipe(run)

@@ -29,7 +29,8 @@ from lightning_vmat.commands.arguments import clear_message
 from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.recipes.base import PlanRecipe
-from lightning_vmat.recipes.loading import check_structures, find_checkpoint, load_recipe
+from lightning_vmat.recipes.loading import load_recipe
+from lightning_vmat.recipes.runs import check_structures, find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE, shipped_weights
 
 CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning looks the file up itself

@@ -37,7 +37,7 @@ LEAF_EDGE_MM = 1e-3  # how far a row of beamlets may be from a leaf boundary
 
 def write_case(
     case: Case,
-    folder: Path,
+    folder: str | Path,
     *,
     plan: Plan | None = None,
     metadata: Mapping[str, object] | None = None,

@@ -35,9 +35,16 @@ class DoseProjection(nn.Module):
     def forward(
         self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
     ) -> Float[Tensor, "*batch voxel"]:
-        """Dose of the whole course, Gy; computed and returned in single precision where the fluence has less."""
-        dose: Tensor = project(fluence_mu, self.tensors, self.kind, self.settings)
-        return dose
+        """Dose of the whole course, Gy; computed and returned in single precision where the fluence has less.
+
+        Where neither autograd nor a compiler needs the PyTorch operator, the dose operator is called itself: the first
+        call of any PyTorch operator imports torch's compiler, which takes as long as importing the rest of torch.
+        """
+        if not _is_plain(fluence_mu):
+            dose: Tensor = project(fluence_mu, self.tensors, self.kind, self.settings)
+            return dose
+        with torch.autocast(fluence_mu.device.type, enabled=False), torch.no_grad():
+            return self.operator.forward(fluence_mu)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DoseProjection:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -53,3 +60,9 @@ class DoseProjection(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.operator.fluence_shape} -> {self.operator.voxel_count} voxels"
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds values, which nothing traces or differentiates."""
+    differentiated = torch.is_grad_enabled() and tensor.requires_grad
+    return type(tensor) is Tensor and not differentiated and not torch.compiler.is_compiling()

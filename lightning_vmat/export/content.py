@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat import __version__
 from lightning_vmat.data.dicom.roi_report import RoiReport
 from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.evaluation import Evaluation, judged_case
 from lightning_vmat.planning.planner import PlanResult
 
 
@@ -78,6 +80,41 @@ class ReportContent:
     delivery_s: float | None = None
     compared: ComparedPlan | None = None
     rois: RoiReport | None = None
+
+    @classmethod
+    def of(
+        cls,
+        case: Case,
+        result: PlanResult,
+        evaluation: Evaluation,
+        compared: ComparedPlan | None = None,
+        rois: RoiReport | None = None,
+    ) -> ReportContent:
+        """The report of a planner's outcome, made now.
+
+        Args:
+            case: the patient; jaws and wishes are those of the planner.
+            result: the outcome.
+            evaluation: what was measured of it.
+            compared: another plan of the case.
+            rois: what became of the ROIs of the structure set.
+        """
+        return cls(
+            case=judged_case(case, result),
+            dose_gy=evaluation.dose_gy,
+            result=result,
+            planner=result.planner,
+            goals=evaluation.goals,
+            structures=evaluation.structures,
+            violations=evaluation.violations,
+            complexity=evaluation.complexity,
+            version=__version__,
+            created=datetime.now(UTC),
+            objective=evaluation.objective,
+            delivery_s=evaluation.delivery_s,
+            compared=compared,
+            rois=rois,
+        )
 
     def __post_init__(self) -> None:
         where = f"report of case {self.case.case_id}"

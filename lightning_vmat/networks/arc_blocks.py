@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from monai.networks.blocks import SABlock
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -57,6 +56,35 @@ class ResidualBlock(nn.Module):
         return self.skip(x) + self.second(h)  # type: ignore[no-any-return]
 
 
+class SelfAttention(nn.Module):
+    """Self-attention with several heads over a sequence, without a bias in queries, keys and values.
+
+    Parameters, their initialisation and the arithmetic are those of MONAI's `SABlock`, so weights fit either. It is not
+    used because importing MONAI takes longer than all the networks of a plan.
+
+    Args:
+        channels: width of each place of the sequence.
+        heads: number of heads.
+
+    Raises:
+        ValueError: a width that the heads do not divide.
+    """
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        if heads < 1 or channels % heads:
+            raise ValueError(f"attention of {channels} channels and {heads} heads: expected heads that divide channels")
+        self.heads = heads
+        self.out_proj = nn.Linear(channels, channels)
+        self.qkv = nn.Linear(channels, 3 * channels, bias=False)
+
+    def forward(self, x: Float[Tensor, "batch place channel"]) -> Float[Tensor, "batch place channel"]:
+        qkv = rearrange(self.qkv(x), "batch place (part head c) -> part batch head place c", part=3, head=self.heads)
+        attended = F.scaled_dot_product_attention(*qkv)
+        mixed: Tensor = self.out_proj(rearrange(attended, "batch head place c -> batch place (head c)"))
+        return mixed
+
+
 class ArcAttention(nn.Module):
     """Self-attention along the arc at each place of the map: every control point sees every other, opposed ones too.
 
@@ -66,7 +94,7 @@ class ArcAttention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
-        self.attention = SABlock(channels, heads, use_flash_attention=True)
+        self.attention = SelfAttention(channels, heads)
         nn.init.zeros_(self.attention.out_proj.weight)
 
     def forward(self, x: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch channel cp lp b"]:

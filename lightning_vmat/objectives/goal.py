@@ -90,3 +90,8 @@ class GoalResult:
     limit: float
     at_least: bool
     met: bool
+
+    @property
+    def limit_text(self) -> str:
+        """The limit as `>= 54` or `<= 0.15`."""
+        return f"{'>=' if self.at_least else '<='} {self.limit:.4g}"

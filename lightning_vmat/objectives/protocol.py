@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, dataclass, field, fields, replace
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from lightning_vmat.objectives.max_dose import MaxDose
 from lightning_vmat.objectives.mean_dose import MeanDose
 from lightning_vmat.objectives.squared_overdose import SquaredOverdose
 from lightning_vmat.objectives.squared_underdose import SquaredUnderdose
+from lightning_vmat.registry import load_plugins, register
 
 OBJECTIVE_TYPES: dict[str, type[DoseObjective]] = {
     "squared_underdose": SquaredUnderdose,
@@ -30,8 +32,42 @@ OBJECTIVE_TYPES: dict[str, type[DoseObjective]] = {
     "geud": Geud,
     "falloff": Falloff,
 }
+"""Type in a protocol -> class of the objective."""
+
 _PLACE_KEYS = {"structure", "type", "name", "weight", "limit_fraction", "outside", "margin_mm", "optional"}
 T = TypeVar("T")
+AnyObjective = TypeVar("AnyObjective", bound=DoseObjective)
+
+
+def register_objective(name: str) -> Callable[[type[AnyObjective]], type[AnyObjective]]:
+    """Make a dose objective of one's own known to protocols, as `type: NAME`.
+
+    Decorates a frozen dataclass derived from `objectives.base.DoseObjective`, whose fields are numbers >= 0 that the
+    protocol gives; `limit_gy` may be given as `limit_fraction` too. For the `vmat` command, `VMAT_PLUGINS` names the
+    module that does this. A protocol cannot name a class by import path: data imports nothing.
+
+    >>> from dataclasses import dataclass
+    >>> import lightning_vmat as vmat
+    >>> @vmat.register_objective("squared_mean")
+    ... @dataclass(frozen=True)
+    ... class SquaredMean(vmat.DoseObjective):
+    ...     limit_gy: float
+    ...     def __call__(self, dose_gy, voxels):
+    ...         return (dose_gy @ voxels.fraction - self.limit_gy).clamp(min=0) ** 2
+    ...     def curvature(self, dose_gy, voxels):
+    ...         return 2 * voxels.fraction.sum() * voxels.fraction.expand_as(dose_gy)
+
+    Raises:
+        ValueError: a name that is taken, or something that is no objective.
+    """
+
+    def add(kind: type[AnyObjective]) -> type[AnyObjective]:
+        if not (isinstance(kind, type) and issubclass(kind, DoseObjective) and is_dataclass(kind)):
+            raise ValueError(f"objective {name}: {kind!r}, expected a dataclass derived from DoseObjective")
+        register("objective", OBJECTIVE_TYPES, name, kind, kind.__module__)
+        return kind
+
+    return add
 
 
 @dataclass(frozen=True)
@@ -135,6 +171,8 @@ def _parse(name: str, document: object) -> Protocol:
 
 def _objective(where: str, line: object, prescription_gy: dict[str, float]) -> ProtocolObjective:
     kind = line.get("type") if isinstance(line, dict) else None
+    if kind not in OBJECTIVE_TYPES:
+        load_plugins()
     if kind not in OBJECTIVE_TYPES:
         raise ValueError(f"{where}.type: got {kind!r}, expected one of {', '.join(OBJECTIVE_TYPES)}")
     parameters = {field.name for field in fields(OBJECTIVE_TYPES[kind])}  # type: ignore[arg-type]

@@ -29,6 +29,10 @@ class Plan:
     right_mm: Float[Tensor, "control_point leaf_pair"]
     mu: Float[Tensor, " control_point"]
 
+    def __repr__(self) -> str:
+        control_points, leaf_pairs = self.left_mm.shape
+        return f"Plan of {control_points} control points, {leaf_pairs} leaf pairs, {float(self.mu.sum()):.0f} MU"
+
     def fluence_mu(self, setup: BeamSetup) -> Float[Tensor, "control_point leaf_pair beamlet"]:
         """The fluence map that this plan delivers while its leaves move."""
         return delivered_fluence(self.left_mm, self.right_mm, self.mu, setup)

@@ -14,15 +14,17 @@ from lightning_vmat.plan.arc import Arc, ControlPoints
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.checks import check_kinds
+from lightning_vmat.plan.html_table import html_table
 from lightning_vmat.plan.machine import Machine, load_machine
 from lightning_vmat.plan.volume import VolumeGrid
-from lightning_vmat.plan.wishes import check_wishes
+from lightning_vmat.plan.wishes import check_wishes, wishes_text
 
 MIN_HU = -1100.0  # air, with the noise of a scanner
 MAX_HU = 12000.0  # a 12-bit scale ends at 3071, titanium in an extended one below 10000; denser metal is to be clipped
 BODY_MEDIAN_HU = (-900.0, 300.0)  # near 0 in patients; 1000 off where the rescale intercept is missing or used twice
 MAX_OUTSIDE = 0.5  # part of a target outside the body; a margin into air for breathing or swelling stays far below
 BODY = "Body"
+MOST_SHOWN = 12  # structures in the `repr` of a case
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,47 @@ class Case:
         if self.fractions < 1:
             raise ValueError(f"{where}: {self.fractions} fractions, expected at least 1")
         check_wishes(self.wishes, where)
+
+    def __repr__(self) -> str:
+        """Five lines at most; `case.structures` and other fields have the rest."""
+        treated = ", ".join(f"{name} {self.prescription_gy[name]:g} Gy" for name in self.target_names)
+        shown = [f"{name} {volume_cc:.0f}" for name, volume_cc in list(self.volumes_cc().items())[:MOST_SHOWN]]
+        hidden = len(self.structures) - len(shown)
+        return "\n".join(
+            [
+                f"Case {self.case_id} ({self.source}): {treated} in {self.fractions} fractions, {self.protocol}",
+                f"  {self._volume_text()}",
+                f"  structures in cc: {', '.join(shown)}{f' and {hidden} more' if hidden else ''}",
+                f"  {self._field_text()}",
+                *([f"  wishes: {wishes_text(self.wishes)}"] if self.wishes else []),
+            ]
+        )
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[object, ...]] = [(name, f"{volume:.1f} cc") for name, volume in self.volumes_cc().items()]
+        for name, dose_gy in self.prescription_gy.items():
+            rows.append((f"prescription of {name}", f"{dose_gy:g} Gy in {self.fractions} fractions"))
+        rows += [("protocol", self.protocol), ("volume", self._volume_text()), ("field", self._field_text())]
+        return html_table(f"Case {self.case_id} ({self.source})", [*rows, ("wishes", wishes_text(self.wishes))])
+
+    def _volume_text(self) -> str:
+        counts, spacing = reversed(self.grid.shape), self.grid.spacing_mm
+        return f"{' x '.join(map(str, counts))} voxels of {' x '.join(f'{mm:g}' for mm in spacing)} mm"
+
+    def _field_text(self) -> str:
+        rows, beamlets = self.beamlets.shape
+        x1, x2, y1, y2 = self.beamlets.field_mm
+        points = sum(arc.control_points for arc in self.arcs)
+        arcs = "1 arc" if len(self.arcs) == 1 else f"{len(self.arcs)} arcs"
+        return (
+            f"{arcs}, {points} control points of {rows} x {beamlets} beamlets, jaws X {x1:g} to {x2:g}, "
+            f"Y {y1:g} to {y2:g} mm, {Path(self.machine_name).name}"
+        )
+
+    def volumes_cc(self) -> dict[str, float]:
+        """Volume of every structure, the targets first."""
+        names = [*self.target_names, *(name for name in self.structures if name not in self.prescription_gy)]
+        return {name: int(self.structures[name].sum()) * self.grid.voxel_volume_cc for name in names}
 
     @cached_property
     def machine(self) -> Machine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 import torch
 from jaxtyping import Float
@@ -18,10 +18,13 @@ from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.delivery_time import delivery_seconds
+from lightning_vmat.plan.html_table import html_table
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.plan.voxels import all_voxels
 from lightning_vmat.planning.dose_operator import dose_operator
 from lightning_vmat.planning.planner import PlanResult
+
+MOST_SHOWN = 6  # missed goals in the `repr` of an evaluation
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,31 @@ class Evaluation:
     violations: dict[str, int]
     complexity: dict[str, float]
     delivery_s: float | None = None
+
+    def __repr__(self) -> str:
+        """Four lines at most: objective, goals, those that are missed, and limits of the machine."""
+        missed = [
+            f"{goal.structure} {goal.measure} {goal.value:.4g} ({goal.limit_text})"
+            for goal in self.goals
+            if not goal.met
+        ]
+        met = f"{len(self.goals) - len(missed)} of {len(self.goals)} clinical goals met"
+        lines = [f"Evaluation: objective {self.objective:.4g}, {met}"]
+        lines += (
+            [f"  missed: {', '.join(missed[:MOST_SHOWN])}{', ...' if len(missed) > MOST_SHOWN else ''}"]
+            if missed
+            else []
+        )
+        if self.delivery_s is not None:
+            lines.append(f"  {sum(self.violations.values())} machine violations, delivery in {self.delivery_s:.0f} s")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            ("met" if goal.met else "missed", f"{goal.structure} {goal.measure}", f"{goal.value:.4g}", goal.limit_text)
+            for goal in self.goals
+        ]
+        return html_table(repr(self).partition("\n")[0], rows)
 
 
 def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[str, dict[str, float]], list[GoalResult]]:
@@ -78,10 +106,14 @@ def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None 
     """Project a planner's fluence onto every voxel of the body and measure.
 
     Args:
-        case: the case.
+        case: the patient. Jaws and wishes are those of `result.case`, where the planner gives one.
         result: a planner's outcome.
         operator: the case's `body_operator`, where several plans are judged; made anew if not given.
+
+    Raises:
+        ValueError: a plan of another case.
     """
+    case = judged_case(case, result)
     body_dose_gy = (operator or body_operator(case)).forward(result.fluence_mu)
     structures, goals = evaluate_dose(case, body_dose_gy)
     dose_gy = torch.zeros(case.grid.voxel_count)
@@ -101,6 +133,23 @@ def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None 
         complexity=complexity,
         delivery_s=delivery_s,
     )
+
+
+def judged_case(case: Case, result: PlanResult) -> Case:
+    """The case with the jaws and wishes that a planner gave it, on which its outcome is judged and reported.
+
+    Raises:
+        ValueError: a plan of another case or field.
+    """
+    planned = result.case
+    if planned is None or planned is case:
+        return case
+    if (planned.case_id, planned.grid, planned.arcs) != (case.case_id, case.grid, case.arcs):
+        raise ValueError(f"plan of case {planned.case_id}: expected one of case {case.case_id}, its grid and its arcs")
+    settings = {"beamlets": planned.beamlets, "wishes": planned.wishes}
+    if all(getattr(planned, f.name) is getattr(case, f.name) for f in fields(case) if f.name not in settings):
+        return planned  # with what it has worked out already
+    return case.with_settings(**settings)
 
 
 def sequencing_error(case: Case, result: PlanResult) -> dict[str, float]:

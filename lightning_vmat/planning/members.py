@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
 from lightning_vmat.l2o.baselines.adam import Adam
@@ -11,11 +12,13 @@ from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.planning.alternating import AlternatingSequencing
 from lightning_vmat.planning.gradient_apertures import GradientApertures
-from lightning_vmat.planning.planner import Planner
 from lightning_vmat.planning.problem import VOXELS
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
-from lightning_vmat.planning.sequenced import PULL_EVALUATIONS, SequencedPlanner, Start
-from lightning_vmat.planning.started import DeliveredStart, PolishingPlanner
+from lightning_vmat.planning.sequenced import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
+from lightning_vmat.planning.started import PolishingPlanner
+from lightning_vmat.registry import find, import_object, is_import_path, register
+
+AnyOptimizer = TypeVar("AnyOptimizer")
 
 BUDGET = 20
 """Dose evaluations of a quick planner, from its start to the deliverable plan."""
@@ -39,20 +42,60 @@ def fluence_planner(
     voxels: int = VOXELS,
     seed: int = 0,
     evaluations: int = 100,
+    start: Start = open_start,
 ) -> SequencedPlanner:
     """Fluence optimization alone: a bound that no linac delivers."""
-    return SequencedPlanner(optimizer=optimizer, evaluations=evaluations, voxels=voxels, seed=seed)
+    return SequencedPlanner(start, optimizer, evaluations, voxels=voxels, seed=seed)
+
+
+def register_optimizer(name: str) -> Callable[[AnyOptimizer], AnyOptimizer]:
+    """Make a fluence optimizer of one's own known to planners by a name: `fluence+NAME`, `generator+NAME`.
+
+    It follows the protocol `l2o.optimizer.Optimizer`: `init(problem, x)` gives a state, `update(problem, state)` the
+    state after one inner step of one dose evaluation. It holds settings only. Decorates a class that needs no
+    arguments. On a command line its import path, `fluence+my_package.module.Class`, does without registration.
+
+    >>> import lightning_vmat as vmat
+    >>> from lightning_vmat.l2o.baselines.adam import Adam
+    >>> @vmat.register_optimizer("slow_adam")
+    ... class SlowAdam(Adam):
+    ...     learning_rate: float = 0.01
+    >>> result = vmat.planner("fluence+slow_adam", voxels=300).plan(vmat.phantom(0, size="tiny"))
+    >>> result.planner
+    'fluence+slow_adam'
+
+    Raises:
+        ValueError: a name that is taken, or something that is no optimizer.
+    """
+
+    def add(optimizer: AnyOptimizer) -> AnyOptimizer:
+        made = _as_optimizer(name, optimizer)
+        register("optimizer", OPTIMIZERS, name, made, type(made).__module__)
+        return optimizer
+
+    return add
 
 
 def find_optimizer(name: str) -> Optimizer[Any]:
-    """A hand-made optimizer by name.
+    """A hand-made or registered optimizer by name, or any by its import path.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or something that is no optimizer.
     """
-    if name not in OPTIMIZERS:
-        raise ValueError(f"optimizer {name!r}: expected one of {', '.join(OPTIMIZERS)}")
-    return OPTIMIZERS[name]
+    if is_import_path(name):
+        return _as_optimizer(name, import_object("optimizer", name))
+    return find("optimizer", OPTIMIZERS, name)
+
+
+def _as_optimizer(name: str, value: object) -> Optimizer[Any]:
+    """An optimizer, or one of that class with its default settings."""
+    try:
+        optimizer = value() if isinstance(value, type) else value
+    except TypeError as error:
+        raise ValueError(f"optimizer {name}: expected a class that needs no arguments ({error})") from error
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"optimizer {name}: {type(optimizer).__name__} lacks init or update, expected an Optimizer")
+    return optimizer
 
 
 def reference_planner(
@@ -128,23 +171,16 @@ def learned_planner(
     return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed, pull=0.01)
 
 
-def started_planner(
-    name: str, given: Plan, voxels: int = VOXELS, seed: int = 0, aperture_evaluations: int = 60, progress: bool = False
-) -> Planner:
-    """The reference planner or one that stops at a fluence, from an existing plan.
+def polishing_planner(
+    given: Plan, voxels: int = VOXELS, seed: int = 0, aperture_evaluations: int = 60, progress: bool = False
+) -> PolishingPlanner:
+    """The reference planner from an existing plan, whose apertures it improves.
 
     Args:
-        name: `reference` to improve the plan's apertures, `fluence` or `fluence+adam` to optimise what it delivers.
         given: the plan, at the control points and on the rows of the cases to plan.
         voxels: size of the voxel sample.
         seed: of the voxel sample.
         aperture_evaluations: dose evaluations of aperture optimization.
         progress: show a progress bar.
-
-    Raises:
-        ValueError: an optimizer that is none of `OPTIMIZERS`.
     """
-    if name == "reference":
-        return PolishingPlanner(given, QuasiNewtonApertures(aperture_evaluations, progress=progress), voxels, seed)
-    optimizer = find_optimizer(name.partition("+")[2] or "lbfgs")
-    return SequencedPlanner(DeliveredStart(given), optimizer, evaluations=100, voxels=voxels, seed=seed)
+    return PolishingPlanner(given, QuasiNewtonApertures(aperture_evaluations, progress=progress), voxels, seed)

@@ -14,6 +14,7 @@ from torch import Tensor
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.html_table import html_table
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,10 @@ class Trace:
     points: list[TracePoint] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     dose_evaluations: int = 0
+
+    def __repr__(self) -> str:
+        end = f", objective {self.points[-1].objective:.4g} on the voxel sample" if self.points else ""
+        return f"{self.dose_evaluations} dose evaluations in {sum(self.seconds.values()):.1f} s{end}"
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -63,6 +68,8 @@ class PlanResult:
         trace: how it came about.
         wanted_mu: the fluence that was given to leaf sequencing; None where nothing was sequenced.
         sequenced_mu: what sequencing alone made of it.
+        case: the case that was planned, with the planner's jaws and wishes; None for that which the planner was given.
+        planner: name of the planner, as `planner()` takes it; empty if it has none.
     """
 
     fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"]
@@ -70,6 +77,18 @@ class PlanResult:
     trace: Trace
     wanted_mu: Float[Tensor, "control_point leaf_pair beamlet"] | None = None
     sequenced_mu: Float[Tensor, "control_point leaf_pair beamlet"] | None = None
+    case: Case | None = None
+    planner: str = ""
+
+    def __repr__(self) -> str:
+        what = "an ideal fluence" if self.plan is None else repr(self.plan)
+        by = f" by {self.planner}" if self.planner else ""
+        of = f" of {self.case.case_id}" if self.case is not None else ""
+        return f"PlanResult{of}{by}: {what}\n  {self.trace!r}"
+
+    def _repr_html_(self) -> str:
+        stages = [(name, f"{value:.1f} s") for name, value in self.trace.seconds.items()]
+        return html_table(repr(self).partition("\n")[0], [*stages, ("dose evaluations", self.trace.dose_evaluations)])
 
 
 @runtime_checkable

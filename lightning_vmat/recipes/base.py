@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import zlib
 from abc import ABC, abstractmethod
 
 import torch
@@ -22,6 +21,7 @@ from lightning_vmat.metrics.recall import CohortRecall
 from lightning_vmat.metrics.target_dose import TARGET_VALUES, target_values
 from lightning_vmat.objectives.goals import evaluate_goals
 from lightning_vmat.objectives.plan_objective import PlanObjective
+from lightning_vmat.recipes.fluence_models import unit_noise
 
 Fluence = Float[Tensor, "batch control_point leaf_pair beamlet"]
 PerCase = Float[Tensor, " batch"]
@@ -144,13 +144,8 @@ def finite(loss: Float[Tensor, ""], batch: PlanBatch) -> Float[Tensor, ""]:
 
 
 def case_noise(batch: PlanBatch, seed: int) -> Fluence:
-    """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
-    shape = batch.condition.shape[2:]
-    noise = []
-    for case_id in batch.case_ids:
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{case_id} {seed}".encode()))
-        noise.append(torch.randn(shape, generator=generator))
-    return torch.stack(noise).to(batch.condition)
+    """The `unit_noise` of a batch's cases."""
+    return unit_noise(batch.case_ids, batch.condition, seed)
 
 
 def fluence_error(x: Fluence, reference: Fluence) -> PerCase:

@@ -15,7 +15,7 @@ from lightning_vmat.data.cohort import MANIFEST_FILE, Cohort, read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
 from lightning_vmat.recipes.base import PlanRecipe, fluence_error, objective
-from lightning_vmat.recipes.loading import find_checkpoint
+from lightning_vmat.recipes.runs import find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE
 
 CHECKED_CASES = 2  # the first validation cases: a card says what the weights do with them

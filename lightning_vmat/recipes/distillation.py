@@ -19,6 +19,7 @@ from lightning_vmat.diffusion.distribution_matching import DistributionMatchingL
 from lightning_vmat.diffusion.noise import KarrasNoise
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
 from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, finite, objective, reference_fluence
+from lightning_vmat.recipes.fluence_models import one_step_maps
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 from lightning_vmat.recipes.teacher import Teacher
 
@@ -113,9 +114,7 @@ class Distillation(PlanRecipe):
 
     def one_step(self, unit_noise: Fluence, condition: Tensor) -> Fluence:
         """The generator: one call at the highest noise level."""
-        sigma = unit_noise.new_full((len(unit_noise),), self.sigma_max)
-        maps: Tensor = self.generator(self.sigma_max * unit_noise, sigma, condition)
-        return maps
+        return one_step_maps(self.generator, self.sigma_max, unit_noise, condition)
 
     @property
     def generator_updates(self) -> int:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.recipes.base import Fluence, PlanRecipe, finite, reference_fluence, warmup_cosine
+from lightning_vmat.recipes.fluence_models import regressed_maps
 
 
 class Regression(PlanRecipe):
@@ -34,9 +35,7 @@ class Regression(PlanRecipe):
 
     def forward(self, condition: Tensor) -> Fluence:
         """Fluence maps, not clamped, so that gradients reach every beamlet."""
-        nothing = condition.new_zeros(len(condition), *condition.shape[2:])
-        maps: Tensor = self.network(nothing, condition.new_zeros(len(condition)), condition)
-        return maps
+        return regressed_maps(self.network, condition)
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
         error = self(batch.condition) - reference_fluence(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from safetensors import SafetensorError
@@ -13,7 +13,9 @@ from torch import Tensor
 
 from lightning_vmat.data.atomic import atomic_folder
 from lightning_vmat.data.plan_files import same_bytes
-from lightning_vmat.recipes.base import PlanRecipe
+
+if TYPE_CHECKING:
+    from lightning_vmat.recipes.base import PlanRecipe
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "weights.safetensors", "config.yaml", "card.yaml"
 SECTIONS = ("seed_everything", "model", "data")  # of a run's configuration
@@ -53,9 +55,18 @@ def read_weights(path: Path, recipe: PlanRecipe) -> dict[str, Tensor]:
     Raises:
         ValueError: no safetensors file.
     """
-    try:
-        stored = load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not readable as safetensors ({' '.join(str(error).split())})") from error
+    stored = read_tensors(path)
     spare = {name: value for name, value in recipe.state_dict().items() if name.startswith(recipe.TRAINING_ONLY)}
     return spare | stored
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file.
+
+    Raises:
+        ValueError: no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not readable as safetensors ({' '.join(str(error).split())})") from error

@@ -18,8 +18,9 @@ from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.recipes.comparison import Comparison
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization, mixed, varied_start, with_other_weights
-from lightning_vmat.recipes.loading import check_structures, load_recipe
+from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.planning import recipe_planner
+from lightning_vmat.recipes.runs import check_structures
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -14,8 +14,9 @@ from synthetic import synthetic_batch
 from lightning_vmat.cli import main
 from lightning_vmat.commands.release import release
 from lightning_vmat.recipes.card import training_hours
-from lightning_vmat.recipes.loading import build_recipe, condition_structures, find_checkpoint, load_recipe
+from lightning_vmat.recipes.loading import build_recipe, load_recipe
 from lightning_vmat.recipes.planning import recipe_planner
+from lightning_vmat.recipes.runs import condition_structures, find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE, shipped_weights, write_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"

@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
+from lightning_vmat.api.planners import planner
 from lightning_vmat.cli import main
 from lightning_vmat.commands.optimizer_race import GENERATOR, OPEN_FIELD, as_table, count, race, settings, summary
-from lightning_vmat.commands.plan import find_planner
 from lightning_vmat.data.case_files import write_case
 from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.data.packed import read_pack
@@ -22,7 +22,7 @@ from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.recipes.card import CHECKED_CASES, case_figures
 from lightning_vmat.recipes.loading import load_recipe
-from lightning_vmat.recipes.planning import learned_optimizer
+from lightning_vmat.recipes.trained import learned_optimizer
 from lightning_vmat.recipes.weights import SHIPPED, shipped_weights
 
 FAMILY = ("generator", "learned", "regression", "teacher")
@@ -89,7 +89,7 @@ def test_weights_are_validated_like_a_checkpoint(
 
 def test_a_phantom_is_planned_without_naming_a_run(cohort: Cohort) -> None:
     case = make_phantom(199, "base")
-    result = find_planner("generator", None, voxels=3000, seed=0, progress=False, evaluations=5).plan(case)
+    result = planner("generator", voxels=3000, evaluations=5, jaw_margin_mm=None).plan(case)
     assert result.plan is not None and result.wanted_mu is not None
     assert not any(machine_violations(result.plan, case.beam_setup).values())
 
@@ -97,9 +97,8 @@ def test_a_phantom_is_planned_without_naming_a_run(cohort: Cohort) -> None:
 def test_a_case_without_the_organs_that_the_weights_know_is_named() -> None:
     case = make_phantom(0, "tiny")
     bare = case.with_settings(structures={name: case.structures[name] for name in ("Body", "PTV")})
-    planner = find_planner("regression", None, voxels=300, seed=0, progress=False)
     with pytest.raises(ValueError, match="phantom_0000: none of Rectum"):
-        planner.start(bare, build_problem(case, 300))  # type: ignore[attr-defined]
+        planner("regression", voxels=300).plan(bare)
 
 
 def test_a_racer_is_counted_until_it_matches_each_goal() -> None:

@@ -14,8 +14,8 @@ from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.networks.bev_conditioning import channel_names
 from lightning_vmat.plan.wishes import WISHES, log_wishes
 from lightning_vmat.planning.problem import build_problem
-from lightning_vmat.recipes.loading import check_structures, condition_wishes
 from lightning_vmat.recipes.planning import recipe_planner
+from lightning_vmat.recipes.runs import check_structures, condition_wishes
 
 CONFIG = Path(__file__).parents[2] / "configs" / "regression.yaml"
 

@@ -1,0 +1,213 @@
+"""Planners by name: one place that reads the name, and refuses what it does not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from lightning_vmat.api.planner_settings import Factory, PlannerKind, PlannerSettings
+from lightning_vmat.api.shipped_planners import PLANNERS
+from lightning_vmat.objectives.wishes import with_wishes
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
+from lightning_vmat.planning.planner import Planner, PlanResult
+from lightning_vmat.planning.problem import VOXELS
+from lightning_vmat.registry import find, import_object, is_import_path, register
+
+AnyFactory = TypeVar("AnyFactory", bound=Factory)
+
+JAW_MARGIN_MM = 8.0
+"""Distance of the jaws from the targets' view, unless another is asked for."""
+
+
+def planner(
+    name: str = "learned",
+    *,
+    run: str | Path | None = None,
+    start: str | Path | Plan | None = None,
+    jaw_margin_mm: float | None = JAW_MARGIN_MM,
+    wishes: Mapping[str, float] | None = None,
+    voxels: int = VOXELS,
+    evaluations: int | None = None,
+    seed: int = 0,
+    progress: bool = False,
+) -> ConfiguredPlanner:
+    """A planner by name, as `vmat plan --planner` makes it.
+
+    >>> import lightning_vmat as vmat
+    >>> case = vmat.phantom(0, size="tiny")
+    >>> result = vmat.planner("conventional", voxels=300, wishes={"Rectum": 4}).plan(case)
+    >>> result
+    PlanResult of phantom_0000 by conventional: Plan of 12 control points, 8 leaf pairs, ... MU
+      20 dose evaluations in ... s, objective ... on the voxel sample
+    >>> result.case.wishes
+    {'Rectum': 4.0}
+
+    Args:
+        name: `reference` is slow and good, `conventional` quick without learning, `fluence` ends in an ideal fluence;
+            `learned`, `generator`, `teacher` and `regression` use a trained run of that recipe, `recipe` that of any
+            recipe. `+OPTIMIZER` and `@EVALUATIONS` behind a name: `fluence+adam`, `generator+lbfgs`, `conventional@50`.
+            A registered planner, or the import path `package.module.Class` of one, see `register_planner`.
+        run: run directory, checkpoint or folder of weights; the weights in the package if not given.
+        start: an RTPLAN, or a plan at the case's control points and on its rows, from which `reference` and `fluence`
+            start. Jaws are then those of the RTPLAN, or of the case.
+        jaw_margin_mm: least distance of the jaws from the targets' voxels in the beam's-eye view; None keeps those of
+            the case.
+        wishes: factors on the weights of the protocol's objectives, beside those of the case; see `objectives.wishes`.
+        voxels: size of the voxel sample on which the plan is optimised.
+        evaluations: dose evaluations in all of a planner that takes a budget; 20 if not given.
+        seed: seed for the voxel sample and the generator's noise.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: an unknown name, a run of another recipe, a setting that the planner does not take or a value out
+            of range.
+    """
+    if voxels < 1:
+        raise ValueError(f"voxels {voxels}: expected at least 1")
+    check_jaw_margin(jaw_margin_mm)
+    plain, at, budget = name.partition("@")
+    kind, plus, optimizer = plain.partition("+")
+    if at and not budget.isdecimal():
+        raise ValueError(f"planner {name!r}: expected a whole number of dose evaluations behind @")
+    if at and evaluations is not None:
+        raise ValueError(f"planner {name!r}: expected evaluations in the name or beside it, not both")
+    if plus and not optimizer:
+        raise ValueError(f"planner {name!r}: expected an optimizer behind +")
+    settings = PlannerSettings(
+        name=name,
+        optimizer=optimizer or None,
+        run=None if run is None else Path(run),
+        start=Path(start) if isinstance(start, str) else start,
+        evaluations=int(budget) if at else evaluations,
+        voxels=voxels,
+        seed=seed,
+        progress=progress,
+    )
+    return ConfiguredPlanner.of(_find_kind(kind), settings, jaw_margin_mm, dict(wishes or {}))
+
+
+@dataclass(frozen=True)
+class ConfiguredPlanner:
+    """A planner with its jaws and wishes; made by `planner`.
+
+    Args:
+        kind: how planners of the name are made.
+        settings: all that it was asked to do.
+        jaw_margin_mm: see `planner`.
+        wishes: see `planner`.
+        inner: plans a case that has the jaws and wishes.
+    """
+
+    kind: PlannerKind = field(repr=False)
+    settings: PlannerSettings
+    jaw_margin_mm: float | None
+    wishes: dict[str, float]
+    inner: Planner = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, kind: PlannerKind, settings: PlannerSettings, jaw_margin_mm: float | None, wishes: dict[str, float]
+    ) -> ConfiguredPlanner:
+        """Make the planner.
+
+        Raises:
+            ValueError: a setting that the planner does not take.
+        """
+        kind.check(settings)
+        from_file = isinstance(settings.start, Path)
+        return cls(
+            kind, settings, jaw_margin_mm, wishes, _FromRtplan(kind, settings) if from_file else kind.make(settings)
+        )
+
+    def starting_from(self, start: Plan) -> ConfiguredPlanner:
+        """The same planner from a plan that fits the cases to plan.
+
+        Raises:
+            ValueError: a planner that does not start from plans.
+        """
+        return self.of(self.kind, replace(self.settings, start=start), self.jaw_margin_mm, self.wishes)
+
+    def prepared(self, case: Case) -> Case:
+        """The case with the planner's wishes and jaws; without these where it starts from a plan.
+
+        Raises:
+            ValueError: a wish that the protocol does not know.
+        """
+        prepared = with_wishes(case, self.wishes)
+        if self.settings.start is None:
+            prepared = with_jaws(prepared, self.jaw_margin_mm)
+        same = (prepared.wishes, prepared.beamlets) == (case.wishes, case.beamlets)
+        return case if same else prepared  # the case itself keeps what it has worked out
+
+    def plan(self, case: Case) -> PlanResult:
+        """Plan one case; `case` of the result has the jaws and wishes.
+
+        Raises:
+            ValueError: a case that cannot be planned, or an RTPLAN that does not fit it, by name.
+        """
+        case = self.prepared(case)
+        result = self.inner.plan(case)
+        return replace(result, case=result.case or case, planner=self.settings.name)
+
+
+@dataclass(frozen=True)
+class _FromRtplan:
+    """Reads an RTPLAN for each case, and starts from it within its jaws."""
+
+    kind: PlannerKind
+    settings: PlannerSettings
+
+    def plan(self, case: Case) -> PlanResult:
+        from lightning_vmat.data.dicom.start import start_plan
+
+        case, given = start_plan(Path(str(self.settings.start)), case, None)
+        return replace(self.kind.make(replace(self.settings, start=given)).plan(case), case=case)
+
+
+def register_planner(name: str) -> Callable[[AnyFactory], AnyFactory]:
+    """Make a planner of one's own known by a name, to `planner`, `vmat plan` and `vmat benchmark`.
+
+    Decorates a class (or function) that is called with the `PlannerSettings` and gives a `Planner`: something with
+    `plan(case) -> PlanResult`. The case has its jaws and wishes already. What else may be set is said by an attribute
+    `takes`, of `run`, `start`, `optimizer` and `evaluations`; the others are refused. On a command line its import
+    path does without registration: `vmat plan CASE --planner my_package.module.OpenField`.
+
+    >>> import lightning_vmat as vmat
+    >>> @vmat.register_planner("open_field")
+    ... class OpenField:
+    ...     takes = ()
+    ...     def __init__(self, settings):
+    ...         self.settings = settings
+    ...     def plan(self, case):
+    ...         problem = vmat.build_problem(case, self.settings.voxels, self.settings.seed)
+    ...         return vmat.PlanResult(problem.open_field * problem.scale_mu, None, vmat.Trace())
+    >>> vmat.planner("open_field", voxels=300).plan(vmat.phantom(0, size="tiny"))
+    PlanResult of phantom_0000 by open_field: an ideal fluence
+      0 dose evaluations in 0.0 s
+
+    Raises:
+        ValueError: a name that is taken.
+    """
+
+    def add(factory: AnyFactory) -> AnyFactory:
+        register("planner", PLANNERS, name, _own_kind(factory), factory.__module__)
+        return factory
+
+    return add
+
+
+def _find_kind(name: str) -> PlannerKind:
+    if is_import_path(name):
+        factory = import_object("planner", name)
+        if not callable(factory):
+            raise ValueError(f"planner {name}: expected a class or function that takes PlannerSettings")
+        return _own_kind(factory)
+    return find("planner", PLANNERS, name)
+
+
+def _own_kind(factory: Factory) -> PlannerKind:
+    return PlannerKind(factory, tuple(getattr(factory, "takes", ())))

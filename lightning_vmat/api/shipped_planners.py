@@ -1,0 +1,78 @@
+"""The planners of the package, by name."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lightning_vmat.api.planner_settings import PlannerKind, PlannerSettings
+from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.planning.members import (
+    conventional_planner,
+    find_optimizer,
+    fluence_planner,
+    polishing_planner,
+    reference_planner,
+)
+from lightning_vmat.planning.planner import Planner
+from lightning_vmat.planning.sequenced import open_start
+from lightning_vmat.planning.started import DeliveredStart
+
+LEARNED, GENERATOR = "learned", "generator"
+
+
+def _reference(settings: PlannerSettings) -> Planner:
+    if isinstance(settings.start, Plan):
+        return polishing_planner(settings.start, settings.voxels, settings.seed, progress=settings.progress)
+    return reference_planner(voxels=settings.voxels, seed=settings.seed, progress=settings.progress)
+
+
+def _conventional(settings: PlannerSettings) -> Planner:
+    return conventional_planner(settings.voxels, settings.seed, settings.budget, settings.progress)
+
+
+def _fluence(settings: PlannerSettings) -> Planner:
+    if settings.run is not None and settings.optimizer != LEARNED:
+        raise ValueError(f"run {settings.run}: planner {settings.name} does not take one, fluence+learned does")
+    start = DeliveredStart(settings.start) if isinstance(settings.start, Plan) else open_start
+    optimizer = _optimizer(settings.optimizer or "lbfgs", settings.run)
+    return fluence_planner(optimizer, settings.voxels, settings.seed, start=start)
+
+
+def _trained(recipe: str | None, settings: PlannerSettings) -> Planner:
+    """A trained run; of the recipe that the planner is named after, or of any where that is None."""
+    from lightning_vmat.recipes.planning import recipe_planner
+    from lightning_vmat.recipes.trained import check_recipe
+    from lightning_vmat.recipes.weights import SHIPPED
+
+    if recipe is None and settings.run is None:
+        raise ValueError(f"planner {settings.name}: expected a run")
+    run = settings.run or Path(SHIPPED, recipe or "")
+    if recipe is not None:
+        check_recipe(run, recipe)
+    own = None if settings.optimizer is None else _optimizer(settings.optimizer, None)
+    return recipe_planner(run, settings.voxels, settings.seed, settings.progress, own, settings.budget)
+
+
+def _optimizer(name: str, run: Path | None) -> Optimizer[Any]:
+    """A fluence optimizer by name; `learned` is that of a run, or of the package."""
+    if name != LEARNED:
+        return find_optimizer(name)
+    from lightning_vmat.recipes.trained import learned_optimizer
+    from lightning_vmat.recipes.weights import SHIPPED
+
+    return learned_optimizer(run or Path(SHIPPED, LEARNED))
+
+
+TRAINED = ("run", "optimizer", "evaluations")
+
+PLANNERS: dict[str, PlannerKind] = {
+    "reference": PlannerKind(_reference, ("start",)),
+    "conventional": PlannerKind(_conventional, ("evaluations",)),
+    "fluence": PlannerKind(_fluence, ("start", "optimizer", "run")),
+    **{name: PlannerKind(partial(_trained, name), TRAINED) for name in (LEARNED, GENERATOR, "teacher", "regression")},
+    "recipe": PlannerKind(partial(_trained, None), TRAINED),
+}
+"""Planner -> how it is made; `register_planner` adds to it."""

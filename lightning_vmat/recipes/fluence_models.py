@@ -1,0 +1,37 @@
+"""How trained networks make fluence maps. Recipes and planners share this; it needs no Lightning."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
+
+Fluence = Float[Tensor, "batch control_point leaf_pair beamlet"]
+Condition = Float[Tensor, "batch channel control_point leaf_pair beamlet"]
+
+
+def unit_noise(case_ids: Sequence[str], condition: Condition, seed: int) -> Fluence:
+    """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
+    noise = []
+    for case_id in case_ids:
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{case_id} {seed}".encode()))
+        noise.append(torch.randn(condition.shape[2:], generator=generator))
+    return torch.stack(noise).to(condition)
+
+
+def one_step_maps(generator: EDMPreconditioning, sigma_max: float, noise: Fluence, condition: Condition) -> Fluence:
+    """Maps of a generator: one call at its highest noise level, from unit noise. Not clamped, for its gradient."""
+    maps: Tensor = generator(sigma_max * noise, noise.new_full((len(noise),), sigma_max), condition)
+    return maps
+
+
+def regressed_maps(network: nn.Module, condition: Condition) -> Fluence:
+    """Maps of a regression: the network without noise. Not clamped, so that gradients reach every beamlet."""
+    nothing = condition.new_zeros(len(condition), *condition.shape[2:])
+    maps: Tensor = network(nothing, condition.new_zeros(len(condition)), condition)
+    return maps

@@ -1,0 +1,267 @@
+"""The networks of a trained run, ready to plan with: weights go into the network alone, without Lightning.
+
+Importing Lightning takes longer than a plan. Only recipes that are not the package's own are loaded as the
+`LightningModule` that they are.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor, nn
+
+from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
+from lightning_vmat.l2o.learned import LearnedOptimizer
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.networks.bev_conditioning import bev_channels
+from lightning_vmat.plan.case import Case
+from lightning_vmat.recipes.fluence_models import Condition, Fluence, one_step_maps, regressed_maps, unit_noise
+from lightning_vmat.recipes.runs import (
+    check_structures,
+    condition_structures,
+    condition_wishes,
+    find_checkpoint,
+    find_config,
+)
+from lightning_vmat.recipes.weights import WEIGHTS_FILE, read_tensors
+from lightning_vmat.registry import PACKAGE, import_object
+
+RECIPES = {
+    "teacher": "lightning_vmat.recipes.teacher.Teacher",
+    "generator": "lightning_vmat.recipes.distillation.Distillation",
+    "regression": "lightning_vmat.recipes.regression.Regression",
+    "learned": "lightning_vmat.recipes.learned_optimizer.LearnedOptimization",
+}
+"""Planner -> the recipe whose runs it plans with."""
+
+Maps = Callable[[Condition, Problem, int], Fluence]
+"""Fluence maps from the condition of one case, its problem and a seed; all with a batch axis of length 1."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run was configured with, and its weights.
+
+    Args:
+        run: as it was named.
+        config: path of the configuration.
+        class_path: of the recipe.
+        settings: the recipe's arguments.
+    """
+
+    run: Path
+    config: Path
+    class_path: str
+    settings: dict[str, Any]
+
+    def load(self, module: nn.Module, prefix: str) -> None:
+        """Fill a module with the weights below a prefix, and put it into evaluation mode.
+
+        Raises:
+            ValueError: a broken checkpoint, or one of another network.
+        """
+        checkpoint = find_checkpoint(self.run)
+        try:
+            state = _read_state(checkpoint)
+            module.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+            why = " ".join(str(error).split())[:200]
+            raise ValueError(f"checkpoint {checkpoint}: does not hold the recipe of {self.config}: {why}") from error
+        module.eval().requires_grad_(False)
+
+    def build(self, name: str) -> Any:
+        """The object that an argument of the recipe describes by `class_path` and `init_args`.
+
+        Raises:
+            ValueError: it cannot be built.
+        """
+        try:
+            return _build(self.settings[name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"configuration {self.config}: no {name}: {' '.join(str(error).split())[:300]}") from error
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """An argument of the recipe that is a number.
+
+        Raises:
+            ValueError: it is missing or something else.
+        """
+        value = self.settings.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ValueError(f"configuration {self.config}: {name} is {value!r}, expected a number")
+        return value
+
+
+def read_run(run: Path) -> RunFiles:
+    """A run by its directory, a checkpoint in it, a folder of weights or the name of shipped ones.
+
+    Raises:
+        ValueError: no such run, or a configuration that holds no recipe.
+    """
+    config = find_config(find_checkpoint(run))
+    try:
+        model = yaml.safe_load(config.read_text())["model"]
+        return RunFiles(run, config, str(model["class_path"]), dict(model.get("init_args") or {}))
+    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"configuration {config}: no recipe: {' '.join(str(error).split())[:300]}") from error
+
+
+def check_recipe(run: Path, planner: str) -> None:
+    """Make sure that a run was trained by the recipe that a planner is named after.
+
+    Raises:
+        ValueError: no such run, or one of another recipe.
+    """
+    found, expected = read_run(run).class_path, RECIPES[planner]
+    if found != expected:
+        its, wanted = (path.rpartition(".")[2] for path in (found, expected))
+        raise ValueError(f"run {run}: holds a {its}, expected a {wanted} for planner {planner}")
+
+
+def load_maps(run: Path) -> Maps:
+    """What makes a run's fluence maps.
+
+    Raises:
+        ValueError: no such run, or files that do not fit together.
+    """
+    files = read_run(run)
+    make = {RECIPES["teacher"]: _teacher, RECIPES["generator"]: _generator, RECIPES["regression"]: _regression}
+    return make.get(files.class_path, _other_recipe)(files)
+
+
+def learned_optimizer(run: Path) -> LearnedOptimizer:
+    """The optimizer alone of a trained recipe, which takes any case and start.
+
+    Raises:
+        ValueError: no such run, or one of another recipe.
+    """
+    check_recipe(run, "learned")
+    files = read_run(run)
+    network = files.build("network")
+    if not isinstance(network, LearnedOptimizer):
+        raise ValueError(f"run {run}: holds a {type(network).__name__}, expected a LearnedOptimizer")
+    files.load(network, "network.")
+    return network
+
+
+@dataclass(frozen=True)
+class TrainedStart:
+    """A run's fluence maps as the `Start` of a planner.
+
+    Args:
+        run: for messages.
+        maps: see `load_maps`; None to start at the open field.
+        structures: what the network sees, in the order of its channels.
+        wishes: whether it sees the case's wishes.
+        seed: of the noise.
+    """
+
+    run: Path
+    maps: Maps | None
+    structures: list[str]
+    wishes: bool
+    seed: int
+
+    @torch.no_grad()
+    def __call__(self, case: Case, problem: Problem) -> Tensor:
+        if not any(name in case.structures for name in self.structures):
+            raise ValueError(
+                f"case {case.case_id}: none of {', '.join(self.structures)}, which {self.run} was trained to see"
+            )
+        if self.maps is None:
+            return problem.open_field
+        condition = bev_channels(case, self.structures, self.wishes)[None]
+        return self.maps(condition, problem, self.seed)[0]
+
+
+def load_start(run: Path, seed: int = 0) -> TrainedStart:
+    """The start that a run gives a plan: its own maps, or for a learned optimizer those of its generator.
+
+    Raises:
+        ValueError: no such run, or a generator with other condition channels than the run's.
+    """
+    files = read_run(run)
+    structures, wishes = condition_structures(run), condition_wishes(run)
+    if files.class_path != RECIPES["learned"]:
+        return TrainedStart(run, load_maps(run), structures, wishes, seed)
+    generator = files.settings.get("generator")
+    if generator is not None:
+        check_structures(generator, structures, wishes)
+    return TrainedStart(run, None if generator is None else load_maps(Path(generator)), structures, wishes, seed)
+
+
+def _teacher(files: RunFiles) -> Maps:
+    denoiser, sampler = _denoiser(files, "denoiser."), files.build("sampler")
+
+    def maps(condition: Condition, problem: Problem, seed: int) -> Fluence:
+        samples: Tensor = sampler(denoiser, unit_noise([problem.name], condition, seed), condition)
+        return samples.clamp(min=0.0)
+
+    return maps
+
+
+def _generator(files: RunFiles) -> Maps:
+    generator, sigma_max = _denoiser(files, "generator."), files.number("sigma_max")
+
+    def maps(condition: Condition, problem: Problem, seed: int) -> Fluence:
+        noise = unit_noise([problem.name], condition, seed)
+        return one_step_maps(generator, sigma_max, noise, condition).clamp(min=0.0)
+
+    return maps
+
+
+def _regression(files: RunFiles) -> Maps:
+    network = files.build("network")
+    files.load(network, "network.")
+    return lambda condition, problem, seed: regressed_maps(network, condition).clamp(min=0.0)
+
+
+def _denoiser(files: RunFiles, prefix: str) -> EDMPreconditioning:
+    denoiser = EDMPreconditioning(files.build("network"), files.number("sigma_data"))
+    files.load(denoiser, prefix)
+    return denoiser
+
+
+def _other_recipe(files: RunFiles) -> Maps:
+    """The maps of any other `PlanRecipe`."""
+    from lightning_vmat.recipes.loading import load_recipe
+
+    return partial(_generated, load_recipe(files.run))
+
+
+def _generated(recipe: Any, condition: Condition, problem: Problem, seed: int) -> Fluence:
+    scale_mu = torch.tensor([problem.scale_mu])
+    batch = PlanBatch((problem.name,), (Path(problem.name),), condition, None, scale_mu, (problem,))
+    maps: Tensor = recipe.generate(batch, seed)
+    return maps
+
+
+def _read_state(checkpoint: Path) -> dict[str, Tensor]:
+    if checkpoint.name == WEIGHTS_FILE:
+        return read_tensors(checkpoint)
+    state: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return state
+
+
+def _build(value: Any) -> Any:
+    """A value of a configuration, with every `class_path` made into an object of that class.
+
+    Raises:
+        ValueError: a class that is neither a network nor the package's own: a configuration runs no other code.
+    """
+    if not isinstance(value, dict):
+        return value
+    if "class_path" not in value:
+        return {key: _build(part) for key, part in value.items()}
+    kind = import_object("class", str(value["class_path"]))
+    if not isinstance(kind, type) or not (issubclass(kind, nn.Module) or kind.__module__.startswith(f"{PACKAGE}.")):
+        raise ValueError(f"class {value['class_path']}: expected a torch module")
+    return kind(**{key: _build(part) for key, part in (value.get("init_args") or {}).items()})

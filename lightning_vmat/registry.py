@@ -1,0 +1,91 @@
+"""Names for planners, optimizers, objectives and readers: the package's own, and those that users add.
+
+A thing of one's own is found in one of two ways:
+
+* by registration, with a decorator such as `register_planner("mine")`, in a module that is imported first. The `vmat`
+  command imports the modules that the environment variable `VMAT_PLUGINS` names, separated by commas;
+* by import path, `package.module.Name`, wherever the user types a name. Data never does: a protocol or a case can
+  only name what is registered.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PLUGINS = "VMAT_PLUGINS"
+"""Environment variable: modules to import, separated by commas, before an unknown name is refused."""
+
+PACKAGE = __name__.partition(".")[0]
+_owners: dict[tuple[str, str], str] = {}  # kind and name -> module, of what users register
+
+
+def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -> None:
+    """Add a value under a name; a definition may be replaced by another of the same module, as in a notebook.
+
+    Args:
+        kind: of the value, for messages.
+        known: values by name; gets the new one.
+        name: letters, digits, `_` and `-`; dots, `+`, `@`, `=` and `,` have a meaning on command lines.
+        value: what is registered.
+        module: where it is defined.
+
+    Raises:
+        ValueError: a name with other characters, or one that belongs to the package or to another module.
+    """
+    if not name.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(f"{kind} {name!r}: expected a name of letters, digits, _ and -")
+    owner = _owners.get((kind, name), PACKAGE)
+    if name in known and owner != module:
+        raise ValueError(f"{kind} {name!r}: the name is taken by {owner}")
+    known[name] = value
+    _owners[kind, name] = module
+
+
+def find(kind: str, known: Mapping[str, T], name: str) -> T:
+    """A registered value; if the name is unknown, after the modules in `VMAT_PLUGINS` were imported.
+
+    Raises:
+        ValueError: an unknown name, or a module that cannot be imported.
+    """
+    if name not in known:
+        load_plugins()
+    if name not in known:
+        raise ValueError(f"{kind} {name!r}: expected one of {', '.join(known)}")
+    return known[name]
+
+
+def load_plugins() -> None:
+    """Import the modules that `VMAT_PLUGINS` names.
+
+    Raises:
+        ValueError: one of them cannot be imported.
+    """
+    for module in filter(None, (part.strip() for part in os.environ.get(PLUGINS, "").split(","))):
+        try:
+            import_module(module)
+        except ImportError as error:
+            raise ValueError(f"{PLUGINS} {module}: cannot be imported ({error})") from error
+
+
+def is_import_path(name: str) -> bool:
+    """Whether a name is of the form `package.module.Name`."""
+    parts = name.split(".")
+    return len(parts) > 1 and all(part.isidentifier() for part in parts)
+
+
+def import_object(kind: str, path: str) -> object:
+    """What an import path `package.module.Name` names.
+
+    Raises:
+        ValueError: no such module, or nothing of that name in it.
+    """
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"{kind} {path}: cannot be imported ({error})") from error
