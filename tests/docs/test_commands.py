@@ -1,4 +1,4 @@
-"""Every command in README is one that runs: its options are parsed by what would run it, its files are there."""
+"""Every command in the documents is right: its options are parsed by what would run it, its files are there."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from readme import ROOT, shown, words_of
+from readme import DOCUMENTS, ROOT, mentioned, once, typed, words_of
 from wandb.cli.cli import cli as wandb_cli
 
 from lightning_vmat.cli import COMMANDS, OWN_PARSERS, main, split_command
 from lightning_vmat.commands.arguments import parse
 
 RECIPES = {"teacher", "distillation", "learned_optimizer"}
+SHOWN = once([words for path in DOCUMENTS for words in (*typed(path), *mentioned(path))])
 
 
 @pytest.fixture(autouse=True)
 def checkout_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work where README's reader does, after the runs whose configurations it names."""
+    """Work where a reader does, after the runs whose configurations the documents name."""
     for name in ("configs", "tests", "docker", "pyproject.toml", ".constraints.txt", "Makefile"):
         (tmp_path / name).symlink_to(ROOT / name)
     for recipe in RECIPES:
@@ -101,9 +102,9 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
-@pytest.mark.parametrize("words", shown(), ids=shlex.join)
+@pytest.mark.parametrize("words", SHOWN, ids=shlex.join)
 def test_a_shown_command_is_right(words: list[str]) -> None:
-    assert words[0] in CHECKS, f"README shows {words[0]}: expected one of {', '.join(CHECKS)}"
+    assert words[0] in CHECKS, f"shown: {words[0]}, expected one of {', '.join(CHECKS)}"
     CHECKS[words[0]](words[1:])
 
 
