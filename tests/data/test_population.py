@@ -1,6 +1,6 @@
 """Two hundred phantoms against the literature that `pelvic_organs`, `pelvic_bones` and `pelvic_tissues` cite.
 
-`python tests/data/test_population.py` prints the table of the README.
+`python tests/data/test_population.py` prints the table of `lightning_vmat/data/README.md`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every command in README is one that runs: its options are parsed by what would run it, its files are there."""
+"""Every command in the documents is right: its options are parsed by what would run it, its files are there."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ import subprocess
 import tomllib
 from collections.abc import Callable
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
-from readme import ROOT, shown, words_of
+from readme import DOCUMENTS, ROOT, mentioned, once, typed, words_of
 from wandb.cli.cli import cli as wandb_cli
 
 from lightning_vmat.cli import COMMANDS, OWN_PARSERS, main, split_command
 from lightning_vmat.commands.arguments import parse
 
 RECIPES = {"teacher", "distillation", "learned_optimizer"}
+TYPED = once([words for path in DOCUMENTS for words in typed(path)])
+MENTIONED = once([words for path in DOCUMENTS for words in mentioned(path)])
 
 
 @pytest.fixture(autouse=True)
 def checkout_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work where README's reader does, after the runs whose configurations it names."""
+    """Work where a reader does, after the runs whose configurations the documents name."""
     for name in ("configs", "tests", "docker", "pyproject.toml", ".constraints.txt", "Makefile"):
         (tmp_path / name).symlink_to(ROOT / name)
     for recipe in RECIPES:
@@ -33,21 +36,36 @@ def checkout_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def check_vmat(words: list[str]) -> None:
-    if words[0] == "COMMAND":  # stands for any
-        return
-    if len(words) == 1 and words[0] == "prepare":  # stands for all of its kinds
-        return
     name, options = split_command(words)
     if name == "submit":
         assert main(["submit", *options[:1], "--dry_run", *options[1:]]) == 0
     elif name in OWN_PARSERS:
-        bare = options in ([], ["--config"])  # `vmat test --config` in the text
         with pytest.raises(SystemExit) as stopped:
-            main([name, *([] if bare else options), "--print_config"])
+            main([name, *options, "--print_config"])
         assert stopped.value.code in (None, 0)
-    elif options and options not in (["--as_dicom"], ["--wandb"]):  # an option that the text speaks of
-        module, function = COMMANDS[name][0].split(":")
-        parse(getattr(import_module(f"lightning_vmat.commands.{module}"), function), options, f"vmat {name}")
+    else:
+        parse(function_of(name), options, f"vmat {name}")
+
+
+def function_of(name: str) -> Callable[..., object]:
+    """The function behind a command."""
+    module, function = COMMANDS[name][0].split(":")
+    found: Callable[..., object] = getattr(import_module(f"lightning_vmat.commands.{module}"), function)
+    return found
+
+
+def check_mention(words: list[str]) -> None:
+    """The text may name a command without all that it needs: `vmat prepare`, `vmat plan --wish Rectum=4`."""
+    words = [word for word in words if word not in ("COMMAND", "--config")]
+    if words[0] != "vmat" or "--out" in words or any(word.startswith("configs/") for word in words):
+        CHECKS[words[0]](words[1:])
+        return
+    plain = " ".join(word for word in words[1:3] if not word.startswith("-"))
+    assert any(f"{name} ".startswith(f"{plain} ") or plain.startswith(f"{name} ") for name in COMMANDS), plain
+    named = [word[2:].partition("=")[0].replace("-", "_") for word in words if word.startswith("--")]
+    if set(named) - {"help", "version"}:
+        name, _ = split_command(words[1:])
+        assert set(named) <= set(signature(function_of(name)).parameters), named
 
 
 def check_make(words: list[str]) -> None:
@@ -101,10 +119,15 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
 }
 
 
-@pytest.mark.parametrize("words", shown(), ids=shlex.join)
+@pytest.mark.parametrize("words", TYPED, ids=shlex.join)
 def test_a_shown_command_is_right(words: list[str]) -> None:
-    assert words[0] in CHECKS, f"README shows {words[0]}: expected one of {', '.join(CHECKS)}"
+    assert words[0] in CHECKS, f"shown: {words[0]}, expected one of {', '.join(CHECKS)}"
     CHECKS[words[0]](words[1:])
+
+
+@pytest.mark.parametrize("words", MENTIONED, ids=shlex.join)
+def test_a_mentioned_command_is_right(words: list[str]) -> None:
+    check_mention(words)
 
 
 @pytest.mark.parametrize(
@@ -127,3 +150,12 @@ def test_a_wrong_command_is_found(line: str) -> None:
     (words,) = words_of(line)
     with pytest.raises((AssertionError, ValueError, subprocess.CalledProcessError, pytest.fail.Exception)):
         CHECKS[words[0]](words[1:])
+
+
+@pytest.mark.parametrize(
+    "line", ["vmat plam", "vmat plan --whish Rectum=4", "make everything", "python tests/nothing.py"]
+)
+def test_a_wrong_mention_is_found(line: str) -> None:
+    (words,) = words_of(line)
+    with pytest.raises((AssertionError, ValueError, subprocess.CalledProcessError)):
+        check_mention(words)
