@@ -67,6 +67,11 @@ class DicomPatient:
     plan: Plan | None
     dose_gy: Float[Tensor, "z y x"] | None
 
+    def __repr__(self) -> str:
+        """Without `link`, which holds the patient's identity."""
+        dose = "no dose" if self.dose_gy is None else "a dose"
+        return f"DicomPatient with {self.plan or 'no plan'} and {dose}\n{self.case!r}"
+
 
 def patient_folders(root: Path) -> list[Path]:
     """Subfolders that hold a CT and a structure set each, or else the folder itself.
