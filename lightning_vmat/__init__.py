@@ -18,6 +18,7 @@ _PLACES = {
     "phantom": "data.phantom:make_phantom",
     "read_case": "api.readers",
     "read_dicom": "api.readers",
+    "read_dicom_patient": "api.readers",
     "write_case": "data.case_files",
     "Case": "plan.case",
     "Arc": "plan.arc",
@@ -57,7 +58,7 @@ _PLACES = {
     "register_objective": "objectives.protocol",
     "register_reader": "api.readers",
 }
-"""Name -> the module that has it, and its name there if it differs. `__init__.pyi` says the same to type checkers."""
+"""Name -> its module, and its name there if that is another. `__init__.pyi` says the same to type checkers."""
 
 __all__ = ["__version__", *_PLACES]
 

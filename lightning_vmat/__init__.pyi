@@ -3,14 +3,17 @@ from lightning_vmat.api.planners import planner as planner
 from lightning_vmat.api.planners import register_planner as register_planner
 from lightning_vmat.api.readers import read_case as read_case
 from lightning_vmat.api.readers import read_dicom as read_dicom
+from lightning_vmat.api.readers import read_dicom_patient as read_dicom_patient
 from lightning_vmat.api.readers import register_reader as register_reader
 from lightning_vmat.api.reports import write_report as write_report
 from lightning_vmat.data.case_files import write_case as write_case
+from lightning_vmat.data.phantom import make_phantom as phantom
 from lightning_vmat.data.plan_files import read_plan as read_plan
 from lightning_vmat.data.plan_files import write_plan as write_plan
 from lightning_vmat.l2o.optimizer import Optimizer as Optimizer
 from lightning_vmat.l2o.optimizer import State as State
 from lightning_vmat.l2o.problem import Problem as Problem
+from lightning_vmat.l2o.unroll import run as minimise
 from lightning_vmat.objectives.base import DoseObjective as DoseObjective
 from lightning_vmat.objectives.base import StructureVoxels as StructureVoxels
 from lightning_vmat.objectives.protocol import Protocol as Protocol
@@ -34,4 +37,43 @@ from lightning_vmat.planning.problem import build_problem as build_problem
 from lightning_vmat.recipes.weights import shipped_weights as shipped_weights
 
 __version__: str
-__all__: list[str]
+__all__ = [
+    "__version__",
+    "phantom",
+    "read_case",
+    "read_dicom",
+    "read_dicom_patient",
+    "write_case",
+    "Case",
+    "Arc",
+    "VolumeGrid",
+    "BeamletGrid",
+    "Machine",
+    "load_machine",
+    "planner",
+    "Planner",
+    "PlannerSettings",
+    "Plan",
+    "PlanResult",
+    "Trace",
+    "read_plan",
+    "write_plan",
+    "shipped_weights",
+    "evaluate_plan",
+    "evaluate_dose",
+    "Evaluation",
+    "write_report",
+    "Problem",
+    "build_problem",
+    "Optimizer",
+    "State",
+    "minimise",
+    "DoseObjective",
+    "StructureVoxels",
+    "Protocol",
+    "load_protocol",
+    "register_planner",
+    "register_optimizer",
+    "register_objective",
+    "register_reader",
+]

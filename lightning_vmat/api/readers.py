@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from lightning_vmat.data.case_files import CASE_FILE
 from lightning_vmat.data.case_files import read_case as read_case_folder
 from lightning_vmat.plan.case import Case
 from lightning_vmat.registry import find, import_object, is_import_path, register
 
+if TYPE_CHECKING:
+    from lightning_vmat.data.dicom.patient import DicomPatient
+
+MACHINE = "truebeam_millennium120"
 Reader = Callable[[Path], Case]
 AnyReader = TypeVar("AnyReader", bound=Reader)
 
@@ -22,16 +26,17 @@ def read_dicom(
     size: str = "base",
     roi_names: str | Path | None = None,
     use_plan: bool = True,
-    start: str | Path | None = None,
     show_identifiers: bool = False,
+    machine: str = MACHINE,
 ) -> Case:
     """The case of a patient's DICOM folder: a CT series and an RTSTRUCT, perhaps an RTPLAN.
 
+    >>> from pathlib import Path
     >>> import lightning_vmat as vmat
-    >>> vmat.main(["prepare", "phantom", "--as-dicom", "--count", "1", "--out", "dicom", "--size", "tiny"])
-    0
-    >>> vmat.read_dicom("dicom/phantom_0000", size="tiny").target_names
-    ['PTV']
+    >>> from lightning_vmat.export.patient_folder import write_patient
+    >>> write_patient(Path("patient"), vmat.phantom(0, size="tiny"))
+    >>> vmat.read_dicom("patient", size="tiny").prescription_gy
+    {'PTV': 60.0}
 
     Args:
         folder: of one patient.
@@ -39,11 +44,50 @@ def read_dicom(
         size: voxels, control points and beamlets: tiny, demo, base or clinical.
         roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
         use_plan: take arcs and isocentre from an RTPLAN that is there.
-        start: an RTPLAN to take them from instead.
         show_identifiers: name the case by Patient ID.
+        machine: shipped machine or path of a YAML.
 
     Raises:
         ValueError: DICOM that cannot be read, or of several patients.
+    """
+    return read_dicom_patient(
+        folder,
+        protocol,
+        size=size,
+        roi_names=roi_names,
+        use_plan=use_plan,
+        show_identifiers=show_identifiers,
+        machine=machine,
+    ).case
+
+
+def read_dicom_patient(
+    folder: str | Path,
+    protocol: str = "prostate_60gy_20fx",
+    *,
+    size: str = "base",
+    roi_names: str | Path | None = None,
+    use_plan: bool = True,
+    start: str | Path | None = None,
+    show_identifiers: bool = False,
+    machine: str = MACHINE,
+) -> DicomPatient:
+    """A patient's DICOM folder: the case, and the plan and dose that are there.
+
+    To go on from a plan: `vmat.planner("reference", start=patient.plan).plan(patient.case)`.
+
+    Args:
+        folder: see `read_dicom`, also for the arguments that are not named here.
+        protocol: see there.
+        size: see there.
+        roi_names: see there.
+        use_plan: see there.
+        start: an RTPLAN that gives arcs, isocentre, field and plan in place of one in the folder.
+        show_identifiers: see there.
+        machine: see there.
+
+    Raises:
+        ValueError: see `read_dicom`.
     """
     from lightning_vmat.data.dicom.patient import read_patient
     from lightning_vmat.data.dicom.roi_names import load_roi_names
@@ -56,7 +100,8 @@ def read_dicom(
         use_plan=use_plan,
         start=None if start is None else Path(start),
         show_identifiers=show_identifiers,
-    ).case
+        machine=machine,
+    )
 
 
 def only_patient(folder: Path) -> Path:

@@ -8,13 +8,11 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.api.readers import only_patient
+from lightning_vmat.api.readers import MACHINE, read_dicom_patient
 from lightning_vmat.api.readers import read_case as read_by
 from lightning_vmat.data.case_files import CASE_FILE, CLINICAL_DOSE_FILE, check_beams, read_case
 from lightning_vmat.data.dicom.files import looks_like_dicom, naming
 from lightning_vmat.data.dicom.link import PatientLink, read_link
-from lightning_vmat.data.dicom.patient import MACHINE, read_patient
-from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.roi_report import RoiReport, read_report
 from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.data.plan_files import read_dose
@@ -111,11 +109,11 @@ def open_dicom(
     Raises:
         ValueError: DICOM that cannot be read, or of several patients.
     """
-    patient = read_patient(
-        only_patient(folder),
+    patient = read_dicom_patient(
+        folder,
         protocol,
-        load_roi_names(roi_names),
         size=size,
+        roi_names=roi_names,
         use_plan=use_plan,
         start=start,
         show_identifiers=show_identifiers,

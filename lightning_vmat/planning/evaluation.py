@@ -105,6 +105,16 @@ def body_operator(case: Case) -> DoseOperator:
 def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None = None) -> Evaluation:
     """Project a planner's fluence onto every voxel of the body and measure.
 
+    >>> import lightning_vmat as vmat
+    >>> case = vmat.phantom(0, size="tiny")
+    >>> judged = vmat.evaluate_plan(case, vmat.planner("conventional", voxels=300).plan(case))
+    >>> judged
+    Evaluation: objective ..., ... of 13 clinical goals met
+      ...
+      0 machine violations, delivery in ... s
+    >>> judged.structures["Rectum"]["mean_gy"] < judged.structures["PTV"]["mean_gy"]
+    True
+
     Args:
         case: the patient. Jaws and wishes are those of `result.case`, where the planner gives one.
         result: a planner's outcome.

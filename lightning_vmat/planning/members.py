@@ -55,9 +55,11 @@ def register_optimizer(name: str) -> Callable[[AnyOptimizer], AnyOptimizer]:
     state after one inner step of one dose evaluation. It holds settings only. Decorates a class that needs no
     arguments. On a command line its import path, `fluence+my_package.module.Class`, does without registration.
 
+    >>> from dataclasses import dataclass
     >>> import lightning_vmat as vmat
     >>> from lightning_vmat.l2o.baselines.adam import Adam
     >>> @vmat.register_optimizer("slow_adam")
+    ... @dataclass(frozen=True)
     ... class SlowAdam(Adam):
     ...     learning_rate: float = 0.01
     >>> result = vmat.planner("fluence+slow_adam", voxels=300).plan(vmat.phantom(0, size="tiny"))
@@ -137,7 +139,12 @@ def conventional_planner(
         seed: of the voxel sample.
         evaluations: dose evaluations in all.
         progress: show a progress bar.
+
+    Raises:
+        ValueError: too few evaluations to make a step.
     """
+    if evaluations < LEAST:
+        raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
     return SequencedPlanner(apertures=QuasiNewtonApertures(evaluations, progress=progress), voxels=voxels, seed=seed)
 
 

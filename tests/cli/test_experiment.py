@@ -98,7 +98,7 @@ def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: 
     [
         (["nowhere"], "nowhere"),
         (["CASE", "--planner", "learned", "--run", "no_run"], "no_run"),
-        (["CASE", "--run", "some_run"], "takes none"),
+        (["CASE", "--run", "some_run"], "run some_run: planner reference does not take one"),
         (["CASE", "--planner", "magic"], "magic"),
         (["CASE", "--voxels", "0"], "voxels 0"),
     ],

@@ -228,7 +228,7 @@ def test_a_start_that_does_not_fit_a_case_is_refused(root: Path, settings: dict[
     ("options", "named"),
     [
         (["--start", "none.dcm"], "none.dcm: no such file"),
-        (["--start", "CLINICAL", "--planner", "learned", "--run", "CASE"], "makes its own, expected --planner"),
+        (["--start", "CLINICAL", "--planner", "learned", "--run", "CASE"], "planner learned does not take one"),
         (["--compare", "CASE"], "metrics.json: expected the metrics that `vmat plan` writes"),
         (["--compare", "none"], "none: expected results of `vmat plan` or an RTPLAN"),
         (["--compare", "OTHER"], "plan of case somebody, expected one of case"),

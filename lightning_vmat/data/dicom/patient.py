@@ -69,6 +69,11 @@ class DicomPatient:
         """Name of the ROI of each structure that was drawn."""
         return {source.structure: source.roi for source in self.rois.structures if source.roi}
 
+    def __repr__(self) -> str:
+        """Without `link`, which holds the patient's identity."""
+        dose = "no dose" if self.dose_gy is None else "a dose"
+        return f"DicomPatient with {self.plan or 'no plan'} and {dose}\n{self.case!r}"
+
 
 def patient_folders(root: Path) -> list[Path]:
     """Subfolders that hold a CT and a structure set each, or else the folder itself.

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from contourpy import contour_generator
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, WebPImagePlugin
 
+WEBP = WebPImagePlugin.WebPImageFile.format  # its import registers it, else Pillow would import all formats it knows
 UNITS_PER_MM = 10  # paths are whole numbers of 0.1 mm
 
 
@@ -44,5 +45,5 @@ def _smooth(points: NDArray[np.float64]) -> str:
 def image_address(pixels: NDArray[np.uint8], quality: int = 80, lossless: bool = False) -> str:
     """A grey `[row, column]` or RGBA `[row, column, 4]` image as a WebP data address."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "webp", quality=quality, alpha_quality=quality, lossless=lossless, method=4)
+    Image.fromarray(pixels).save(buffer, WEBP, quality=quality, alpha_quality=quality, lossless=lossless, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
