@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,12 @@ def new_object(sop_class: UID, modality: str, link: PatientLink, *, series_uid: 
         link: patient, study and frame of reference.
         series_uid: of its series; a new one when empty.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about UIDs with leading zeros, which must stay as the CT has them
+        return _filled_in(sop_class, modality, link, series_uid)
+
+
+def _filled_in(sop_class: UID, modality: str, link: PatientLink, series_uid: str) -> Dataset:
     now = datetime.now(UTC)
     data = Dataset()
     data.SpecificCharacterSet = "ISO_IR 192"
@@ -80,5 +87,6 @@ def save(data: Dataset, path: Path) -> None:
     data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     data.file_meta.ImplementationClassUID = IMPLEMENTATION_UID
     data.file_meta.ImplementationVersionName = "LIGHTNING_VMAT"
-    with atomic_file(path) as draft:
+    with atomic_file(path) as draft, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         data.save_as(draft, enforce_file_format=True)

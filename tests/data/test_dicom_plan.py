@@ -16,7 +16,8 @@ from pydicom.sequence import Sequence
 
 from lightning_vmat.data.dicom.ct import read_ct
 from lightning_vmat.data.dicom.files import DicomFile, find_files
-from lightning_vmat.data.dicom.patient import patient_folders, patient_name, read_patient
+from lightning_vmat.data.dicom.patient import read_patient
+from lightning_vmat.data.dicom.patient_folders import patient_folders, patient_name
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.rtdose import read_rtdose
 from lightning_vmat.data.dicom.rtplan import read_rtplan

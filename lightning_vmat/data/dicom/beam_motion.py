@@ -1,22 +1,24 @@
-"""One beam of an RTPLAN, cut into the equal sectors of an arc."""
+"""The arcs of one beam of an RTPLAN, and each cut into equal sectors."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
-from lightning_vmat.data.dicom.files import shown
+from lightning_vmat.data.dicom.beam_table import UnsupportedPlan, check_beam
+from lightning_vmat.data.dicom.collimators import read_collimators
+from lightning_vmat.data.dicom.fraction_group import TreatedBeam
+from lightning_vmat.data.dicom.gantry_turns import SAME_DEG, GantryTurn, gantry_turns
 
 Numbers = NDArray[np.float64]
-DIRECTIONS = {"CW": "clockwise", "CC": "counterclockwise"}
-JAWS = (("ASYMX", "X"), ("ASYMY", "Y"))
-SAME_DEG, WEIGHT_TOLERANCE = 0.01, 1e-6
-LARGEST_MM = 1000.0
+DIRECTIONS = {1: "clockwise", -1: "counterclockwise"}
+START_TOLERANCE, END_TOLERANCE = 1e-6, 1e-4  # of cumulative weights, as a share of the final one
+SMALLEST_SECTOR_DEG = 0.5  # arcs as they were logged have thousands of control points
+STANDING_SHARE, STANDING_MM = 0.01, 1.0
 
 
 @dataclass(frozen=True)
@@ -48,56 +50,130 @@ class BeamMotion:
     jaws_mm: Numbers
 
 
-def read_beam_motion(beam: Dataset, mu: float, halves: bool, path: Path, sectors: int | None = None) -> BeamMotion:
-    """Cut a beam into sectors: one between two control points where these are evenly spaced, or as many as asked for.
-
-    Monitor units of a sector are the difference of the meterset at its ends, leaves and jaws those at its middle.
+@dataclass(frozen=True)
+class BeamArc:
+    """An arc as it is delivered: between two control points everything moves in proportion to the monitor units.
 
     Args:
-        beam: item of the Beam Sequence.
-        mu: its monitor units.
-        halves: whether each sector has a control point in its middle.
-        path: of the file, for messages.
-        sectors: how many are wanted.
+        gantry_start_deg: where it begins.
+        gantry_stop_deg: where it ends.
+        collimator_deg: constant.
+        couch_deg: constant.
+        leaf_edges_mm: boundaries of the leaf pairs.
+        sense: 1 for clockwise, -1 for counterclockwise.
+        travelled_deg: from the beginning to each control point `[point]`.
+        given_mu: monitor units before each control point.
+        leaves_mm: tips of bank X1, then of bank X2 `[point, 2 leaf_pair]`.
+        jaws_mm: X1, X2, Y1, Y2 `[point, 4]`.
+    """
+
+    gantry_start_deg: float
+    gantry_stop_deg: float
+    collimator_deg: float
+    couch_deg: float
+    leaf_edges_mm: tuple[float, ...]
+    sense: int
+    travelled_deg: Numbers
+    given_mu: Numbers
+    leaves_mm: Numbers
+    jaws_mm: Numbers
+
+    def natural_sectors(self, halves: bool, largest_deg: float = math.inf) -> int:
+        """One sector for each step between control points, or for two; more where these would be too large.
+
+        Args:
+            halves: whether each sector has a control point in its middle.
+            largest_deg: a sector's largest size.
+        """
+        steps = np.diff(self.travelled_deg)
+        step = max(float(np.median(steps[steps > SAME_DEG])), SMALLEST_SECTOR_DEG)
+        total = float(self.travelled_deg[-1])
+        sectors = max(1, round(total / step))
+        sectors = sectors // 2 if halves and sectors % 2 == 0 else sectors
+        return sectors * max(1, math.ceil((total / sectors - SAME_DEG) / largest_deg))
+
+    def cut(self, sectors: int) -> BeamMotion:
+        """Equal sectors: monitor units are the difference of those at its ends, leaves and jaws those at its middle."""
+        ends = self.travelled_deg[-1] * np.arange(sectors + 1) / sectors
+        given_at_ends = _at(ends, self.travelled_deg, self.given_mu[:, None])[:, 0]
+        given_at_ends[[0, -1]] = self.given_mu[[0, -1]]  # whatever is given while the gantry stands still there
+        middles = (ends[:-1] + ends[1:]) / 2
+        pairs = len(self.leaf_edges_mm) - 1
+        tips = _at(middles, self.travelled_deg, self.leaves_mm)
+        return BeamMotion(
+            gantry_start_deg=self.gantry_start_deg,
+            gantry_stop_deg=self.gantry_stop_deg,
+            direction=DIRECTIONS[self.sense],
+            collimator_deg=self.collimator_deg,
+            couch_deg=self.couch_deg,
+            leaf_edges_mm=self.leaf_edges_mm,
+            mu=np.diff(given_at_ends),
+            left_mm=tips[:, :pairs],
+            right_mm=tips[:, pairs:],
+            jaws_mm=_at(middles, self.travelled_deg, self.jaws_mm).reshape(-1, 2, 2),
+        )
+
+
+def read_arcs(beam: TreatedBeam, where: str) -> list[BeamArc]:
+    """The arcs of a beam: one, or more where the gantry turns back. Turns without monitor units are left out.
+
+    Args:
+        beam: a photon arc under an MLC along x.
+        where: file and beam, for messages.
 
     Raises:
-        ValueError: a beam that is not a photon arc under an MLC along x, or whose numbers make no sense.
+        ValueError: numbers that make no sense or contradict each other.
+        UnsupportedPlan: a beam of another kind.
     """
-    where = f"{path}: beam {beam.BeamNumber}"
-    points = list(beam.ControlPointSequence)
-    direction = str(points[0].get("GantryRotationDirection", ""))
-    if str(beam.get("RadiationType", "PHOTON")) != "PHOTON" or direction not in DIRECTIONS or len(points) < 2:
-        raise ValueError(f"{where} is no photon arc, expected arcs only")
+    item = beam.item
+    points = list(item.get("ControlPointSequence") or [])
+    _check_points(item, points, where)
+    check_beam(item, where)
     gantry = _filled(points, "GantryAngle", where)
-    travelled = _travelled(gantry, direction, where)
-    edges, leaves, jaws = _devices(beam, points, where)
-    given = mu * _meterset(beam, points, where)
-    sectors = sectors or _natural_sectors(travelled, halves)
-    ends = travelled[-1] * np.arange(sectors + 1) / sectors
-    given_at_ends = _at(ends, travelled, given[:, None])[:, 0]
-    given_at_ends[[0, -1]] = 0.0, mu  # whatever is given while the gantry stands still there
-    middles = (ends[:-1] + ends[1:]) / 2
-    pairs = len(edges) - 1
-    tips = _at(middles, travelled, leaves)
-    return BeamMotion(
-        gantry_start_deg=float(gantry[0]),
-        gantry_stop_deg=float(gantry[-1]),
-        direction=DIRECTIONS[direction],
-        collimator_deg=_constant(points, "BeamLimitingDeviceAngle", where),
-        couch_deg=_constant(points, "PatientSupportAngle", where),
-        leaf_edges_mm=edges,
-        mu=np.diff(given_at_ends),
-        left_mm=tips[:, :pairs],
-        right_mm=tips[:, pairs:],
-        jaws_mm=_at(middles, travelled, jaws).reshape(-1, 2, 2),
-    )
+    edges, leaves, jaws = read_collimators(item, points, where)
+    given = beam.mu * _meterset(item, points, where)
+    arcs = []
+    for turn in gantry_turns(points, gantry, where):
+        part = slice(turn.first, turn.last + 1)
+        _check_standing(turn, given[part] / beam.mu, np.concatenate((leaves, jaws), axis=1)[part], where)
+        arc = BeamArc(
+            gantry_start_deg=float(gantry[turn.first]),
+            gantry_stop_deg=float(gantry[turn.last]),
+            collimator_deg=float(_filled(points, "BeamLimitingDeviceAngle", where)[0]) % 360.0,
+            couch_deg=float(_filled(points, "PatientSupportAngle", where)[0]) % 360.0,
+            leaf_edges_mm=edges,
+            sense=turn.sense,
+            travelled_deg=turn.travelled,
+            given_mu=given[part] - given[turn.first],
+            leaves_mm=leaves[part],
+            jaws_mm=jaws[part],
+        )
+        arcs += [arc] if arc.given_mu[-1] > 0 else []
+    return arcs
 
 
-def _natural_sectors(travelled: Numbers, halves: bool) -> int:
-    """As many as there are steps between control points, or half of that."""
-    steps = np.diff(travelled)
-    sectors = max(1, round(float(travelled[-1]) / float(np.median(steps[steps > SAME_DEG]))))
-    return sectors // 2 if halves and sectors % 2 == 0 else sectors
+def _check_points(beam: Dataset, points: list[Dataset], where: str) -> None:
+    """All control points are there, in order."""
+    stated = beam.get("NumberOfControlPoints")
+    if stated not in (None, "") and int(stated) != len(points):
+        raise ValueError(f"{where}: {len(points)} control points, expected {int(stated)}")
+    for place, point in enumerate(points):
+        index = point.get("ControlPointIndex")
+        if index not in (None, "") and int(index) != place:
+            raise ValueError(f"{where}: control point {int(index)} stands in place {place}, expected all in order")
+    if len(points) < 2:
+        raise UnsupportedPlan(f"{where}: {len(points)} control points, expected an arc of two or more")
+
+
+def _check_standing(turn: GantryTurn, given: Numbers, places_mm: Numbers, where: str) -> None:
+    """Leaves may not shape the dose while the gantry stands: a sector has one aperture."""
+    standing = np.diff(turn.travelled) <= SAME_DEG
+    moved = np.abs(np.diff(places_mm, axis=0)).max(axis=1) > STANDING_MM
+    share = float(np.diff(given)[standing & moved].sum())
+    if share > STANDING_SHARE:
+        raise UnsupportedPlan(
+            f"{where}: gives {share:.0%} of its monitor units while the gantry stands and leaves move"
+        )
 
 
 def _at(places: Numbers, known: Numbers, values: Numbers) -> Numbers:
@@ -105,25 +181,14 @@ def _at(places: Numbers, known: Numbers, values: Numbers) -> Numbers:
     return np.stack([np.interp(places, known, column) for column in values.T], axis=1)
 
 
-def _travelled(gantry: Numbers, direction: str, where: str) -> Numbers:
-    """Degrees from the beginning, ascending."""
-    sign = 1.0 if direction == "CW" else -1.0
-    steps = (sign * np.diff(gantry)) % 360.0
-    steps[steps > 360.0 - SAME_DEG] = 0.0
-    travelled = np.concatenate(([0.0], steps.cumsum()))
-    if not 1.0 <= travelled[-1] <= 360.0 + SAME_DEG:
-        raise ValueError(f"{where}: gantry turns by {travelled[-1]:.1f} degrees, expected 1 to 360 in one direction")
-    return travelled
-
-
 def _meterset(beam: Dataset, points: list[Dataset], where: str) -> Numbers:
     """Share of the monitor units given before each control point, from 0 to 1."""
     weights = np.array([float(point.CumulativeMetersetWeight) for point in points])
     final = float(beam.FinalCumulativeMetersetWeight)
-    whole = abs(weights[-1] - final) <= WEIGHT_TOLERANCE * abs(final)
-    if not (final > 0 and whole and abs(weights[0]) <= WEIGHT_TOLERANCE * final and (np.diff(weights) >= 0).all()):
+    ends = abs(weights[0]) <= START_TOLERANCE * final and abs(weights[-1] - final) <= END_TOLERANCE * final
+    if not (final > 0 and ends and (np.diff(weights) >= -START_TOLERANCE * final).all()):
         raise ValueError(f"{where}: cumulative meterset weights do not rise from 0 to {final:g}")
-    return weights / final
+    return np.asarray((np.maximum.accumulate(weights) - weights[0]) / (weights.max() - weights[0]))
 
 
 def _filled(points: list[Dataset], name: str, where: str) -> Numbers:
@@ -137,48 +202,3 @@ def _filled(points: list[Dataset], name: str, where: str) -> Numbers:
     if not np.isfinite(values).all():
         raise ValueError(f"{where}: {name} holds NaN or infinite numbers")
     return np.array(values)
-
-
-def _constant(points: list[Dataset], name: str, where: str) -> float:
-    values = _filled(points, name, where)
-    if np.ptp(values) > SAME_DEG:
-        raise ValueError(f"{where}: {name} turns during the arc, expected it constant")
-    return float(values[0]) % 360.0
-
-
-def _devices(beam: Dataset, points: list[Dataset], where: str) -> tuple[tuple[float, ...], Numbers, Numbers]:
-    """Leaf boundaries; leaf tips `[point, 2 pairs]`; jaws `[point, 4]`, fully open where there are none."""
-    kinds = {str(device.RTBeamLimitingDeviceType): device for device in beam.BeamLimitingDeviceSequence}
-    mlcs = [kind for kind in kinds if kind.startswith("MLC")]
-    if mlcs != ["MLCX"]:
-        raise ValueError(f"{where}: collimators {shown(', '.join(kinds), 40) or 'none'}, expected one MLC, MLCX")
-    edges = tuple(float(edge) for edge in kinds["MLCX"].LeafPositionBoundaries)
-    if len(edges) < 2 or sorted(set(edges)) != list(edges):
-        raise ValueError(f"{where}: leaf boundaries do not ascend")
-    leaves = _positions(points, ("MLCX",), 2 * (len(edges) - 1), where)
-    jaws = [
-        _positions(points, names, 2, where)
-        if set(names) & set(kinds)
-        else np.tile([-LARGEST_MM, LARGEST_MM] if names[0] == "ASYMX" else [edges[0], edges[-1]], (len(points), 1))
-        for names in JAWS
-    ]
-    return edges, leaves, np.concatenate(jaws, axis=1)
-
-
-def _positions(points: list[Dataset], names: tuple[str, ...], count: int, where: str) -> Numbers:
-    """Positions of one device at every control point; where it is left out it stands as before."""
-    rows: list[Any] = []
-    for index, point in enumerate(points):
-        for item in point.get("BeamLimitingDevicePositionSequence") or []:
-            if str(item.RTBeamLimitingDeviceType) in names:
-                rows.append([float(value) for value in item.LeafJawPositions])
-        if len(rows) == index:
-            if not rows:
-                raise ValueError(f"{where}: no {names[0]} positions at the first control point")
-            rows.append(rows[-1])
-        if len(rows) != index + 1 or len(rows[-1]) != count:
-            raise ValueError(f"{where}: {names[0]} positions of control point {index}, expected {count} numbers")
-    table = np.array(rows)
-    if not np.isfinite(table).all() or np.abs(table).max() > LARGEST_MM:
-        raise ValueError(f"{where}: {names[0]} positions that are no positions in mm")
-    return table

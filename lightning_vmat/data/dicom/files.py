@@ -6,18 +6,36 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-HEADER_TAGS = ["SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"]
+HEADER_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "ImageType",
+    "PatientID",
+    "PatientPosition",
+]
 MODALITIES = ("CT", "RTSTRUCT", "RTPLAN", "RTDOSE")
-FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # how a file without the preamble begins
+FIRST_GROUPS = {b"\x02\x00": "little", b"\x08\x00": "little", b"\x00\x08": "big"}  # how a file without preamble begins
+LAST_FIRST_ELEMENT = 0x20  # a data set begins with one of the first elements of its group
+CODE_STRING = r"[A-Z0-9_ ]{1,16}"
 MAGIC, MAGIC_AT = b"DICM", 128
+UNCOMPRESSED: dict[tuple[bool | None, bool | None], UID] = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+"""Transfer syntax by what was found: implicit value representation, little endian."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +49,8 @@ class DicomFile:
         series_uid: Series Instance UID.
         frame_of_reference_uid: empty where there is none.
         is_localizer: whether it is a scout view.
+        patient_id: Patient ID, to be compared and never shown; empty where there is none.
+        patient_position: `HFS`, ...; empty where it does not say.
     """
 
     path: Path
@@ -39,6 +59,8 @@ class DicomFile:
     series_uid: str
     frame_of_reference_uid: str
     is_localizer: bool
+    patient_id: str = field(default="", repr=False)
+    patient_position: str = ""
 
 
 @contextmanager
@@ -77,8 +99,16 @@ def shown(value: object, most: int = 16) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def shown_word(value: object) -> str:
+    """A code string as it may stand in a message; anything else might be a name, and is not shown."""
+    text = str(value).strip()
+    return text if re.fullmatch(CODE_STRING, text) else "of another kind" if text else "empty"
+
+
 def read_dataset(path: Path, **options: Any) -> Dataset:
-    """A DICOM file.
+    """A DICOM file; one that does not say how it is encoded gets the transfer syntax that it was found to have.
+
+    Planning systems such as Monaco and XiO write files without preamble or meta information.
 
     Raises:
         ValueError: a file that is missing, truncated or broken.
@@ -87,7 +117,11 @@ def read_dataset(path: Path, **options: Any) -> Dataset:
     if not path.is_file():
         raise ValueError(f"{path}: no such file, expected DICOM")
     with clear_errors(path):
-        return pydicom.dcmread(path, force=True, **options)
+        data = pydicom.dcmread(path, force=True, **options)
+        if not data.file_meta.get("TransferSyntaxUID"):
+            implicit, little = data.original_encoding
+            data.file_meta.TransferSyntaxUID = UNCOMPRESSED.get((implicit, little), ExplicitVRLittleEndian)
+        return data
 
 
 def check_decoder(data: Dataset, path: Path) -> None:
@@ -105,12 +139,13 @@ def check_decoder(data: Dataset, path: Path) -> None:
 
 
 def find_files(folder: Path) -> list[DicomFile]:
-    """CT slices, structure sets, plans and doses anywhere below a folder; other files are passed over.
+    """CT slices, structure sets, plans and doses anywhere below a folder, or a file; others are passed over.
 
     Raises:
         ValueError: a DICOM file that is broken.
     """
-    found = (_header(path) for path in sorted(Path(folder).rglob("*")) if looks_like_dicom(path))
+    paths = sorted(Path(folder).rglob("*")) if Path(folder).is_dir() else [Path(folder)]
+    found = (_header(path) for path in paths if looks_like_dicom(path))
     return [header for header in found if header is not None]
 
 
@@ -120,7 +155,12 @@ def looks_like_dicom(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         start = file.read(MAGIC_AT + len(MAGIC))
-    return start[MAGIC_AT:] == MAGIC or (start[:2] in FIRST_GROUPS and len(start) == MAGIC_AT + len(MAGIC))
+    if start[MAGIC_AT:] == MAGIC:
+        return True
+    order = FIRST_GROUPS.get(start[:2])
+    if order is None or len(start) < MAGIC_AT + len(MAGIC):
+        return False
+    return int.from_bytes(start[2:4], "big" if order == "big" else "little") <= LAST_FIRST_ELEMENT
 
 
 def _header(path: Path) -> DicomFile | None:
@@ -138,6 +178,8 @@ def _header(path: Path) -> DicomFile | None:
             series_uid=str(data.get("SeriesInstanceUID", "")),
             frame_of_reference_uid=str(data.get("FrameOfReferenceUID", "")),
             is_localizer="LOCALIZER" in (data.get("ImageType") or ()),
+            patient_id=str(data.get("PatientID") or "").strip(),
+            patient_position=str(data.get("PatientPosition") or ""),
         )
 
 
