@@ -152,7 +152,7 @@ def test_the_plan_of_a_patient_is_kept_with_its_dose(tmp_path: Path) -> None:
         (["plan", "BROKEN"], "CT_0005.dcm"),
         (["plan", "SHORT"], "RTSTRUCT.dcm"),
         (["plan", "PATIENT", "--start", "SHORT/RTSTRUCT.dcm"], "RTSTRUCT.dcm"),
-        (["plan", "PATIENT", "--start", "OTHERS"], "rtplan.dcm: beam 1 is no photon arc"),
+        (["plan", "PATIENT", "--start", "OTHERS"], "rtplan.dcm: beam 1: BeamType STATIC, expected DYNAMIC"),
         (["plan", "PATIENTS"], "2 patients, expected one"),
         (["plan", "EMPTY"], "expected a case folder"),
         (["prepare", "dicom", "PATIENTS", "--protocol", "head_and_neck_70gy_35fx"], "no ROI for PTV70"),

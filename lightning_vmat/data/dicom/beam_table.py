@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -27,26 +27,16 @@ class UnsupportedPlan(ValueError):
     """A plan that is whole, but of a kind that is not modelled."""
 
 
-class Rule(Protocol):
-    """What an attribute may hold."""
-
-    @property
-    def expected(self) -> str: ...
-
-    def allows(self, value: Any) -> bool:
-        """Whether a value that is there will do."""
-        ...
-
-
 @dataclass(frozen=True)
 class Word:
-    """One defined term."""
+    """One defined term; a note says in messages what it means."""
 
     term: str
+    note: str = ""
 
     @property
     def expected(self) -> str:
-        return self.term
+        return f"{self.term} ({self.note})" if self.note else self.term
 
     def allows(self, value: Any) -> bool:
         return str(value) == self.term
@@ -79,14 +69,15 @@ class Nothing:
         return _number(value) == 0
 
 
+Rule = Word | Number | Nothing
 ANGLE_0 = Number(0.0, period=FULL_TURN_DEG)
 STILL = Word("NONE")
 PLAN: Mapping[str, Rule] = {"RTPlanGeometry": Word("PATIENT")}
 FRACTION_GROUP: Mapping[str, Rule] = {"NumberOfBrachyApplicationSetups": Nothing()}
 SETUP: Mapping[str, Rule] = {"ShieldingDeviceSequence": Nothing()}
 BEAM: Mapping[str, Rule] = {
-    "RadiationType": Word("PHOTON"),
-    "BeamType": Word("DYNAMIC"),
+    "RadiationType": Word("PHOTON", "arcs of photons only"),
+    "BeamType": Word("DYNAMIC", "an arc, no static or step-and-shoot field"),
     "TreatmentDeliveryType": Word("TREATMENT"),
     "HighDoseTechniqueType": Word("NORMAL"),
     "PrimaryDosimeterUnit": Word("MU"),
@@ -106,7 +97,7 @@ BEAM: Mapping[str, Rule] = {
     "TotalCompensatorTrayWaterEquivalentThickness": Number(0.0),
     "TotalWedgeTrayWaterEquivalentThickness": Number(0.0),
 }
-FLUENCE_MODE: Mapping[str, Rule] = {"FluenceMode": Word("STANDARD")}
+FLUENCE_MODE: Mapping[str, Rule] = {"FluenceMode": Word("STANDARD", "with flattening filter")}
 WEDGE_POSITION: Mapping[str, Rule] = {"WedgePosition": Word("OUT")}
 CONTROL_POINT: Mapping[str, Rule] = {
     "NominalBeamEnergy": Number(NOMINAL_ENERGY_MV, tolerance=1e-3),
