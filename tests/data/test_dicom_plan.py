@@ -131,7 +131,10 @@ def drop_leaves(data: Dataset) -> None:
         (in_beam("RadiationType", "ELECTRON"), "RadiationType ELECTRON, expected PHOTON"),
         (in_point(0, "GantryRotationDirection", "NONE"), "turns by 15.0 degrees in no direction"),
         (in_point(2, "CumulativeMetersetWeight", "0.9"), "do not rise"),
-        (in_point(5, "BeamLimitingDeviceAngle", "45"), r"control point 5: BeamLimitingDeviceAngle 45 after \d+, expected it to stay"),
+        (
+            in_point(5, "BeamLimitingDeviceAngle", "45"),
+            r"control point 5: BeamLimitingDeviceAngle 45 after \d+, expected it to stay",
+        ),
         (in_point(3, "GantryAngle", "100"), "expected 1 to 360"),
         (in_point(0, "IsocenterPosition", ["1", "2"]), "expected three coordinates"),
         (in_beam("FinalCumulativeMetersetWeight", None), "not readable as DICOM"),

@@ -13,8 +13,19 @@ from typing import Any
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RTDoseStorage,
+    RTIonPlanStorage,
+    RTPlanStorage,
+    RTStructureSetStorage,
+)
 
+RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
 HEADER_TAGS = [
     "SOPClassUID",
     "SOPInstanceUID",
@@ -24,8 +35,16 @@ HEADER_TAGS = [
     "ImageType",
     "PatientID",
     "PatientPosition",
+    *RESCALE,
 ]
 MODALITIES = ("CT", "RTSTRUCT", "RTPLAN", "RTDOSE")
+MODALITY_OF_CLASS = {
+    CTImageStorage: "CT",
+    RTStructureSetStorage: "RTSTRUCT",
+    RTPlanStorage: "RTPLAN",
+    RTIonPlanStorage: "RTPLAN",
+    RTDoseStorage: "RTDOSE",
+}
 FIRST_GROUPS = {b"\x02\x00": "little", b"\x08\x00": "little", b"\x00\x08": "big"}  # how a file without preamble begins
 LAST_FIRST_ELEMENT = 0x20  # a data set begins with one of the first elements of its group
 CODE_STRING = r"[A-Z0-9_ ]{1,16}"
@@ -51,6 +70,7 @@ class DicomFile:
         is_localizer: whether it is a scout view.
         patient_id: Patient ID, to be compared and never shown; empty where there is none.
         patient_position: `HFS`, ...; empty where it does not say.
+        rescale: which attributes say how pixels become CT numbers.
     """
 
     path: Path
@@ -61,6 +81,7 @@ class DicomFile:
     is_localizer: bool
     patient_id: str = field(default="", repr=False)
     patient_position: str = ""
+    rescale: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -166,7 +187,10 @@ def looks_like_dicom(path: Path) -> bool:
 def _header(path: Path) -> DicomFile | None:
     data = read_dataset(path, stop_before_pixels=True, specific_tags=HEADER_TAGS)
     with clear_errors(path):
-        modality = str(data.get("Modality", ""))
+        modality = str(data.get("Modality") or "")
+        expected = MODALITY_OF_CLASS.get(data.get("SOPClassUID"), modality)
+        if modality != expected:
+            raise ValueError(f"{path}: modality {shown_word(modality)}, expected {expected} by its SOP Class UID")
         if modality not in MODALITIES:
             return None
         if not data.get("SOPInstanceUID"):
@@ -180,6 +204,7 @@ def _header(path: Path) -> DicomFile | None:
             is_localizer="LOCALIZER" in (data.get("ImageType") or ()),
             patient_id=str(data.get("PatientID") or "").strip(),
             patient_position=str(data.get("PatientPosition") or ""),
+            rescale=tuple(keyword for keyword in RESCALE if data.get(keyword) not in (None, "")),
         )
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from lightning_vmat.data.dicom.files import DicomFile, shown_word
 from lightning_vmat.data.dicom.link import PatientLink
 from lightning_vmat.data.dicom.rtplan import RtPlan
-from lightning_vmat.data.dicom.rtstruct import StructureSet
 
 CHECK_DIGITS = 4
 
@@ -23,10 +22,20 @@ def check_patient_ids(files: Sequence[DicomFile], reference: DicomFile) -> None:
             )
 
 
-def check_series(slices: Sequence[DicomFile]) -> None:
-    """Raise a ValueError where the slices of a CT do not agree in what holds for all of them."""
+def check_series(files: Sequence[DicomFile], chosen: DicomFile) -> None:
+    """Raise a ValueError where slices of a CT do not agree in what holds for all of them.
+
+    Args:
+        files: of the patient.
+        chosen: a slice of the CT.
+    """
+    slices = [file for file in files if file.modality == "CT" and file.series_uid == chosen.series_uid]
+    slices = [file for file in slices if not file.is_localizer]
     first = slices[0]
     for one in slices:
+        if one.rescale != first.rescale:
+            said, expected = (", ".join(file.rescale) or "no rescaling" for file in (one, first))
+            raise ValueError(f"{one.path}: CT with {said}, expected {expected} as in {first.path.name}")
         if one.frame_of_reference_uid != first.frame_of_reference_uid:
             raise ValueError(f"{one.path}: other frame of reference than {first.path.name}, expected one CT")
         if one.patient_position != first.patient_position:
@@ -34,12 +43,17 @@ def check_series(slices: Sequence[DicomFile]) -> None:
             raise ValueError(f"{one.path}: patient position {positions} in {first.path.name}, expected one CT")
 
 
-def check_structures(path: Path, structures: StructureSet, frame_uid: str, slices: Sequence[DicomFile]) -> None:
-    """Raise a ValueError where a structure set names another frame of reference than the CT's, or only another CT."""
-    ct = slices[0]
+def check_structures(path: Path, series_uid: str, frame_uid: str, ct: DicomFile) -> None:
+    """Raise a ValueError where a structure set was drawn on another CT.
+
+    Args:
+        path: of the structure set.
+        series_uid: that it names; empty if none.
+        frame_uid: of its coordinates; empty if it does not say.
+        ct: a slice of the CT.
+    """
     check_frame(path, frame_uid, ct.frame_of_reference_uid)
-    named_other = structures.series_uid and structures.series_uid != ct.series_uid
-    if named_other and not (frame_uid and ct.frame_of_reference_uid):
+    if series_uid not in ("", ct.series_uid) and not (frame_uid and ct.frame_of_reference_uid):
         raise ValueError(f"{path}: drawn on another CT series than {ct.path.name}, and without a frame of reference")
 
 

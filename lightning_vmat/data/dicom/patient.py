@@ -94,8 +94,8 @@ def read_patient(
     frame_uid = structures.frame_of_reference_uid or structure_file.frame_of_reference_uid
     slices = choose_series(files, structures.series_uid, frame_uid, folder)
     check_patient_ids(files, structure_file)
-    check_series(slices)
-    check_structures(structure_file.path, structures, frame_uid, slices)
+    check_series(files, slices[0])
+    check_structures(structure_file.path, structures.series_uid, frame_uid, slices[0])
     ct = read_ct(slices)
     with naming(structure_file.path):
         rois = names.assign(structures.rois, protocol.prescription_gy)

@@ -10,6 +10,7 @@ from pydicom.dataset import Dataset
 
 from lightning_vmat.data.dicom.contours import Points
 from lightning_vmat.data.dicom.files import clear_errors, read_dataset
+from lightning_vmat.data.dicom.roi_counts import check_counts
 
 AREAS = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")  # points and open lines have no inside
 MIN_CORNERS = 3
@@ -55,6 +56,7 @@ def read_structure_set(path: Path) -> StructureSet:
     """
     data = read_dataset(path)
     with clear_errors(path):
+        check_counts(data, path)
         contours = {int(item.ReferencedROINumber): _contours(item, path) for item in data.get("ROIContourSequence", [])}
         types = {
             int(item.ReferencedROINumber): str(item.get("RTROIInterpretedType") or "").upper()
