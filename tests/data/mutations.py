@@ -28,7 +28,7 @@ def changed_keywords(raw: bytes, other: bytes) -> set[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         one, two = _leaves(raw), _leaves(other)
-    return {path[-1] for path in one.keys() | two.keys() if one.get(path) != two.get(path)}
+    return {str(path[-1]) for path in one.keys() | two.keys() if one.get(path) != two.get(path)}
 
 
 def _leaves(raw: bytes) -> dict[tuple[str | int, ...], str]:

@@ -34,7 +34,7 @@ def water(points: Points) -> Points:
 def write_small_patient(
     folder: Path, *, position: str = "HFS", change_ct: Change = unchanged, change_structures: Change = unchanged
 ) -> Path:
-    """CT and structure set with Body, PTV and Bladder."""
+    """CT and structure set of a pelvis."""
     for k, height in enumerate(HEIGHTS_MM):
         path = folder / f"ct_{k:02d}.dcm"
         write_slice(path, water, (-78.0, -78.0, height), shape=(40, 40), pixel_mm=(4.0, 4.0), patient_position=position)
@@ -43,6 +43,9 @@ def write_small_patient(
         "Body": [circle(RADIUS_MM, (0, 0, height), 60) for height in HEIGHTS_MM],
         "PTV": sphere(TARGET_MM, (0, 0, 0), HEIGHTS_MM),
         "Bladder": sphere(15.0, (0, -40, 0), HEIGHTS_MM),
+        "Rectum": sphere(14.0, (0, 40, 0), HEIGHTS_MM),
+        "Femur_L": sphere(12.0, (48, 0, 0), HEIGHTS_MM),
+        "Femur_R": sphere(12.0, (-48, 0, 0), HEIGHTS_MM),
     }
     write_structures(folder / "rs.dcm", rois, types={"Body": "EXTERNAL", "PTV": "PTV"})
     rewrite(folder / "rs.dcm", count_points)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +23,8 @@ from pydicom.uid import (
     RTPlanStorage,
     RTStructureSetStorage,
 )
+
+from lightning_vmat.data.dicom.quiet import quiet_pydicom
 
 RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
 HEADER_TAGS = [
@@ -88,11 +89,10 @@ class DicomFile:
 def clear_errors(path: Path) -> Iterator[None]:
     """Whatever goes wrong with a hostile file becomes one line that names it, and pydicom's warnings stay silent.
 
-    pydicom raises a dozen kinds of errors on broken files, and its warnings quote values, which may be names.
+    pydicom raises a dozen kinds of errors on broken files.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_pydicom():
             yield
     except Exception as error:
         text = " ".join(str(error).split())

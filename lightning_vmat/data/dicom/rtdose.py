@@ -128,7 +128,7 @@ def _pixels_gy(data: Dataset, path: Path) -> NDArray[np.float64]:
     stored = np.atleast_3d(data.pixel_array)
     scaling = float(data.DoseGridScaling)
     dose = (stored if frames > 1 else stored.reshape(1, *stored.shape[:2])) * scaling
-    if dose.ndim != 3 or len(dose) != frames:
+    if dose.ndim != 3 or not len(dose) == frames == int(data.get("NumberOfFrames") or 1):
         raise ValueError(f"{path}: dose of shape {dose.shape}, expected {frames} frames")
     if not np.isfinite(dose).all() or dose.min() < 0 or dose.max() > MOST_GY:
         raise ValueError(f"{path}: dose of {dose.min():g} to {dose.max():g} Gy, expected 0 to {MOST_GY:g}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from datetime import datetime
 
 from pydicom import config
 from pydicom.datadict import dictionary_VR
 from pydicom.multival import MultiValue
 from pydicom.valuerep import validate_value
+
+from lightning_vmat.data.dicom.quiet import quiet_pydicom
 
 SEXES = ("M", "F", "O")
 DATE_FORMAT = "%Y%m%d"
@@ -29,8 +30,7 @@ def valid_or_blank(keyword: str, value: object) -> str:
         return ""
     representation = dictionary_VR(keyword)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_pydicom():
             validate_value(representation, text, config.RAISE)
         if text and representation == "DA":
             datetime.strptime(text, DATE_FORMAT)
