@@ -188,9 +188,7 @@ def _header(path: Path) -> DicomFile | None:
     data = read_dataset(path, stop_before_pixels=True, specific_tags=HEADER_TAGS)
     with clear_errors(path):
         modality = str(data.get("Modality") or "")
-        expected = MODALITY_OF_CLASS.get(data.get("SOPClassUID"), modality)
-        if modality != expected:
-            raise ValueError(f"{path}: modality {shown_word(modality)}, expected {expected} by its SOP Class UID")
+        _check_class(data, modality, path)
         if modality not in MODALITIES:
             return None
         if not data.get("SOPInstanceUID"):
@@ -206,6 +204,17 @@ def _header(path: Path) -> DicomFile | None:
             patient_position=str(data.get("PatientPosition") or ""),
             rescale=tuple(keyword for keyword in RESCALE if data.get(keyword) not in (None, "")),
         )
+
+
+def _check_class(data: Dataset, modality: str, path: Path) -> None:
+    """A file that a broken byte has hidden its modality from must not be passed over."""
+    classes = [uid for uid in (data.file_meta.get("MediaStorageSOPClassUID"), data.get("SOPClassUID")) if uid]
+    for expected in (MODALITY_OF_CLASS.get(uid, modality) for uid in classes):
+        if modality != expected:
+            raise ValueError(f"{path}: modality {shown_word(modality)}, expected {expected} by its SOP Class UID")
+    is_dicom = len(data.file_meta) > 1 or data.get("SOPInstanceUID")  # one element may be our own finding
+    if not modality and not classes and is_dicom:
+        raise ValueError(f"{path}: neither modality nor SOP Class UID, expected a whole DICOM file")
 
 
 def only_one(files: list[DicomFile], modality: str, folder: Path) -> DicomFile | None:

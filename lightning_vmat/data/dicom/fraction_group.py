@@ -34,9 +34,9 @@ def treated_beams(data: Dataset, path: Path) -> tuple[int, list[TreatedBeam]]:
     """Number of fractions, and the beams that treat. Setup fields without monitor units or without an MLC stay out.
 
     Raises:
-        ValueError: several fraction groups, a beam that is counted twice or missing, or monitor units that are no
-            number.
-        UnsupportedPlan: a beam with an MLC and no monitor units, or of a kind that does not treat but has both.
+        ValueError: a beam that is counted twice or missing, or monitor units that are no number.
+        UnsupportedPlan: several fraction groups, a beam with an MLC and no monitor units, or of a kind that does not
+            treat but has both.
     """
     fractions, meterset = _fraction_group(data, path)
     items = {int(item.BeamNumber): item for item in data.BeamSequence}
@@ -86,7 +86,7 @@ def _fraction_group(data: Dataset, path: Path) -> tuple[int, dict[int, float | N
     """Number of fractions; monitor units by beam number, None where the plan does not say."""
     groups = data.get("FractionGroupSequence") or []
     if len(groups) != 1:
-        raise ValueError(f"{path}: {len(groups)} fraction groups, expected one")
+        raise UnsupportedPlan(f"{path}: {len(groups)} fraction groups, expected one")
     check_attributes(groups[0], FRACTION_GROUP, f"{path}: fraction group")
     fractions = int(groups[0].get("NumberOfFractionsPlanned") or 0)
     if fractions < 1:

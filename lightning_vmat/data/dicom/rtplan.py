@@ -85,10 +85,10 @@ class RtPlan:
         )
 
     def check_leaves(self, machine: Machine) -> None:
-        """Raise a ValueError where the leaf pairs are not the machine's."""
+        """Raise an UnsupportedPlan where the leaf pairs are not the machine's."""
         edges, own = np.array(self.motions[0].leaf_edges_mm), np.array(machine.leaf_edges_mm)
         if edges.shape != own.shape or np.abs(edges - own).max() > SAME_MM:
-            raise ValueError(
+            raise UnsupportedPlan(
                 f"{self.path}: {len(edges) - 1} leaf pairs from {edges[0]:g} to {edges[-1]:g} mm, expected those of "
                 f"{machine.name}"
             )
