@@ -53,7 +53,7 @@ class DicomPatient:
         link: what ties a new plan to the patient.
         roi_names: name of the ROI of each structure.
         plan: of the RTPLAN; None if it was not asked for or is not there.
-        dose_gy: of the RTDOSE, the whole course; None without one of the whole plan.
+        dose_gy: of the RTDOSE files, the whole course; None without one.
     """
 
     case: Case
