@@ -11,7 +11,8 @@ from torch import Tensor
 from lightning_vmat.data.case_files import CASE_FILE, CLINICAL_DOSE_FILE, read_case
 from lightning_vmat.data.dicom.files import looks_like_dicom
 from lightning_vmat.data.dicom.link import PatientLink, read_link
-from lightning_vmat.data.dicom.patient import patient_folders, read_patient
+from lightning_vmat.data.dicom.patient import read_patient
+from lightning_vmat.data.dicom.patient_folders import patient_folders
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.roi_report import RoiReport, read_report
 from lightning_vmat.data.dicom.start import start_plan

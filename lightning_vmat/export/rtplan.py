@@ -8,8 +8,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, RTPlanStorage, RTStructureSetStorage
 
+from lightning_vmat.data.dicom.beam_table import NOMINAL_ENERGY_MV
 from lightning_vmat.data.dicom.link import PatientLink, lying_supine
-from lightning_vmat.data.dicom.rtplan import NOMINAL_ENERGY_MV
 from lightning_vmat.export.arc_delivery import ArcDelivery, arc_deliveries
 from lightning_vmat.export.dicom_objects import (
     RESEARCH_LABEL,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ import torch
 from pydicom.dataset import Dataset
 
 from lightning_vmat.data.dicom import leaf_rows
-from lightning_vmat.data.dicom.beam_motion import BeamMotion, in_sectors
-from lightning_vmat.data.dicom.beam_path import BeamPath, read_beam_path
-from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
-from lightning_vmat.data.dicom.link import lying_supine
+from lightning_vmat.data.dicom.beam_arc import BeamArc, read_arcs
+from lightning_vmat.data.dicom.beam_motion import BeamMotion
+from lightning_vmat.data.dicom.beam_table import PLAN, UnsupportedPlan, check_attributes
+from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown_word
+from lightning_vmat.data.dicom.fraction_group import TreatedBeam, patient_position, treated_beams
+from lightning_vmat.data.dicom.link import PRONE, lying_supine
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
@@ -22,8 +25,7 @@ from lightning_vmat.plan.machine import Machine
 
 OWN_MODEL = "lightning_vmat"  # three points for each of our sectors, see `export.arc_delivery`
 SAME_MM = 0.01
-NOMINAL_ENERGY_MV = 6
-IGNORED_DELIVERY = ("SETUP", "TRMT_PORTFILM", "OPEN_PORTFILM")
+OTHER_KINDS = {"IonBeamSequence": "an ion plan", "ApplicationSetupSequence": "a brachytherapy plan"}
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,9 @@ class RtPlan:
         uid: SOP Instance UID.
         structure_set_uid: of the RTSTRUCT that it refers to; empty if none.
         frame_of_reference_uid: of its isocentre; empty if it does not say.
+        patient_id: to be compared and never shown; empty if there is none.
         arcs: as for a head-first supine patient, see `link.lying_supine`.
-        paths: control points of each arc as the file has them; gantry and couch as the patient really lies.
+        beam_arcs: the same arcs as the control points say them; gantry and couch as the patient really lies.
         motions: how the machine moves along each arc, in sectors.
         isocentre_mm: patient LPS.
         fractions: number of fractions.
@@ -47,8 +50,9 @@ class RtPlan:
     uid: str
     structure_set_uid: str
     frame_of_reference_uid: str
+    patient_id: str = field(repr=False)
     arcs: tuple[Arc, ...]
-    paths: tuple[BeamPath, ...]
+    beam_arcs: tuple[BeamArc, ...]
     motions: tuple[BeamMotion, ...]
     isocentre_mm: tuple[float, float, float]
     fractions: int
@@ -84,10 +88,10 @@ class RtPlan:
         )
 
     def check_leaves(self, machine: Machine) -> None:
-        """Raise a ValueError where the leaf pairs are not the machine's."""
+        """Raise an UnsupportedPlan where the leaf pairs are not the machine's."""
         edges, own = np.array(self.motions[0].leaf_edges_mm), np.array(machine.leaf_edges_mm)
         if edges.shape != own.shape or np.abs(edges - own).max() > SAME_MM:
-            raise ValueError(
+            raise UnsupportedPlan(
                 f"{self.path}: {len(edges) - 1} leaf pairs from {edges[0]:g} to {edges[-1]:g} mm, expected those of "
                 f"{machine.name}"
             )
@@ -104,91 +108,94 @@ class RtPlan:
         return 1.0 - covered / whole if whole > 0 else 0.0
 
 
-def read_rtplan(path: Path, sectors: Sequence[int] | None = None) -> RtPlan:
+def read_rtplan(
+    path: Path,
+    sectors: Sequence[int] | None = None,
+    *,
+    largest_sector_deg: float = math.inf,
+    ct_position: str = "",
+) -> RtPlan:
     """Read an RTPLAN of photon arcs.
 
     Args:
         path: of the file.
-        sectors: how many to cut each arc into; as many as it has between its control points when None.
+        sectors: how many to cut each arc into; when None, as many as it has between its control points, or more.
+        largest_sector_deg: how large these sectors may be.
+        ct_position: how the patient lies on the CT; head first and supine if neither CT nor plan says.
 
     Raises:
-        ValueError: a broken file, or a plan of other techniques or another beam quality.
+        ValueError: a broken file, one that contradicts itself or the CT, or one without monitor units.
+        UnsupportedPlan: a plan of other techniques or another beam quality, see `beam_table`.
     """
     data = read_dataset(path)
     with clear_errors(path):
-        if str(data.get("Modality", "")) != "RTPLAN":
-            raise ValueError(f"{path}: modality {shown(data.get('Modality'))}, expected RTPLAN")
-        fractions, meterset = _fraction_group(data, path)
-        position = _patient_position(data)
+        _check_kind(data, path)
+        fractions, beams = treated_beams(data, path)
+        position = _position(patient_position(data, beams, path), ct_position, path)
+        beam_arcs = tuple(arc for beam in beams for arc in read_arcs(beam, f"{path}: beam {beam.number}"))
+        if sectors is not None and len(sectors) != len(beam_arcs):
+            raise ValueError(f"{path}: {len(beam_arcs)} arcs, expected {len(sectors)}")
         halves = str(data.get("ManufacturerModelName", "")) == OWN_MODEL
-        beams = [beam for beam in data.BeamSequence if str(beam.get("TreatmentDeliveryType")) not in IGNORED_DELIVERY]
-        numbered = [(beam, meterset[int(beam.BeamNumber)]) for beam in beams if int(beam.BeamNumber) in meterset]
-        if not numbered:
-            raise ValueError(f"{path}: no treatment beam, expected arcs")
-        if sectors is not None and len(sectors) != len(numbered):
-            raise ValueError(f"{path}: {len(numbered)} arcs, expected {len(sectors)}")
-        for beam, _ in numbered:
-            _check_quality(beam, f"{path}: beam {beam.BeamNumber}")
-        wanted: Sequence[int | None] = sectors or [None] * len(numbered)
-        paths = tuple(read_beam_path(beam, mu, path) for beam, mu in numbered)
-        motions = tuple(in_sectors(one, halves, count) for one, count in zip(paths, wanted, strict=True))
+        counts = sectors or [arc.natural_sectors(halves, largest_sector_deg) for arc in beam_arcs]
+        motions = tuple(arc.cut(count) for arc, count in zip(beam_arcs, counts, strict=True))
         return RtPlan(
             path=Path(path),
             uid=str(data.SOPInstanceUID),
             structure_set_uid=_structure_set(data),
             frame_of_reference_uid=str(data.get("FrameOfReferenceUID", "")),
+            patient_id=str(data.get("PatientID") or "").strip(),
             arcs=tuple(_supine(motion, position) for motion in motions),
-            paths=paths,
+            beam_arcs=beam_arcs,
             motions=motions,
-            isocentre_mm=_isocentre([beam for beam, _ in numbered], path),
+            isocentre_mm=_isocentre(beams, path),
             fractions=fractions,
-            prescription_gy=tuple(
-                float(item.TargetPrescriptionDose)
-                for item in data.get("DoseReferenceSequence") or []
-                if item.get("TargetPrescriptionDose") is not None
-            ),
+            prescription_gy=_prescription_gy(data, path),
         )
 
 
-def _check_quality(beam: Dataset, where: str) -> None:
-    """Doses are those of a flattened 6 MV beam; a beam that says otherwise has another."""
-    energy = beam.ControlPointSequence[0].get("NominalBeamEnergy")
-    modes = beam.get("PrimaryFluenceModeSequence") or []
-    mode = str(modes[0].get("FluenceMode", "")) if len(modes) else ""
-    if (energy not in (None, "") and float(energy) != NOMINAL_ENERGY_MV) or mode == "NON_STANDARD":
-        quality = f"{float(energy or 0):g} MV{' without flattening filter' if mode == 'NON_STANDARD' else ''}"
-        raise ValueError(f"{where}: {quality}, expected {NOMINAL_ENERGY_MV} MV with flattening filter")
+def _check_kind(data: Dataset, path: Path) -> None:
+    if str(data.get("Modality", "")) != "RTPLAN":
+        raise ValueError(f"{path}: modality {shown_word(data.get('Modality', ''))}, expected RTPLAN")
+    for keyword, kind in OTHER_KINDS.items():
+        if data.get(keyword):
+            raise UnsupportedPlan(f"{path}: {kind}, expected a plan of photon arcs")
+    if "BeamSequence" not in data:
+        raise UnsupportedPlan(f"{path}: no Beam Sequence, expected a plan of photon arcs")
+    check_attributes(data, PLAN, str(path))
 
 
-def _fraction_group(data: Dataset, path: Path) -> tuple[int, dict[int, float]]:
-    """Number of fractions, and monitor units by beam number."""
-    groups = data.get("FractionGroupSequence") or []
-    if len(groups) != 1:
-        raise ValueError(f"{path}: {len(groups)} fraction groups, expected one")
-    fractions = int(groups[0].get("NumberOfFractionsPlanned") or 0)
-    if fractions < 1:
-        raise ValueError(f"{path}: {fractions} fractions planned, expected at least 1")
-    meterset = {int(item.ReferencedBeamNumber): float(item.get("BeamMeterset") or 0.0)
-                for item in groups[0].get("ReferencedBeamSequence") or []}  # fmt: skip
-    return fractions, {number: mu for number, mu in meterset.items() if mu > 0}
+def _position(planned: str, on_ct: str, path: Path) -> str:
+    """How the patient lies: as on the CT, which the plan may not contradict."""
+    if planned and on_ct and planned != on_ct:
+        raise ValueError(
+            f"{path}: patient position {shown_word(planned)}, but {shown_word(on_ct)} on the CT, expected the same"
+        )
+    position = planned or on_ct or "HFS"
+    if position not in PRONE:
+        raise UnsupportedPlan(f"{path}: patient position {shown_word(position)}, expected one of {', '.join(PRONE)}")
+    return position
 
 
-def _patient_position(data: Dataset) -> str:
-    setups = data.get("PatientSetupSequence") or []
-    return str(setups[0].get("PatientPosition") or "HFS") if len(setups) else "HFS"
+def _prescription_gy(data: Dataset, path: Path) -> tuple[float, ...]:
+    items = data.get("DoseReferenceSequence") or []
+    doses = [item.get("TargetPrescriptionDose") for item in items]
+    stated = tuple(float(dose) for dose in doses if dose not in (None, ""))
+    if not all(math.isfinite(dose) and dose >= 0 for dose in stated):
+        raise ValueError(f"{path}: target prescription doses {stated} Gy, expected positive numbers")
+    return stated
 
 
 def _structure_set(data: Dataset) -> str:
     items = data.get("ReferencedStructureSetSequence") or []
-    return str(items[0].ReferencedSOPInstanceUID) if len(items) else ""
+    return str(items[0].get("ReferencedSOPInstanceUID", "")) if len(items) else ""
 
 
-def _isocentre(beams: list[Dataset], path: Path) -> tuple[float, float, float]:
-    places = [[float(value) for value in beam.ControlPointSequence[0].IsocenterPosition] for beam in beams]
+def _isocentre(beams: list[TreatedBeam], path: Path) -> tuple[float, float, float]:
+    places = [[float(value) for value in beam.item.ControlPointSequence[0].IsocenterPosition] for beam in beams]
     if any(len(place) != 3 or not np.isfinite(place).all() for place in places):
         raise ValueError(f"{path}: isocentres {places}, expected three coordinates each")
     if np.ptp(np.array(places), axis=0).max() > SAME_MM:
-        raise ValueError(f"{path}: isocentres {places} mm differ between beams, expected one")
+        raise UnsupportedPlan(f"{path}: isocentres {places} mm differ between beams, expected one")
     x, y, z = places[0]
     return x, y, z
 
