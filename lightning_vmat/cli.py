@@ -70,8 +70,8 @@ def split_command(argv: list[str]) -> tuple[str, list[str]]:
     raise ValueError(f"unknown command {given!r}: expected one of {', '.join(similar or COMMANDS)}")
 
 
-def dispatch(argv: list[str]) -> None:
-    """Run the command that `argv` names."""
+def dispatch(argv: list[str]) -> int:
+    """Run the command that `argv` names; the exit status."""
     name, rest = split_command(argv)
     if name == "fit":
         notice.listen()  # before the imports, which take seconds
@@ -79,10 +79,11 @@ def dispatch(argv: list[str]) -> None:
     target = getattr(import_module(f"lightning_vmat.commands.{module}"), function)
     if name in OWN_PARSERS:
         target([name, *rest])
-        return
+        return 0
     from lightning_vmat.commands.arguments import call_from_arguments
 
-    call_from_arguments(target, rest, prog=f"vmat {name}")
+    status = call_from_arguments(target, rest, prog=f"vmat {name}")
+    return status if isinstance(status, int) else 0
 
 
 def one_line(error: BaseException) -> str:
@@ -94,9 +95,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run `vmat` with the given arguments (the command line's when None).
 
     Returns:
-        0; 1 when a check found a figure out of tolerance; 2 when the input was at fault: one line `vmat: error: ...`
-        went to stderr, or with the environment variable `VMAT_TRACEBACK=1` the error itself is raised; 75 when a fit
-        stopped on SIGUSR1 with a checkpoint.
+        0; 1 when a check found a figure out of tolerance or patients were left out of a cohort; 2 when the input was at
+        fault: one line `vmat: error: ...` went to stderr, or with the environment variable `VMAT_TRACEBACK=1` the error
+        itself is raised; 75 when a fit stopped on SIGUSR1 with a checkpoint.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin starve others on a shared machine
     argv = sys.argv[1:] if argv is None else argv
@@ -109,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
-        dispatch(argv)
+        return dispatch(argv)
     except (ValueError, OSError) as error:
         if os.environ.get("VMAT_TRACEBACK") == "1":
             raise
@@ -124,7 +125,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("vmat: interrupted", file=sys.stderr)
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def only_patient(folder: Path) -> Path:
     Raises:
         ValueError: no patient there, or several.
     """
-    from lightning_vmat.data.dicom.patient import patient_folders
+    from lightning_vmat.data.dicom.patient_folders import patient_folders
 
     folders = patient_folders(folder)
     if len(folders) > 1:

@@ -25,13 +25,16 @@ def build_parser(function: Callable[..., Any], prog: str) -> ArgumentParser:
     return parser
 
 
-def call_from_arguments(function: Callable[..., Any], arguments: list[str], prog: str) -> None:
+def call_from_arguments(function: Callable[..., Any], arguments: list[str], prog: str) -> Any:
     """Call the function with what the command line gives.
+
+    Returns:
+        What it returns.
 
     Raises:
         ValueError: an argument is unknown, missing or of the wrong type.
     """
-    function(**parse(function, arguments, prog))
+    return function(**parse(function, arguments, prog))
 
 
 def parse(function: Callable[..., Any], arguments: list[str], prog: str) -> dict[str, Any]:

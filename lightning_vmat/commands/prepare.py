@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -123,11 +124,12 @@ def dicom(
     plan: bool = False,
     jobs: int = 2,
     shard: str = "1/1",
-) -> None:
+) -> int:
     """Make a cohort of patients from DICOM: CT and RTSTRUCT, and RTPLAN and RTDOSE where there are some.
 
     Args:
-        source: folder of one patient, or of a subfolder for each.
+        source: folder of one patient, or of a subfolder for each. Patients that cannot be read are left out of the
+            cohort, listed with the reason in `left_out.yaml`, and the exit status is 1.
         out: folder of the cohort; cases that it already holds are kept.
         protocol: shipped protocol or YAML; gives targets, prescription and fractions.
         roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
@@ -139,25 +141,33 @@ def dicom(
         jobs: processes.
         shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
 
+    Returns:
+        Exit status.
+
     Raises:
-        ValueError: DICOM that cannot be read or is no patient, or a cohort of other settings in `out`.
+        ValueError: no patient that can be read, or a cohort of other settings in `out`.
     """
     from lightning_vmat.data.cohort import split_in_order
-    from lightning_vmat.data.dicom.patient import MACHINE, patient_folders, patient_name
+    from lightning_vmat.data.dicom.patient import MACHINE
+    from lightning_vmat.data.dicom.patient_folders import named_folders
     from lightning_vmat.data.dicom.roi_names import load_roi_names
     from lightning_vmat.data.dicom.source import DicomSource
     from lightning_vmat.data.preparation import prepare
     from lightning_vmat.plan.machine import machine_name
 
     names, machine = load_roi_names(roi_names), machine_name(machine)
-    folders = {patient_name(folder, show_identifiers): folder for folder in patient_folders(source)}
+    folders, refused = named_folders(source, show_identifiers)
     sources = [
         DicomSource(name, folder, size, protocol, names, use_plan, show_identifiers, machine)
         for name, folder in folders.items()
     ]
     manifest = {"source": "dicom", "size": size, "protocol": protocol, "use_plan": use_plan}
     manifest |= {} if machine == MACHINE else {"machine": machine}
-    prepare(sources, split_in_order(list(folders)), out, manifest, plan=plan, jobs=jobs, shard=shard)
+    split = split_in_order(list(folders))
+    left_out = prepare(sources, split, out, manifest, plan=plan, jobs=jobs, shard=shard, refused=refused)
+    for name, why in left_out.items():
+        print(f"left out {name}: {why}", file=sys.stderr)
+    return int(bool(left_out))
 
 
 def portpy(

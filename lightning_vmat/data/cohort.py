@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from lightning_vmat import __version__
+from lightning_vmat.data import left_out
 from lightning_vmat.data.atomic import atomic_file
 from lightning_vmat.data.case_files import CASE_FILE, CASE_VERSION, PLAN_FILE
 from lightning_vmat.data.plan_files import read_plan
@@ -63,6 +64,8 @@ class Cohort:
     def under_way(self, manifest: Mapping[str, object]) -> Iterator[None]:
         """A block that makes cases of this cohort; the split file, without which a folder is no cohort, comes last.
 
+        Cases that the block leaves out, see `left_out`, are in neither: the others are split anew, in order.
+
         Args:
             manifest: how the cases are made, with `planner` None for cases without plans. Versions join it, and
                 how good the plans are once all are there.
@@ -80,9 +83,14 @@ class Cohort:
         try:
             yield
         finally:
-            if not self._missing(about):
-                self.write({**about, "cases": self._cases()})
-            elif not any(self.root.glob(f"*/{CASE_FILE}")):
+            reasons = left_out.left_out(self.root)
+            rest = self._without(reasons)
+            if not rest._names:
+                left_out.clear(self.root)
+            if rest._names and not rest._missing(about):
+                left_out.write_list(self.root, reasons)
+                rest.write({**about, "cases": rest._cases()})
+            elif not any(self.root.glob(f"*/{CASE_FILE}")) and not (rest._names and reasons):
                 path.unlink()
                 if is_new:
                     self.root.rmdir()
@@ -95,13 +103,21 @@ class Cohort:
     def _missing(self, about: Mapping[str, object]) -> bool:
         """Whether a case, or the plan of one in a cohort with plans, is not there yet."""
         needed = (CASE_FILE, PLAN_FILE) if about["planner"] is not None else (CASE_FILE,)
-        names = [name for part in SPLITS for name in self.split[part]]
-        return not all((self.root / name / file).is_file() for name in names for file in needed)
+        return not all((self.root / name / file).is_file() for name in self._names for file in needed)
+
+    @property
+    def _names(self) -> list[str]:
+        return [name for part in SPLITS for name in self.split[part]]
+
+    def _without(self, names: Collection[str]) -> Cohort:
+        """The cohort of the other cases, split in order."""
+        rest = [name for name in self._names if name not in names]
+        return self if len(rest) == len(self._names) else Cohort(self.root, split_in_order(rest))
 
     def _cases(self) -> dict[str, dict[str, object]]:
         """Of each case how good its plan is, as far as that was noted."""
         cases = {}
-        for name in (name for part in SPLITS for name in self.split[part]):
+        for name in self._names:
             path = self.root / name / PLAN_FILE
             metadata = read_plan(path)[1] if path.is_file() else {}
             cases[name] = {key: metadata[key] for key in QUALITY if key in metadata}

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from lightning_vmat.data import left_out
 from lightning_vmat.data.case_files import CASE_FILE, PLAN_FILE, read_case, write_case
 from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.data.drawn_wishes import draw_wishes, wishes_manifest
@@ -143,7 +144,8 @@ def prepare(
     plan: bool,
     jobs: int,
     shard: str,
-) -> None:
+    refused: Mapping[str, str] | None = None,
+) -> dict[str, str]:
     """Make a cohort, or one shard of it; what is there already is kept, so that a killed run goes on.
 
     Args:
@@ -154,15 +156,28 @@ def prepare(
         plan: give each case a reference plan.
         jobs: processes.
         shard: `i/n`, the i-th (from 1) of n parts.
+        refused: by name, why other sources cannot be read; when given, sources whose loading fails are left out too,
+            and the others make the cohort.
+
+    Returns:
+        By name, why sources were left out.
 
     Raises:
-        ValueError: bad input, by file; a cohort of other settings or versions in `out`. Finished cases stay, but
-            without all of them the folder does not count as a cohort.
+        ValueError: bad input, by file, or every source left out; a cohort of other settings or versions in `out`.
+            Finished cases stay, but without all of them the folder does not count as a cohort.
     """
     mine = own_shard(sources, shard, jobs)
+    lenient = refused is not None
     planner = planner_settings(sources[0].size) if plan else manifest.get("planner")
     with Cohort(out, split).under_way({**manifest, "planner": planner}):
-        work_on_each(partial(prepare_case, out=out, plan=plan), mine, jobs)
+        for name, why in (refused or {}).items():
+            left_out.note(out, name, why)
+        work_on_each(partial(prepare_case, out=out, plan=plan, lenient=lenient), mine, jobs)
+        reasons = left_out.left_out(out)
+    if all(source.name in reasons for source in sources):
+        first, *others = reasons.values()
+        raise ValueError(f"{first} (and {len(others)} more patients)" if others else first)
+    return reasons
 
 
 def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: int) -> None:
@@ -179,12 +194,26 @@ def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: in
             bar.update()
 
 
-def prepare_case(source: Source, out: Path, plan: bool) -> str:
-    """Make one case with what is asked for, unless it is there; its name."""
+def prepare_case(source: Source, out: Path, plan: bool, lenient: bool = False) -> str:
+    """Make one case with what is asked for, unless it is there; its name.
+
+    Args:
+        source: of the case.
+        out: folder of the cohort.
+        plan: give it a reference plan.
+        lenient: leave a note in place of a case that cannot be read.
+    """
     folder = out / source.name
     _clear_drafts(folder)
+    left_out.forget(out, source.name)
     if not (folder / CASE_FILE).is_file():
-        loaded = source.load()
+        try:
+            loaded = source.load()
+        except ValueError as error:
+            if not lenient:
+                raise
+            left_out.note(out, source.name, str(error))
+            return source.name
         write_case(
             _with_derived(loaded.case),
             folder,

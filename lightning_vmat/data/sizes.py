@@ -34,6 +34,11 @@ class Size:
     voxel_mm: float
     optimised_voxels: int
 
+    @property
+    def sector_deg(self) -> float:
+        """Sector of a full arc."""
+        return 360.0 / self.control_points
+
     def centred_field(self, machine: Machine) -> BeamletGrid:
         """The fixed field around the central axis.
 

@@ -38,12 +38,13 @@ def delivered_dose(
         raise ValueError(f"sub-sectors of {step_deg} deg, leaf steps of {leaf_step_mm} mm: expected more than 0")
     dose_gy = torch.zeros(len(case.body_index))
     size = max(1, PAIRS // len(case.body_index))
-    for arc, path in zip(plan.arcs, plan.paths, strict=True):
-        pieces = cut_into_pieces(path, step_deg, leaf_step_mm)
+    for arc, beam_arc in zip(plan.arcs, plan.beam_arcs, strict=True):
+        pieces = cut_into_pieces(beam_arc, step_deg, leaf_step_mm)
         for first in range(0, pieces.sub_sectors, size):
             part = range(first, min(first + size, pieces.sub_sectors))
             own = case.with_settings(arcs=(_part_of(arc, part, pieces.sub_sectors),), isocentre_mm=plan.isocentre_mm)
-            dose_gy += body_operator(own).forward(delivered_fluence(path, pieces, part, case.beamlets, case.machine))
+            fluence_mu = delivered_fluence(beam_arc, pieces, part, case.beamlets, case.machine)
+            dose_gy += body_operator(own).forward(fluence_mu)
     return dose_gy
 
 

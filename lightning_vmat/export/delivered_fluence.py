@@ -15,7 +15,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_vmat.data.dicom.beam_path import BeamPath, Numbers
+from lightning_vmat.data.dicom.beam_arc import BeamArc
+from lightning_vmat.data.dicom.beam_motion import Numbers
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine
 
@@ -42,30 +43,30 @@ class Pieces:
     mu: Numbers
 
 
-def cut_into_pieces(path: BeamPath, step_deg: float = STEP_DEG, leaf_step_mm: float = LEAF_STEP_MM) -> Pieces:
+def cut_into_pieces(arc: BeamArc, step_deg: float = STEP_DEG, leaf_step_mm: float = LEAF_STEP_MM) -> Pieces:
     """Cut an arc so that each piece lies in one sub-sector and no leaf moves far in it.
 
     Args:
-        path: control points of the arc.
+        arc: control points of the arc.
         step_deg: largest sub-sector.
         leaf_step_mm: farthest that a leaf moves in a piece.
     """
-    sub_sectors = math.ceil(path.travelled_deg[-1] / step_deg - 1e-6)
-    width_deg = path.travelled_deg[-1] / sub_sectors
-    tips = np.concatenate((path.left_mm, path.right_mm), axis=1)
+    sub_sectors = math.ceil(arc.travelled_deg[-1] / step_deg - 1e-6)
+    width_deg = arc.travelled_deg[-1] / sub_sectors
+    tips = np.concatenate((arc.left_mm, arc.right_mm), axis=1)
     moved_mm = np.abs(np.diff(tips, axis=0)).max(axis=1)
     parts: list[Numbers] = []
-    for number, given_mu in enumerate(np.diff(path.given_mu)):
+    for number, given_mu in enumerate(np.diff(arc.given_mu)):
         if given_mu <= 0:
             continue
-        ends = _cuts(path.travelled_deg[number] / width_deg, path.travelled_deg[number + 1] / width_deg)
+        ends = _cuts(arc.travelled_deg[number] / width_deg, arc.travelled_deg[number + 1] / width_deg)
         counts = np.maximum(1, np.ceil(moved_mm[number] * np.diff(ends) / leaf_step_mm - SMALL)).astype(int)
         fine = np.concatenate([np.linspace(a, b, n + 1)[:-1] for a, b, n in zip(ends, ends[1:], counts, strict=False)])
         fine = np.append(fine, 1.0)
         parts.append(np.stack((np.full(len(fine) - 1, number), (fine[1:] + fine[:-1]) / 2, np.diff(fine) * given_mu)))
     interval, place, mu = np.concatenate(parts, axis=1)
     before = interval.astype(np.int64)
-    middle_deg = path.travelled_deg[before] + place * np.diff(path.travelled_deg)[before]
+    middle_deg = arc.travelled_deg[before] + place * np.diff(arc.travelled_deg)[before]
     sub_sector = np.clip(np.floor(middle_deg / width_deg).astype(np.int64), 0, sub_sectors - 1)
     return Pieces(sub_sectors, sub_sector, before, place, mu)
 
@@ -77,7 +78,7 @@ def _cuts(low: float, high: float) -> Numbers:
 
 
 def delivered_fluence(
-    path: BeamPath, pieces: Pieces, part: range, beamlets: BeamletGrid, machine: Machine
+    arc: BeamArc, pieces: Pieces, part: range, beamlets: BeamletGrid, machine: Machine
 ) -> Float[Tensor, "sub_sector leaf_pair beamlet"]:
     """Fluence of some of an arc's sub-sectors, MU of one fraction.
 
@@ -85,14 +86,14 @@ def delivered_fluence(
     dosimetric leaf gap opens each leaf pair further. A row takes the mean over the leaf pairs that it gangs.
 
     Args:
-        path: control points of the arc.
+        arc: control points of the arc.
         pieces: what it was cut into.
         part: numbers of the sub-sectors.
         beamlets: rows and beamlets.
         machine: gives leaf transmission and dosimetric leaf gap.
     """
     mine = np.flatnonzero((pieces.sub_sector >= part.start) & (pieces.sub_sector < part.stop))
-    left, right, jaws = (_at(bank, pieces, mine) for bank in (path.left_mm, path.right_mm, path.jaws_mm))
+    left, right, jaws = (_at(bank, pieces, mine) for bank in (arc.left_mm, arc.right_mm, arc.jaws_mm))
     (x1, x2), (y1, y2) = np.moveaxis(jaws, 0, -1)
     columns, rows = beamlets.beamlet_edges_mm.double().numpy(), np.array(beamlets.leaf_edges_mm)
     half_gap = machine.dosimetric_leaf_gap_mm / 2
@@ -102,7 +103,7 @@ def delivered_fluence(
     seen = _shares(x1, x2, columns)[:, None]
     transmission = machine.leaf_transmission
     open_fraction = transmission * seen + (1 - transmission) * between
-    edges = np.clip(np.array(path.leaf_edges_mm), y1[:, None], y2[:, None])
+    edges = np.clip(np.array(arc.leaf_edges_mm), y1[:, None], y2[:, None])
     of_row = _shares(edges[:, :-1], edges[:, 1:], rows)  # [piece, pair, row]
     maps = np.einsum("p,plr,plk->prk", pieces.mu[mine], of_row, open_fraction, optimize=True)
     fluence = torch.zeros(len(part), *beamlets.shape, dtype=torch.float64)

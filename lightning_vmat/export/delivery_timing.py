@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lightning_vmat.data.dicom.beam_path import BeamPath, Numbers
+from lightning_vmat.data.dicom.beam_arc import BeamArc
+from lightning_vmat.data.dicom.beam_motion import Numbers
 from lightning_vmat.plan.delivery_time import least_seconds
 from lightning_vmat.plan.machine import Machine
 
@@ -34,29 +35,29 @@ class ArcTiming:
     max_dose_rate_mu_per_s: float
 
 
-def arc_timing(path: BeamPath, machine: Machine) -> ArcTiming:
+def arc_timing(arc: BeamArc, machine: Machine) -> ArcTiming:
     """Time between control points: the longest of gantry, dose rate and leaves, each at its highest speed."""
-    moved_mm, given_mu = torch.from_numpy(_farthest_mm(path)), torch.from_numpy(np.diff(path.given_mu))
-    by_limit = least_seconds(torch.from_numpy(np.diff(path.travelled_deg)), given_mu, moved_mm, machine)
+    moved_mm, given_mu = torch.from_numpy(_farthest_mm(arc)), torch.from_numpy(np.diff(arc.given_mu))
+    by_limit = least_seconds(torch.from_numpy(np.diff(arc.travelled_deg)), given_mu, moved_mm, machine)
     seconds = by_limit.amax(dim=0)
     holding = (by_limit > (1 - SAME) * seconds).int().argmax(dim=0)  # the first of those that come out equal
     moving = seconds > 0
     return ArcTiming(
         seconds=float(seconds.sum()),
         held_by_s={name: float(seconds[holding == number].sum()) for number, name in enumerate(LIMITS)},
-        mu=float(path.given_mu[-1]),
+        mu=float(arc.given_mu[-1]),
         max_leaf_mm_per_s=float((moved_mm[moving] / seconds[moving]).max()),
         max_dose_rate_mu_per_s=float((given_mu[moving] / seconds[moving]).max()),
     )
 
 
-def _farthest_mm(path: BeamPath) -> Numbers:
+def _farthest_mm(arc: BeamArc) -> Numbers:
     """Distance of the leaf that moves farthest from each control point to the next, as far as no jaw covers it."""
-    edges = np.array(path.leaf_edges_mm)
+    edges = np.array(arc.leaf_edges_mm)
     middles = (edges[1:] + edges[:-1]) / 2
-    x_jaws, y_jaws = path.jaws_mm[:, 0], path.jaws_mm[:, 1]
+    x_jaws, y_jaws = arc.jaws_mm[:, 0], arc.jaws_mm[:, 1]
     seen = (middles > y_jaws[:, :1]) & (middles < y_jaws[:, 1:])
-    banks = [np.clip(bank, x_jaws[:, :1], x_jaws[:, 1:]) for bank in (path.left_mm, path.right_mm)]
+    banks = [np.clip(bank, x_jaws[:, :1], x_jaws[:, 1:]) for bank in (arc.left_mm, arc.right_mm)]
     moved = np.stack([np.abs(np.diff(bank, axis=0)) for bank in banks]) * (seen[1:] | seen[:-1])
     farthest: Numbers = moved.max(axis=(0, 2))
     return farthest

@@ -12,6 +12,7 @@ from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 from lightning_vmat import __version__
 from lightning_vmat.data.atomic import atomic_file
 from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.data.dicom.quiet import quiet_pydicom
 
 SOFTWARE = "lightning_vmat"
 IMPLEMENTATION_UID = UID("2.25.211984163048176193512389771340921650441")
@@ -33,6 +34,11 @@ def new_object(sop_class: UID, modality: str, link: PatientLink, *, series_uid: 
         link: patient, study and frame of reference.
         series_uid: of its series; a new one when empty.
     """
+    with quiet_pydicom():  # about UIDs with leading zeros, which must stay as the CT has them
+        return _filled_in(sop_class, modality, link, series_uid)
+
+
+def _filled_in(sop_class: UID, modality: str, link: PatientLink, series_uid: str) -> Dataset:
     now = datetime.now(UTC)
     data = Dataset()
     data.SpecificCharacterSet = "ISO_IR 192"
@@ -80,5 +86,5 @@ def save(data: Dataset, path: Path) -> None:
     data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     data.file_meta.ImplementationClassUID = IMPLEMENTATION_UID
     data.file_meta.ImplementationVersionName = "LIGHTNING_VMAT"
-    with atomic_file(path) as draft:
+    with atomic_file(path) as draft, quiet_pydicom():
         data.save_as(draft, enforce_file_format=True)

@@ -52,7 +52,7 @@ def check_written(out: Path, case: Case) -> None:
     written = rtplan.beamlet_grid(case.machine, case.beamlets.beamlet_width_mm)
     assert written.field_mm == field.field_mm
     measured_s = json.loads((out / "metrics.json").read_text())["delivery_s"]
-    assert sum(arc_timing(path, case.machine).seconds for path in rtplan.paths) == pytest.approx(measured_s, rel=1e-3)
+    assert sum(arc_timing(arc, case.machine).seconds for arc in rtplan.beam_arcs) == pytest.approx(measured_s, rel=1e-3)
     dose_gy = read_dose(out / "dose.nii.gz", case.grid)
     torch.testing.assert_close(read_rtdose(out / "RTDOSE.dcm", case.grid), dose_gy, atol=1e-3, rtol=0)
     assert pydicom.dcmread(out / "RTDOSE.dcm").ReferencedRTPlanSequence[0].ReferencedSOPInstanceUID == rtplan.uid
@@ -183,7 +183,7 @@ def test_the_plan_of_a_patient_is_kept_with_its_dose(tmp_path: Path) -> None:
         (["plan", "BROKEN"], "CT_0005.dcm"),
         (["plan", "SHORT"], "RTSTRUCT.dcm"),
         (["plan", "PATIENT", "--start", "SHORT/RTSTRUCT.dcm"], "RTSTRUCT.dcm"),
-        (["plan", "PATIENT", "--start", "OTHERS"], "rtplan.dcm: beam 1 is no photon arc"),
+        (["plan", "PATIENT", "--start", "OTHERS"], "rtplan.dcm: beam 1: BeamType STATIC, expected DYNAMIC"),
         (["plan", "PATIENTS"], "2 patients, expected one"),
         (["plan", "EMPTY"], "expected a case folder"),
         (["prepare", "dicom", "PATIENTS", "--protocol", "head_and_neck_70gy_35fx"], "no ROI for PTV70"),

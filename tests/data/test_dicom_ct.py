@@ -16,7 +16,7 @@ from pydicom.uid import HTJ2KLossless, JPEGLosslessSV1, RLELossless
 
 from lightning_vmat.data.dicom.ct import CtSeries, choose_series, read_ct
 from lightning_vmat.data.dicom.files import find_files
-from lightning_vmat.data.dicom.patient import patient_folders
+from lightning_vmat.data.dicom.patient_folders import patient_folders
 
 ORIENTATIONS = {
     "HFS": (1, 0, 0, 0, 1, 0),

@@ -16,7 +16,8 @@ from pydicom.sequence import Sequence
 
 from lightning_vmat.data.dicom.ct import read_ct
 from lightning_vmat.data.dicom.files import DicomFile, find_files
-from lightning_vmat.data.dicom.patient import patient_folders, patient_name, read_patient
+from lightning_vmat.data.dicom.patient import read_patient
+from lightning_vmat.data.dicom.patient_folders import patient_folders, patient_name
 from lightning_vmat.data.dicom.roi_names import load_roi_names
 from lightning_vmat.data.dicom.rtdose import read_rtdose
 from lightning_vmat.data.dicom.rtplan import read_rtplan
@@ -57,6 +58,7 @@ def as_clinical(data: Dataset) -> None:
         beam.ControlPointSequence = Sequence(list(beam.ControlPointSequence)[::2])
         beam.NumberOfControlPoints = len(beam.ControlPointSequence)
         for index, point in enumerate(beam.ControlPointSequence):
+            point.ControlPointIndex = index
             jaw = Dataset()
             jaw.RTBeamLimitingDeviceType, jaw.LeafJawPositions = "ASYMX", [-30 + index, 30]
             devices = [d for d in point.BeamLimitingDevicePositionSequence if d.RTBeamLimitingDeviceType != "ASYMX"]
@@ -81,7 +83,10 @@ def test_uneven_control_points_keep_their_monitor_units(folder: Path, tmp_path: 
     def thin_out(data: Dataset) -> None:
         points = list(data.BeamSequence[0].ControlPointSequence)
         del points[1]
+        for index, point in enumerate(points):
+            point.ControlPointIndex = index
         data.BeamSequence[0].ControlPointSequence = Sequence(points)
+        data.BeamSequence[0].NumberOfControlPoints = len(points)
         data.ManufacturerModelName = "Some planning system"
 
     plan, own = read_rtplan(changed(folder, tmp_path, thin_out)), read_rtplan(folder / "RTPLAN.dcm")
@@ -122,11 +127,14 @@ def drop_leaves(data: Dataset) -> None:
     [
         (set_value("Modality", "RTDOSE"), "expected RTPLAN"),
         (set_value("FractionGroupSequence", Sequence()), "0 fraction groups"),
-        (set_value("BeamSequence", Sequence()), "no treatment beam"),
-        (in_beam("RadiationType", "ELECTRON"), "no photon arc"),
-        (in_point(0, "GantryRotationDirection", "NONE"), "no photon arc"),
+        (set_value("BeamSequence", Sequence()), "fraction group of beams"),
+        (in_beam("RadiationType", "ELECTRON"), "RadiationType ELECTRON, expected PHOTON"),
+        (in_point(0, "GantryRotationDirection", "NONE"), "turns by 15.0 degrees in no direction"),
         (in_point(2, "CumulativeMetersetWeight", "0.9"), "do not rise"),
-        (in_point(5, "BeamLimitingDeviceAngle", "45"), "turns during the arc"),
+        (
+            in_point(5, "BeamLimitingDeviceAngle", "45"),
+            r"control point 5: BeamLimitingDeviceAngle 45 after \d+, expected it to stay",
+        ),
         (in_point(3, "GantryAngle", "100"), "expected 1 to 360"),
         (in_point(0, "IsocenterPosition", ["1", "2"]), "expected three coordinates"),
         (in_beam("FinalCumulativeMetersetWeight", None), "not readable as DICOM"),

@@ -182,8 +182,8 @@ def late_weight(data: Dataset) -> None:
 
 
 REFUSED: list[tuple[Callable[[Dataset], object], str]] = [
-    (in_first_point("NominalBeamEnergy", 10), "beam 3: 10 MV, expected 6 MV"),
-    (without_filter, "6 MV without flattening filter"),
+    (in_first_point("NominalBeamEnergy", 10), "beam 3, control point 0: NominalBeamEnergy 10, expected 6"),
+    (without_filter, "FluenceMode NON_STANDARD, expected STANDARD"),
     (another_mlc, "60 leaf pairs from -220 to 220 mm, expected those of truebeam_millennium120"),
     (in_first_point("IsocenterPosition", [0, 0, 5000]), "lies outside the CT"),
     (lambda data: setattr(data, "FrameOfReferenceUID", "1.2.9"), "other frame of reference"),

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.dicom.beam_path import BeamPath
+from lightning_vmat.data.dicom.beam_arc import BeamArc
 from lightning_vmat.data.dicom.rtdose import read_rtdose
 from lightning_vmat.data.dicom.rtplan import RtPlan, read_rtplan
 from lightning_vmat.data.phantom import make_phantom
@@ -75,8 +75,8 @@ def averaged(case: Case, rtplan: RtPlan) -> Float[Tensor, "control_point leaf_pa
     """Fluence of each sector as the mean over many still apertures on the leaves' way, from the file's own points."""
     maps = []
     first = [case.machine.leaf_edges_mm.index(edge) for edge in case.beamlets.leaf_edges_mm[:-1]]  # pair of each row
-    for path in rtplan.paths:
-        left, right, given = (torch.from_numpy(v).float() for v in (path.left_mm, path.right_mm, path.given_mu))
+    for arc in rtplan.beam_arcs:
+        left, right, given = (torch.from_numpy(v).float() for v in (arc.left_mm, arc.right_mm, arc.given_mu))
         fine = (torch.arange(SUB_STEPS) + 0.5) / SUB_STEPS
         for sector in range(len(given) // 2):
             total = torch.zeros(case.beamlets.shape)
@@ -91,10 +91,10 @@ def averaged(case: Case, rtplan: RtPlan) -> Float[Tensor, "control_point leaf_pa
 def sector_fluence(case: Case, rtplan: RtPlan) -> Float[Tensor, "control_point leaf_pair beamlet"]:
     """What the check finds when its sub-sectors are the plan's sectors."""
     maps = []
-    for arc, path in zip(rtplan.arcs, rtplan.paths, strict=True):
-        pieces = cut_into_pieces(path, abs(arc.span_deg) / arc.control_points)
+    for arc, beam_arc in zip(rtplan.arcs, rtplan.beam_arcs, strict=True):
+        pieces = cut_into_pieces(beam_arc, abs(arc.span_deg) / arc.control_points)
         assert pieces.sub_sectors == arc.control_points
-        maps.append(delivered_fluence(path, pieces, range(pieces.sub_sectors), case.beamlets, case.machine))
+        maps.append(delivered_fluence(beam_arc, pieces, range(pieces.sub_sectors), case.beamlets, case.machine))
     return torch.cat(maps)
 
 
@@ -129,43 +129,43 @@ def test_moving_leaves_deliver_the_mean_over_their_way(case: Case, tmp_path: Pat
 
 def test_monitor_units_stay_whatever_the_cut(case: Case, tmp_path: Path) -> None:
     plan = moving(case, 15.0)
-    for path in written(case, plan, tmp_path).paths:
+    for arc in written(case, plan, tmp_path).beam_arcs:
         for step_deg in (0.5, 0.7, 3.0, 5.0):
-            pieces = cut_into_pieces(path, step_deg)
-            assert pieces.mu.sum() == pytest.approx(path.given_mu[-1], rel=1e-9)
+            pieces = cut_into_pieces(arc, step_deg)
+            assert pieces.mu.sum() == pytest.approx(arc.given_mu[-1], rel=1e-9)
             assert pieces.sub_sectors == math.ceil(12 / step_deg)
             per_sub_sector = np.bincount(pieces.sub_sector, pieces.mu, pieces.sub_sectors)
             ends = np.linspace(0, 12, pieces.sub_sectors + 1)
-            expected = np.diff(np.interp(ends, path.travelled_deg, path.given_mu))
+            expected = np.diff(np.interp(ends, arc.travelled_deg, arc.given_mu))
             np.testing.assert_allclose(per_sub_sector, expected, atol=1e-4)
 
 
 def test_a_piece_is_short_for_gantry_and_leaves(case: Case, tmp_path: Path) -> None:
-    (path, _) = written(case, moving(case, 15.0), tmp_path).paths
-    pieces = cut_into_pieces(path, 0.5, 1.0)
-    share = pieces.mu / np.diff(path.given_mu)[pieces.interval]
-    for bank in (path.left_mm, path.right_mm):
+    (arc, _) = written(case, moving(case, 15.0), tmp_path).beam_arcs
+    pieces = cut_into_pieces(arc, 0.5, 1.0)
+    share = pieces.mu / np.diff(arc.given_mu)[pieces.interval]
+    for bank in (arc.left_mm, arc.right_mm):
         assert (share[:, None] * np.abs(np.diff(bank, axis=0))[pieces.interval]).max() <= 1.0 + 1e-6
-    assert (share * np.diff(path.travelled_deg)[pieces.interval]).max() <= 0.5 + 1e-6
+    assert (share * np.diff(arc.travelled_deg)[pieces.interval]).max() <= 0.5 + 1e-6
 
 
 def test_monitor_units_of_a_standing_gantry_count_where_it_stands() -> None:
-    path = made_path(travelled_deg=[0.0, 2.0, 2.0], given_mu=[0.0, 1.0, 5.0])
-    pieces = cut_into_pieces(path, 1.0)
+    arc = made_arc(travelled_deg=[0.0, 2.0, 2.0], given_mu=[0.0, 1.0, 5.0])
+    pieces = cut_into_pieces(arc, 1.0)
     np.testing.assert_allclose(np.bincount(pieces.sub_sector, pieces.mu), [0.5, 4.5])
 
 
-def made_path(
+def made_arc(
     travelled_deg: list[float],
     given_mu: list[float],
     left_mm: list[list[float]] | None = None,
     jaws_mm: tuple[float, float, float, float] = (-100.0, 100.0, -10.0, 10.0),
-) -> BeamPath:
+) -> BeamArc:
     """An arc of two leaf pairs of 10 mm."""
     count = len(travelled_deg)
     left = np.array(left_mm) if left_mm else np.full((count, 2), -10.0)
     jaws = np.tile(np.array(jaws_mm).reshape(2, 2), (count, 1, 1))
-    return BeamPath(
+    return BeamArc(
         gantry_start_deg=0.0,
         gantry_stop_deg=travelled_deg[-1],
         direction="clockwise",
@@ -182,10 +182,10 @@ def made_path(
 
 def test_fluence_by_hand(case: Case) -> None:
     machine = replace(case.machine, leaf_transmission=0.1, dosimetric_leaf_gap_mm=2.0)
-    path = made_path([0.0, 1.0], [0.0, 10.0], [[-9.0, -19.0], [-9.0, 1.0]], jaws_mm=(-20.0, 5.0, -10.0, 5.0))
+    arc = made_arc([0.0, 1.0], [0.0, 10.0], [[-9.0, -19.0], [-9.0, 1.0]], jaws_mm=(-20.0, 5.0, -10.0, 5.0))
     ganged = BeamletGrid((-10.0, 10.0), -20.0, 10.0, 4)
-    pieces = cut_into_pieces(path, 1.0, 0.01)
-    (row,) = delivered_fluence(path, pieces, range(1), ganged, machine)[0]
+    pieces = cut_into_pieces(arc, 1.0, 0.01)
+    (row,) = delivered_fluence(arc, pieces, range(1), ganged, machine)[0]
     # beamlet -20 to -10: pair 1 under its leaf; pair 2, half of whose width the jaw covers, opens from -20 to 0
     # on the way, so its left tip lies behind this beamlet half the time, and in its middle on average otherwise
     open_1, open_2 = [0.0, 1.0, 0.5, 0.0], [0.25, 0.75, 0.5, 0.0]
@@ -270,15 +270,15 @@ def test_stored_influence_is_refused(case: Case, strongly: tuple[Plan, RtPlan, P
 def test_delivery_time_by_hand(case: Case) -> None:
     """6 deg/s, 10 MU/s, 22.5 mm/s: 2 s by the gantry, then 3 s by the dose rate, then 4 s by a leaf."""
     left = [[-10.0, -10.0], [-10.0, -10.0], [-10.0, -10.0], [-100.0, -10.0]]
-    timing = arc_timing(made_path([0.0, 12.0, 18.0, 24.0], [0.0, 10.0, 40.0, 50.0], left), case.machine)
+    timing = arc_timing(made_arc([0.0, 12.0, 18.0, 24.0], [0.0, 10.0, 40.0, 50.0], left), case.machine)
     assert timing.held_by_s == pytest.approx({"gantry": 2.0, "dose_rate": 3.0, "leaves": 4.0})
     assert timing.seconds == pytest.approx(9.0) and timing.mu == 50.0
     assert timing.max_leaf_mm_per_s == pytest.approx(22.5) and timing.max_dose_rate_mu_per_s == pytest.approx(10.0)
     behind_x = arc_timing(
-        made_path([0.0, 12.0, 18.0, 24.0], [0.0, 10.0, 40.0, 50.0], left, (-10.0, 50.0, -10.0, 10.0)), case.machine
+        made_arc([0.0, 12.0, 18.0, 24.0], [0.0, 10.0, 40.0, 50.0], left, (-10.0, 50.0, -10.0, 10.0)), case.machine
     )
     behind_y = arc_timing(
-        made_path([0.0, 12.0, 18.0, 24.0], [0.0, 10.0, 40.0, 50.0], left, (-200.0, 50.0, 0.0, 10.0)), case.machine
+        made_arc([0.0, 12.0, 18.0, 24.0], [0.0, 10.0, 40.0, 50.0], left, (-200.0, 50.0, 0.0, 10.0)), case.machine
     )
     assert behind_x.seconds == behind_y.seconds == pytest.approx(6.0)
 
@@ -301,6 +301,6 @@ def test_delivery_time_of_two_sectors_by_hand(case: Case) -> None:
 def test_delivery_time_of_a_plan_is_that_of_its_rtplan(case: Case, strongly: tuple[Plan, RtPlan, Path]) -> None:
     plan, rtplan, _ = strongly
     seconds = delivery_seconds(plan, case.beam_setup)
-    for number, path in enumerate(rtplan.paths):
+    for number, arc in enumerate(rtplan.beam_arcs):
         own = float(seconds[case.control_points.arc_index == number].sum())
-        assert arc_timing(path, case.machine).seconds == pytest.approx(own, rel=1e-4)
+        assert arc_timing(arc, case.machine).seconds == pytest.approx(own, rel=1e-4)

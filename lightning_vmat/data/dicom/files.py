@@ -3,21 +3,59 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RTDoseStorage,
+    RTIonPlanStorage,
+    RTPlanStorage,
+    RTStructureSetStorage,
+)
 
-HEADER_TAGS = ["SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType"]
+from lightning_vmat.data.dicom.quiet import quiet_pydicom
+
+RESCALE = ("RescaleSlope", "RescaleIntercept", "ModalityLUTSequence")
+HEADER_TAGS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SeriesInstanceUID",
+    "FrameOfReferenceUID",
+    "ImageType",
+    "PatientID",
+    "PatientPosition",
+    *RESCALE,
+]
 MODALITIES = ("CT", "RTSTRUCT", "RTPLAN", "RTDOSE")
-FIRST_GROUPS = (b"\x02\x00", b"\x08\x00")  # how a file without the preamble begins
+MODALITY_OF_CLASS = {
+    CTImageStorage: "CT",
+    RTStructureSetStorage: "RTSTRUCT",
+    RTPlanStorage: "RTPLAN",
+    RTIonPlanStorage: "RTPLAN",
+    RTDoseStorage: "RTDOSE",
+}
+FIRST_GROUPS = {b"\x02\x00": "little", b"\x08\x00": "little", b"\x00\x08": "big"}  # how a file without preamble begins
+LAST_FIRST_ELEMENT = 0x20  # a data set begins with one of the first elements of its group
+CODE_STRING = r"[A-Z0-9_ ]{1,16}"
 MAGIC, MAGIC_AT = b"DICM", 128
+UNCOMPRESSED: dict[tuple[bool | None, bool | None], UID] = {
+    (True, True): ImplicitVRLittleEndian,
+    (False, True): ExplicitVRLittleEndian,
+    (False, False): ExplicitVRBigEndian,
+}
+"""Transfer syntax by what was found: implicit value representation, little endian."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +69,9 @@ class DicomFile:
         series_uid: Series Instance UID.
         frame_of_reference_uid: empty where there is none.
         is_localizer: whether it is a scout view.
+        patient_id: Patient ID, to be compared and never shown; empty where there is none.
+        patient_position: `HFS`, ...; empty where it does not say.
+        rescale: which attributes say how pixels become CT numbers.
     """
 
     path: Path
@@ -39,17 +80,19 @@ class DicomFile:
     series_uid: str
     frame_of_reference_uid: str
     is_localizer: bool
+    patient_id: str = field(default="", repr=False)
+    patient_position: str = ""
+    rescale: tuple[str, ...] = ()
 
 
 @contextmanager
 def clear_errors(path: Path) -> Iterator[None]:
     """Whatever goes wrong with a hostile file becomes one line that names it, and pydicom's warnings stay silent.
 
-    pydicom raises a dozen kinds of errors on broken files, and its warnings quote values, which may be names.
+    pydicom raises a dozen kinds of errors on broken files.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet_pydicom():
             yield
     except Exception as error:
         text = " ".join(str(error).split())
@@ -77,8 +120,16 @@ def shown(value: object, most: int = 16) -> str:
     return text if len(text) <= most else f"{text[:most]}..."
 
 
+def shown_word(value: object) -> str:
+    """A code string as it may stand in a message; anything else might be a name, and is not shown."""
+    text = str(value).strip()
+    return text if re.fullmatch(CODE_STRING, text) else "of another kind" if text else "empty"
+
+
 def read_dataset(path: Path, **options: Any) -> Dataset:
-    """A DICOM file.
+    """A DICOM file; one that does not say how it is encoded gets the transfer syntax that it was found to have.
+
+    Planning systems such as Monaco and XiO write files without preamble or meta information.
 
     Raises:
         ValueError: a file that is missing, truncated or broken.
@@ -87,7 +138,11 @@ def read_dataset(path: Path, **options: Any) -> Dataset:
     if not path.is_file():
         raise ValueError(f"{path}: no such file, expected DICOM")
     with clear_errors(path):
-        return pydicom.dcmread(path, force=True, **options)
+        data = pydicom.dcmread(path, force=True, **options)
+        if not data.file_meta.get("TransferSyntaxUID"):
+            implicit, little = data.original_encoding
+            data.file_meta.TransferSyntaxUID = UNCOMPRESSED.get((implicit, little), ExplicitVRLittleEndian)
+        return data
 
 
 def check_decoder(data: Dataset, path: Path) -> None:
@@ -105,12 +160,13 @@ def check_decoder(data: Dataset, path: Path) -> None:
 
 
 def find_files(folder: Path) -> list[DicomFile]:
-    """CT slices, structure sets, plans and doses anywhere below a folder; other files are passed over.
+    """CT slices, structure sets, plans and doses anywhere below a folder, or a file; others are passed over.
 
     Raises:
         ValueError: a DICOM file that is broken.
     """
-    found = (_header(path) for path in sorted(Path(folder).rglob("*")) if looks_like_dicom(path))
+    paths = sorted(Path(folder).rglob("*")) if Path(folder).is_dir() else [Path(folder)]
+    found = (_header(path) for path in paths if looks_like_dicom(path))
     return [header for header in found if header is not None]
 
 
@@ -120,13 +176,19 @@ def looks_like_dicom(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         start = file.read(MAGIC_AT + len(MAGIC))
-    return start[MAGIC_AT:] == MAGIC or (start[:2] in FIRST_GROUPS and len(start) == MAGIC_AT + len(MAGIC))
+    if start[MAGIC_AT:] == MAGIC:
+        return True
+    order = FIRST_GROUPS.get(start[:2])
+    if order is None or len(start) < MAGIC_AT + len(MAGIC):
+        return False
+    return int.from_bytes(start[2:4], "big" if order == "big" else "little") <= LAST_FIRST_ELEMENT
 
 
 def _header(path: Path) -> DicomFile | None:
     data = read_dataset(path, stop_before_pixels=True, specific_tags=HEADER_TAGS)
     with clear_errors(path):
-        modality = str(data.get("Modality", ""))
+        modality = str(data.get("Modality") or "")
+        _check_class(data, modality, path)
         if modality not in MODALITIES:
             return None
         if not data.get("SOPInstanceUID"):
@@ -138,7 +200,21 @@ def _header(path: Path) -> DicomFile | None:
             series_uid=str(data.get("SeriesInstanceUID", "")),
             frame_of_reference_uid=str(data.get("FrameOfReferenceUID", "")),
             is_localizer="LOCALIZER" in (data.get("ImageType") or ()),
+            patient_id=str(data.get("PatientID") or "").strip(),
+            patient_position=str(data.get("PatientPosition") or ""),
+            rescale=tuple(keyword for keyword in RESCALE if data.get(keyword) not in (None, "")),
         )
+
+
+def _check_class(data: Dataset, modality: str, path: Path) -> None:
+    """A file that a broken byte has hidden its modality from must not be passed over."""
+    classes = [uid for uid in (data.file_meta.get("MediaStorageSOPClassUID"), data.get("SOPClassUID")) if uid]
+    for expected in (MODALITY_OF_CLASS.get(uid, modality) for uid in classes):
+        if modality != expected:
+            raise ValueError(f"{path}: modality {shown_word(modality)}, expected {expected} by its SOP Class UID")
+    is_dicom = len(data.file_meta) > 1 or data.get("SOPInstanceUID")  # one element may be our own finding
+    if not modality and not classes and is_dicom:
+        raise ValueError(f"{path}: neither modality nor SOP Class UID, expected a whole DICOM file")
 
 
 def only_one(files: list[DicomFile], modality: str, folder: Path) -> DicomFile | None:

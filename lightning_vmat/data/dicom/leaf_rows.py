@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.dicom.beam_motion import BeamMotion
-from lightning_vmat.data.dicom.beam_path import Numbers
+from lightning_vmat.data.dicom.beam_motion import BeamMotion, Numbers
 from lightning_vmat.plan.beamlets import BeamletGrid
 
 SAME_MM = 0.01

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import yaml
 
-from lightning_vmat.data.dicom.files import shown
+from lightning_vmat.data.dicom.files import shown_word
+from lightning_vmat.data.dicom.valid_values import valid_or_blank
 
 LINK_FILE = "dicom.yaml"
 FLIPPED_ENDS = {"HFS": False, "HFP": False, "FFS": True, "FFP": True}
 PRONE = {"HFS": False, "HFP": True, "FFS": False, "FFP": True}
-IDENTIFIERS = (
-    "patient_name",
-    "patient_id",
-    "birth_date",
-    "sex",
-    "study_id",
-    "study_date",
-    "study_time",
-    "accession_number",
-    "referring_physician",
-)
+IDENTIFIERS = {
+    "patient_name": "PatientName",
+    "patient_id": "PatientID",
+    "birth_date": "PatientBirthDate",
+    "sex": "PatientSex",
+    "study_id": "StudyID",
+    "study_date": "StudyDate",
+    "study_time": "StudyTime",
+    "accession_number": "AccessionNumber",
+    "referring_physician": "ReferringPhysicianName",
+}
+"""What says who the patient is, with the attribute that it comes from."""
+UIDS = ("study_uid", "frame_of_reference_uid", "structure_set_uid")
+UID_LETTERS = r"[0-9.]{0,64}"
 
 
 @dataclass(frozen=True)
@@ -34,7 +39,9 @@ class PatientLink:
         frame_of_reference_uid: of the CT and of everything that lies on it.
         structure_set_uid: SOP Instance UID of the RTSTRUCT.
         patient_position: `HFS`, `HFP`, `FFS` or `FFP`.
-        patient_name: and all that follows: who it is; empty when not wanted.
+        patient_check: digits by which another Patient ID is noticed, see `one_patient.patient_check`; empty if unknown.
+        patient_name: and all that follows: who it is; empty when not wanted. A value that breaks its value
+            representation becomes empty.
         patient_id: see there.
         birth_date: see there.
         sex: see there.
@@ -45,13 +52,14 @@ class PatientLink:
         referring_physician: see there.
 
     Raises:
-        ValueError: another patient position.
+        ValueError: another patient position, or a UID that is none.
     """
 
     study_uid: str
     frame_of_reference_uid: str
     structure_set_uid: str
     patient_position: str = "HFS"
+    patient_check: str = ""
     patient_name: str = ""
     patient_id: str = ""
     birth_date: str = ""
@@ -64,7 +72,13 @@ class PatientLink:
 
     def __post_init__(self) -> None:
         if self.patient_position not in PRONE:
-            raise ValueError(f"patient position {shown(self.patient_position)!r}: expected one of {', '.join(PRONE)}")
+            position = shown_word(self.patient_position)
+            raise ValueError(f"patient position {position!r}: expected one of {', '.join(PRONE)}")
+        for name in UIDS:
+            if not re.fullmatch(UID_LETTERS, getattr(self, name)):
+                raise ValueError(f"{name}: no UID, expected digits and dots")
+        for name, keyword in IDENTIFIERS.items():
+            object.__setattr__(self, name, valid_or_blank(keyword, getattr(self, name)))
 
     def without_identifiers(self) -> PatientLink:
         """The same links, but nothing that says who it is."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,13 @@ import torch
 from pydicom.dataset import Dataset
 
 from lightning_vmat.data.dicom import leaf_rows
-from lightning_vmat.data.dicom.beam_motion import BeamMotion, in_sectors
-from lightning_vmat.data.dicom.beam_path import LARGEST_MM, BeamPath, read_beam_path
-from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
-from lightning_vmat.data.dicom.link import lying_supine
+from lightning_vmat.data.dicom.beam_arc import BeamArc, read_arcs
+from lightning_vmat.data.dicom.beam_motion import BeamMotion
+from lightning_vmat.data.dicom.beam_table import PLAN, UnsupportedPlan, check_attributes
+from lightning_vmat.data.dicom.collimators import LARGEST_MM
+from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown_word
+from lightning_vmat.data.dicom.fraction_group import TreatedBeam, patient_position, treated_beams
+from lightning_vmat.data.dicom.link import PRONE, lying_supine
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc, ControlPoints
 from lightning_vmat.plan.beam_setup import BeamSetup
@@ -24,8 +28,9 @@ from lightning_vmat.plan.machine import Machine, beam_quality
 
 OWN_MODEL = "lightning_vmat"  # three points for each of our sectors, see `export.arc_delivery`
 SAME_MM = 0.01
+FLATTENED = {"STANDARD": True, "NON_STANDARD": False}  # fluence mode -> with flattening filter
 WHOLE_LEAF_BEAMLET_MM = 1.0  # how far an X jaw may stand off the edge of the field that leaves are checked in
-IGNORED_DELIVERY = ("SETUP", "TRMT_PORTFILM", "OPEN_PORTFILM")
+OTHER_KINDS = {"IonBeamSequence": "an ion plan", "ApplicationSetupSequence": "a brachytherapy plan"}
 
 
 class Quality(NamedTuple):
@@ -45,8 +50,9 @@ class RtPlan:
         uid: SOP Instance UID.
         structure_set_uid: of the RTSTRUCT that it refers to; empty if none.
         frame_of_reference_uid: of its isocentre; empty if it does not say.
+        patient_id: to be compared and never shown; empty if there is none.
         arcs: as for a head-first supine patient, see `link.lying_supine`.
-        paths: control points of each arc as the file has them; gantry and couch as the patient really lies.
+        beam_arcs: the same arcs as the control points say them; gantry and couch as the patient really lies.
         motions: how the machine moves along each arc, in sectors.
         isocentre_mm: patient LPS.
         fractions: number of fractions.
@@ -58,8 +64,9 @@ class RtPlan:
     uid: str
     structure_set_uid: str
     frame_of_reference_uid: str
+    patient_id: str = field(repr=False)
     arcs: tuple[Arc, ...]
-    paths: tuple[BeamPath, ...]
+    beam_arcs: tuple[BeamArc, ...]
     motions: tuple[BeamMotion, ...]
     isocentre_mm: tuple[float, float, float]
     fractions: int
@@ -108,10 +115,10 @@ class RtPlan:
         return step_mm * (np.floor(low / step_mm) - 1), step_mm * (np.ceil(high / step_mm) + 1)
 
     def check_machine(self, machine: Machine) -> None:
-        """Raise a ValueError where leaf pairs or beam quality are not the machine's."""
+        """Raise an UnsupportedPlan where leaf pairs or beam quality are not the machine's."""
         edges, own = np.array(self.motions[0].leaf_edges_mm), np.array(machine.leaf_edges_mm)
         if edges.shape != own.shape or np.abs(edges - own).max() > SAME_MM:
-            raise ValueError(
+            raise UnsupportedPlan(
                 f"{self.path}: {len(edges) - 1} leaf pairs from {edges[0]:g} to {edges[-1]:g} mm, expected those of "
                 f"{machine.name}; choose another --machine"
             )
@@ -119,7 +126,7 @@ class RtPlan:
             energy_mv = machine.energy_mv if quality.energy_mv is None else quality.energy_mv
             flattened = machine.flattening_filter if quality.flattening_filter is None else quality.flattening_filter
             if energy_mv != machine.energy_mv or flattened != machine.flattening_filter:
-                raise ValueError(
+                raise UnsupportedPlan(
                     f"{self.path}: beam {quality.beam}: {beam_quality(energy_mv, flattened)}, expected "
                     f"{machine.quality} of {machine.name}; choose another --machine"
                 )
@@ -150,91 +157,111 @@ class RtPlan:
         return 1.0 - covered / whole if whole > 0 else 0.0
 
 
-def read_rtplan(path: Path, sectors: Sequence[int] | None = None) -> RtPlan:
+def read_rtplan(
+    path: Path,
+    sectors: Sequence[int] | None = None,
+    *,
+    largest_sector_deg: float = math.inf,
+    ct_position: str = "",
+) -> RtPlan:
     """Read an RTPLAN of photon arcs.
 
     Args:
         path: of the file.
-        sectors: how many to cut each arc into; as many as it has between its control points when None.
+        sectors: how many to cut each arc into; when None, as many as it has between its control points, or more.
+        largest_sector_deg: how large these sectors may be.
+        ct_position: how the patient lies on the CT; head first and supine if neither CT nor plan says.
 
     Raises:
-        ValueError: a broken file, or a plan of other techniques.
+        ValueError: a broken file, one that contradicts itself or the CT, or one without monitor units.
+        UnsupportedPlan: a plan of other techniques, see `beam_table`.
     """
     data = read_dataset(path)
     with clear_errors(path):
-        if str(data.get("Modality", "")) != "RTPLAN":
-            raise ValueError(f"{path}: modality {shown(data.get('Modality'))}, expected RTPLAN")
-        fractions, meterset = _fraction_group(data, path)
-        position = _patient_position(data)
+        _check_kind(data, path)
+        fractions, beams = treated_beams(data, path)
+        position = _position(patient_position(data, beams, path), ct_position, path)
+        beam_arcs = tuple(arc for beam in beams for arc in read_arcs(beam, f"{path}: beam {beam.number}"))
+        if sectors is not None and len(sectors) != len(beam_arcs):
+            raise ValueError(f"{path}: {len(beam_arcs)} arcs, expected {len(sectors)}")
         halves = str(data.get("ManufacturerModelName", "")) == OWN_MODEL
-        beams = [beam for beam in data.BeamSequence if str(beam.get("TreatmentDeliveryType")) not in IGNORED_DELIVERY]
-        numbered = [(beam, meterset[int(beam.BeamNumber)]) for beam in beams if int(beam.BeamNumber) in meterset]
-        if not numbered:
-            raise ValueError(f"{path}: no treatment beam, expected arcs")
-        if sectors is not None and len(sectors) != len(numbered):
-            raise ValueError(f"{path}: {len(numbered)} arcs, expected {len(sectors)}")
-        wanted: Sequence[int | None] = sectors or [None] * len(numbered)
-        paths = tuple(read_beam_path(beam, mu, path) for beam, mu in numbered)
-        motions = tuple(in_sectors(one, halves, count) for one, count in zip(paths, wanted, strict=True))
+        counts = sectors or [arc.natural_sectors(halves, largest_sector_deg) for arc in beam_arcs]
+        motions = tuple(arc.cut(count) for arc, count in zip(beam_arcs, counts, strict=True))
         return RtPlan(
             path=Path(path),
             uid=str(data.SOPInstanceUID),
             structure_set_uid=_structure_set(data),
             frame_of_reference_uid=str(data.get("FrameOfReferenceUID", "")),
+            patient_id=str(data.get("PatientID") or "").strip(),
             arcs=tuple(_supine(motion, position) for motion in motions),
-            paths=paths,
+            beam_arcs=beam_arcs,
             motions=motions,
-            isocentre_mm=_isocentre([beam for beam, _ in numbered], path),
+            isocentre_mm=_isocentre(beams, path),
             fractions=fractions,
-            prescription_gy=tuple(
-                float(item.TargetPrescriptionDose)
-                for item in data.get("DoseReferenceSequence") or []
-                if item.get("TargetPrescriptionDose") is not None
-            ),
-            qualities=tuple(_quality(beam) for beam, _ in numbered),
+            prescription_gy=_prescription_gy(data, path),
+            qualities=tuple(_quality(beam.item, f"{path}: beam {beam.number}") for beam in beams),
         )
 
 
-def _quality(beam: Dataset) -> Quality:
-    energy = beam.ControlPointSequence[0].get("NominalBeamEnergy")
-    modes = beam.get("PrimaryFluenceModeSequence") or []
-    mode = str(modes[0].get("FluenceMode", "")) if len(modes) else ""
+def _quality(beam: Dataset, where: str) -> Quality:
+    energies = {float(point.NominalBeamEnergy) for point in beam.ControlPointSequence if point.get("NominalBeamEnergy")}
+    if len(energies) > 1:
+        raise UnsupportedPlan(f"{where}: energies of {sorted(energies)} MV, expected one")
+    modes = {str(mode.get("FluenceMode") or "") for mode in beam.get("PrimaryFluenceModeSequence") or []} - {""}
+    if len(modes) > 1 or modes - FLATTENED.keys():
+        raise UnsupportedPlan(
+            f"{where}: fluence modes {shown_word(', '.join(sorted(modes)))}, expected one that is known"
+        )
     return Quality(
         int(beam.BeamNumber),
-        None if energy in (None, "") else float(energy),
-        {"STANDARD": True, "NON_STANDARD": False}.get(mode),
+        energies.pop() if energies else None,
+        FLATTENED[modes.pop()] if modes else None,
     )
 
 
-def _fraction_group(data: Dataset, path: Path) -> tuple[int, dict[int, float]]:
-    """Number of fractions, and monitor units by beam number."""
-    groups = data.get("FractionGroupSequence") or []
-    if len(groups) != 1:
-        raise ValueError(f"{path}: {len(groups)} fraction groups, expected one")
-    fractions = int(groups[0].get("NumberOfFractionsPlanned") or 0)
-    if fractions < 1:
-        raise ValueError(f"{path}: {fractions} fractions planned, expected at least 1")
-    meterset = {int(item.ReferencedBeamNumber): float(item.get("BeamMeterset") or 0.0)
-                for item in groups[0].get("ReferencedBeamSequence") or []}  # fmt: skip
-    return fractions, {number: mu for number, mu in meterset.items() if mu > 0}
+def _check_kind(data: Dataset, path: Path) -> None:
+    if str(data.get("Modality", "")) != "RTPLAN":
+        raise ValueError(f"{path}: modality {shown_word(data.get('Modality', ''))}, expected RTPLAN")
+    for keyword, kind in OTHER_KINDS.items():
+        if data.get(keyword):
+            raise UnsupportedPlan(f"{path}: {kind}, expected a plan of photon arcs")
+    if "BeamSequence" not in data:
+        raise UnsupportedPlan(f"{path}: no Beam Sequence, expected a plan of photon arcs")
+    check_attributes(data, PLAN, str(path))
 
 
-def _patient_position(data: Dataset) -> str:
-    setups = data.get("PatientSetupSequence") or []
-    return str(setups[0].get("PatientPosition") or "HFS") if len(setups) else "HFS"
+def _position(planned: str, on_ct: str, path: Path) -> str:
+    """How the patient lies: as on the CT, which the plan may not contradict."""
+    if planned and on_ct and planned != on_ct:
+        raise ValueError(
+            f"{path}: patient position {shown_word(planned)}, but {shown_word(on_ct)} on the CT, expected the same"
+        )
+    position = planned or on_ct or "HFS"
+    if position not in PRONE:
+        raise UnsupportedPlan(f"{path}: patient position {shown_word(position)}, expected one of {', '.join(PRONE)}")
+    return position
+
+
+def _prescription_gy(data: Dataset, path: Path) -> tuple[float, ...]:
+    items = data.get("DoseReferenceSequence") or []
+    doses = [item.get("TargetPrescriptionDose") for item in items]
+    stated = tuple(float(dose) for dose in doses if dose not in (None, ""))
+    if not all(math.isfinite(dose) and dose >= 0 for dose in stated):
+        raise ValueError(f"{path}: target prescription doses {stated} Gy, expected positive numbers")
+    return stated
 
 
 def _structure_set(data: Dataset) -> str:
     items = data.get("ReferencedStructureSetSequence") or []
-    return str(items[0].ReferencedSOPInstanceUID) if len(items) else ""
+    return str(items[0].get("ReferencedSOPInstanceUID", "")) if len(items) else ""
 
 
-def _isocentre(beams: list[Dataset], path: Path) -> tuple[float, float, float]:
-    places = [[float(value) for value in beam.ControlPointSequence[0].IsocenterPosition] for beam in beams]
+def _isocentre(beams: list[TreatedBeam], path: Path) -> tuple[float, float, float]:
+    places = [[float(value) for value in beam.item.ControlPointSequence[0].IsocenterPosition] for beam in beams]
     if any(len(place) != 3 or not np.isfinite(place).all() for place in places):
         raise ValueError(f"{path}: isocentres {places}, expected three coordinates each")
     if np.ptp(np.array(places), axis=0).max() > SAME_MM:
-        raise ValueError(f"{path}: isocentres {places} mm differ between beams, expected one")
+        raise UnsupportedPlan(f"{path}: isocentres {places} mm differ between beams, expected one")
     x, y, z = places[0]
     return x, y, z
 

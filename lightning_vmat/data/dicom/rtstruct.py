@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from lightning_vmat.data.dicom.assigned_density import assigned_density
 from lightning_vmat.data.dicom.contour_groups import Points
 from lightning_vmat.data.dicom.files import clear_errors, read_dataset, shown
+from lightning_vmat.data.dicom.roi_counts import check_counts
 
 EXCLUSIVE = "CLOSEDPLANAR_XOR"
 INTERPOLATED = "INTERPOLATED_PLANAR"  # not in the standard: closed contours that a system made between drawn ones
@@ -72,6 +73,7 @@ def read_structure_set(path: Path) -> StructureSet:
     """
     data = read_dataset(path)
     with clear_errors(path):
+        check_counts(data, path)
         items: dict[int, list[Dataset]] = defaultdict(list)
         observations: dict[int, list[Dataset]] = defaultdict(list)
         for item in data.get("ROIContourSequence") or []:
@@ -79,9 +81,6 @@ def read_structure_set(path: Path) -> StructureSet:
         for item in data.get("RTROIObservationsSequence") or []:
             observations[int(item.ReferencedROINumber)].append(item)
         rois, empty = [], []
-        numbers = [int(item.ROINumber) for item in data.get("StructureSetROISequence") or []]
-        if len(set(numbers)) < len(numbers):
-            raise ValueError(f"{path}: two ROIs of one number, expected each to have its own")
         for item in data.get("StructureSetROISequence") or []:
             number = int(item.ROINumber)
             roi = _roi(item, items[number], observations[number], path)

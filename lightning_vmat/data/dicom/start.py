@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.data.dicom.one_patient import check_plan
 from lightning_vmat.data.dicom.rtplan import RtPlan, read_rtplan
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
@@ -28,14 +29,14 @@ def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, 
     Raises:
         ValueError: a broken file, or what does not fit the case.
     """
-    plan = read_rtplan(path)
+    plan = _read(path, case, link)
     plan.check_machine(case.machine)
     check_patient(plan, case, link)
     if wrong := _misfit(plan, case):
         raise ValueError(f"{path}: {wrong} as case {case.case_id} has")
     sectors = [arc.control_points for arc in case.arcs]
     if [arc.control_points for arc in plan.arcs] != sectors:
-        plan = read_rtplan(path, sectors)
+        plan = _read(path, case, link, sectors)
     jawed = within_jaws(case, plan.jaws_mm)
     return jawed, plan.on_rows(jawed.beamlets)
 
@@ -46,7 +47,7 @@ def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case
     Raises:
         ValueError: a broken file, or one of another patient or machine.
     """
-    plan = read_rtplan(path)
+    plan = _read(path, case, link)
     check_patient(plan, case, link)
     if plan.fractions == case.fractions and not _misfit(plan, case):
         return start_plan(path, case, link)
@@ -55,10 +56,17 @@ def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case
     return own, plan.on_rows(field)
 
 
+def _read(path: Path, case: Case, link: PatientLink | None, sectors: list[int] | None = None) -> RtPlan:
+    """The RTPLAN, in sectors no larger than the case's own unless it is said how many."""
+    largest_deg = max(abs(arc.span_deg) / arc.control_points for arc in case.arcs)
+    position = link.patient_position if link else ""
+    return read_rtplan(path, sectors, largest_sector_deg=largest_deg, ct_position=position)
+
+
 def check_patient(plan: RtPlan, case: Case, link: PatientLink | None) -> None:
     """Raise a ValueError where coordinates are another patient's, or the isocentre is not on the CT."""
-    if link and plan.frame_of_reference_uid and plan.frame_of_reference_uid != link.frame_of_reference_uid:
-        raise ValueError(f"{plan.path}: other frame of reference than case {case.case_id}, expected the same")
+    if link:
+        check_plan(plan, link)
     place = case.grid.index_coordinates(torch.tensor(plan.isocentre_mm))
     if not all(-0.5 <= at <= count - 0.5 for at, count in zip(place.tolist(), reversed(case.grid.shape), strict=True)):
         raise ValueError(f"{plan.path}: isocentre {plan.isocentre_mm} mm lies outside the CT of case {case.case_id}")

@@ -1,0 +1,44 @@
+"""Sources of a cohort that could not be read: a note for each, and a list of all once the cohort is whole."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from lightning_vmat.data.atomic import atomic_file
+
+LEFT_OUT_FILE, NOTES = "left_out.yaml", ".left_out"
+
+
+def note(root: Path, name: str, why: str) -> None:
+    """Keep in a cohort's folder why a source was left out; a file each, as several machines may work on one cohort."""
+    with atomic_file(root / NOTES / name) as draft:
+        draft.write_text(why, encoding="utf-8")
+
+
+def forget(root: Path, name: str) -> None:
+    """Remove the note of a source that is read after all."""
+    (root / NOTES / name).unlink(missing_ok=True)
+
+
+def left_out(root: Path) -> dict[str, str]:
+    """Why each source was left out, by name."""
+    return {path.name: path.read_text(encoding="utf-8") for path in sorted((root / NOTES).glob("[!.]*"))}
+
+
+def write_list(root: Path, reasons: Mapping[str, str]) -> None:
+    """Write `left_out.yaml`, or remove it where nothing was left out."""
+    if not reasons:
+        clear(root)
+        return
+    with atomic_file(root / LEFT_OUT_FILE) as draft:
+        draft.write_text(yaml.safe_dump(dict(reasons), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def clear(root: Path) -> None:
+    """Remove notes and list."""
+    shutil.rmtree(root / NOTES, ignore_errors=True)
+    (root / LEFT_OUT_FILE).unlink(missing_ok=True)
