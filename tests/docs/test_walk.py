@@ -12,6 +12,7 @@ from workplace import NOT_HERE, Workplace, can_run, commands
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # seconds of work, but also on a crowded machine
 @pytest.mark.filterwarnings("ignore:.*:ResourceWarning")
 @pytest.mark.parametrize("words", commands(), ids=shlex.join)
 def test_a_command_runs(words: list[str], workplace: Workplace) -> None:
