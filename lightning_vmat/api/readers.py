@@ -155,7 +155,8 @@ def register_reader(name: str) -> Callable[[AnyReader], AnyReader]:
     """
 
     def add(read: AnyReader) -> AnyReader:
-        register("reader", READERS, name, read, read.__module__)
+        reader: Reader = read
+        register("reader", READERS, name, reader, read.__module__)
         return read
 
     return add
