@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks.blocks import SABlock
 from torch import nn
 
+from lightning_vmat.networks.arc_blocks import SelfAttention
 from lightning_vmat.networks.denoiser import FluenceDenoiser
 
 
@@ -121,3 +123,20 @@ def test_recomputing_activations_changes_no_gradient_and_keeps_less() -> None:
         gradients.append([parameter.grad for parameter in denoiser.parameters()])
     torch.testing.assert_close(gradients[1], gradients[0], rtol=0, atol=0)
     assert kept[1] < 0.5 * kept[0]
+
+
+def test_attention_is_that_of_monai() -> None:
+    """The same weights from a seed, by the same names, and the same values to the bit."""
+    torch.manual_seed(3)
+    ours = SelfAttention(24, 4)
+    torch.manual_seed(3)
+    theirs = SABlock(24, 4, use_flash_attention=True)
+    for name, weight in ours.state_dict().items():
+        assert torch.equal(weight, theirs.state_dict()[name]), name
+    x = torch.randn(5, 12, 24)
+    assert torch.equal(ours(x), theirs(x))
+
+
+def test_heads_that_do_not_divide_the_channels_are_refused() -> None:
+    with pytest.raises(ValueError, match="attention of 24 channels and 5 heads"):
+        SelfAttention(24, 5)

@@ -99,7 +99,9 @@ def test_a_leaf_that_is_late_slows_the_gantry_of_plans_made_elsewhere() -> None:
     late = with_pair(open_plan(), SEEN, -20.0 - JUMPS, torch.tensor(20.0))
     assert machine_violations(late, SETUP)["leaf_speed"] == 88
     assert not any(machine_violations(late, SETUP, gantry_may_slow=True).values())
-    assert float(delivery_seconds(late, SETUP).sum()) == pytest.approx(88 * (20 / 22.5 + 8 / 6 / 2) + 4 * 8 / 6 / 2, rel=1e-5)
+    assert float(delivery_seconds(late, SETUP).sum()) == pytest.approx(
+        88 * (20 / 22.5 + 8 / 6 / 2) + 4 * 8 / 6 / 2, rel=1e-5
+    )
     assert "leaf_speed" not in machine_violations(late, SETUP, gantry_may_slow=True)
 
 

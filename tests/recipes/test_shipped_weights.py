@@ -22,7 +22,7 @@ from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.recipes.card import CHECKED_CASES, case_figures
 from lightning_vmat.recipes.loading import load_recipe
-from lightning_vmat.recipes.trained import learned_optimizer
+from lightning_vmat.recipes.trained import learned_optimizer, load_start
 from lightning_vmat.recipes.weights import SHIPPED, shipped_weights
 
 FAMILY = ("generator", "learned", "regression", "teacher")
@@ -97,8 +97,9 @@ def test_a_phantom_is_planned_without_naming_a_run(cohort: Cohort) -> None:
 def test_a_case_without_the_organs_that_the_weights_know_is_named() -> None:
     case = make_phantom(0, "tiny")
     bare = case.with_settings(structures={name: case.structures[name] for name in ("Body", "PTV")})
+    start = load_start(Path(SHIPPED, "regression"))
     with pytest.raises(ValueError, match="phantom_0000: none of Rectum"):
-        planner("regression", voxels=300).plan(bare)
+        start(bare, build_problem(case, 300))
 
 
 def test_a_racer_is_counted_until_it_matches_each_goal() -> None:
