@@ -145,7 +145,7 @@ def test_closed_pairs_of_a_start_are_no_faults_and_stay_closed(root: Path, tmp_p
     compared = metrics(tmp_path)["compared"]
     assert isinstance(compared, dict)
     assert sum(compared["machine_violations_by_limit"].values()) == 0
-    assert compared["delivery_s"] == pytest.approx(59.0, abs=1.0)  # pairs behind jaws may be late
+    assert compared["delivery_s"] == pytest.approx(71.6, abs=0.5)  # at full speed 59 s; one pair on each side is late
     assert "Shortest delivery" in (tmp_path / "report.html").read_text()
     rtplan, case = read_rtplan(parked), read_case(root / "case")
     own = case.with_settings(arcs=rtplan.arcs, beamlets=rtplan.beamlet_grid(case.machine, 5.0))
@@ -182,8 +182,8 @@ def late_weight(data: Dataset) -> None:
 
 
 REFUSED: list[tuple[Callable[[Dataset], object], str]] = [
-    (in_first_point("NominalBeamEnergy", 10), "beam 3, control point 0: NominalBeamEnergy 10, expected 6"),
-    (without_filter, "FluenceMode NON_STANDARD, expected STANDARD"),
+    (in_first_point("NominalBeamEnergy", 10), "beam 3: 10 MV, expected 6 MV of truebeam_millennium120"),
+    (without_filter, "beam 3: 6 MV without flattening filter, expected 6 MV"),
     (another_mlc, "60 leaf pairs from -220 to 220 mm, expected those of truebeam_millennium120"),
     (in_first_point("IsocenterPosition", [0, 0, 5000]), "lies outside the CT"),
     (lambda data: setattr(data, "FrameOfReferenceUID", "1.2.9"), "other frame of reference"),

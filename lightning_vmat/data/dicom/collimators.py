@@ -25,6 +25,8 @@ def read_collimators(beam: Dataset, points: list[Dataset], where: str) -> tuple[
         UnsupportedPlan: other collimators than one MLC along x, and jaws.
     """
     kinds = [str(device.RTBeamLimitingDeviceType) for device in beam.get("BeamLimitingDeviceSequence") or []]
+    if {"MLCX1", "MLCX2"} <= set(kinds):
+        raise UnsupportedPlan(f"{where}: two layers of leaves, as Halcyon and Ethos have, which is not supported")
     jaw_kinds = [kind for kind in kinds if kind != "MLCX"]
     one_each = all(sum(kind in names for kind in jaw_kinds) <= 1 for names in JAWS)
     if kinds.count("MLCX") != 1 or not one_each or not set(jaw_kinds) <= {name for names in JAWS for name in names}:
