@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, TypeVar
 from lightning_vmat.data.case_files import CASE_FILE
 from lightning_vmat.data.case_files import read_case as read_case_folder
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.machine import DEFAULT_MACHINE
 from lightning_vmat.registry import find, import_object, is_import_path, register
 
 if TYPE_CHECKING:
     from lightning_vmat.data.dicom.patient import DicomPatient
 
-MACHINE = "truebeam_millennium120"
 Reader = Callable[[Path], Case]
 AnyReader = TypeVar("AnyReader", bound=Reader)
 
@@ -27,7 +27,7 @@ def read_dicom(
     roi_names: str | Path | None = None,
     use_plan: bool = True,
     show_identifiers: bool = False,
-    machine: str = MACHINE,
+    machine: str = DEFAULT_MACHINE,
 ) -> Case:
     """The case of a patient's DICOM folder: a CT series and an RTSTRUCT, perhaps an RTPLAN.
 
@@ -70,7 +70,7 @@ def read_dicom_patient(
     use_plan: bool = True,
     start: str | Path | None = None,
     show_identifiers: bool = False,
-    machine: str = MACHINE,
+    machine: str = DEFAULT_MACHINE,
 ) -> DicomPatient:
     """A patient's DICOM folder: the case, and the plan and dose that are there.
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.api.readers import MACHINE, read_dicom_patient
 from lightning_vmat.api.readers import read_case as read_by
+from lightning_vmat.api.readers import read_dicom_patient
 from lightning_vmat.data.case_files import CASE_FILE, CLINICAL_DOSE_FILE, check_beams, read_case
 from lightning_vmat.data.dicom.files import looks_like_dicom, naming
 from lightning_vmat.data.dicom.link import PatientLink, read_link
@@ -18,7 +18,7 @@ from lightning_vmat.data.dicom.start import start_plan
 from lightning_vmat.data.plan_files import read_dose
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
-from lightning_vmat.plan.machine import machine_name
+from lightning_vmat.plan.machine import DEFAULT_MACHINE, machine_name
 
 
 class OpenedPatient(NamedTuple):
@@ -117,6 +117,6 @@ def open_dicom(
         use_plan=use_plan,
         start=start,
         show_identifiers=show_identifiers,
-        machine=machine_name(machine or MACHINE),
+        machine=machine_name(machine or DEFAULT_MACHINE),
     )
     return OpenedPatient(patient.case, patient.dose_gy, patient.link, patient.plan if start else None, patient.rois)

@@ -148,12 +148,11 @@ def dicom(
         ValueError: no patient that can be read, or a cohort of other settings in `out`.
     """
     from lightning_vmat.data.cohort import split_in_order
-    from lightning_vmat.data.dicom.patient import MACHINE
     from lightning_vmat.data.dicom.patient_folders import named_folders
     from lightning_vmat.data.dicom.roi_names import load_roi_names
     from lightning_vmat.data.dicom.source import DicomSource
     from lightning_vmat.data.preparation import prepare
-    from lightning_vmat.plan.machine import machine_name
+    from lightning_vmat.plan.machine import DEFAULT_MACHINE, machine_name
 
     names, machine = load_roi_names(roi_names), machine_name(machine)
     folders, refused = named_folders(source, show_identifiers)
@@ -162,7 +161,7 @@ def dicom(
         for name, folder in folders.items()
     ]
     manifest = {"source": "dicom", "size": size, "protocol": protocol, "use_plan": use_plan}
-    manifest |= {} if machine == MACHINE else {"machine": machine}
+    manifest |= {} if machine == DEFAULT_MACHINE else {"machine": machine}
     split = split_in_order(list(folders))
     left_out = prepare(sources, split, out, manifest, plan=plan, jobs=jobs, shard=shard, refused=refused)
     for name, why in left_out.items():

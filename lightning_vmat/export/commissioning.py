@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,6 +18,7 @@ from lightning_vmat.dose.commissioning.fit import BeamFit, Residual
 from lightning_vmat.dose.commissioning.measurements import Measurements
 from lightning_vmat.export.figures.palette import SERIES
 from lightning_vmat.export.figures.svg import drawing_style, inline_svg, plain_axes
+from lightning_vmat.export.pages import page_environment
 from lightning_vmat.plan.machine import Machine
 
 TITLES = {"pdd": "Depth dose", "tpr": "Tissue-phantom ratio", "profile": "Profiles", "output_factor": "Output factors"}
@@ -77,13 +77,7 @@ def _machine_text(commissioned: Commissioned, beam_file: str) -> str:
 
 def _report(commissioned: Commissioned) -> str:
     fit = commissioned.fit
-    environment = Environment(
-        loader=PackageLoader("lightning_vmat.export", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     with drawing_style():
         figures = [
             inline_svg(_figure(kind, title, fit), title)

@@ -8,7 +8,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lightning_vmat.data.atomic import atomic_file
@@ -21,6 +20,7 @@ from lightning_vmat.export.figures.dose_slices import WASH_TOP, PlaneView, dose_
 from lightning_vmat.export.figures.dvh import compared_dvh_figure, dvh_figure
 from lightning_vmat.export.figures.palette import StructureStyle, isodose_lines, structure_styles
 from lightning_vmat.export.figures.svg import drawing_style, inline_svg
+from lightning_vmat.export.pages import page_environment
 from lightning_vmat.plan.case import Case
 
 
@@ -41,13 +41,7 @@ def write_report(path: Path, content: ReportContent) -> None:
 
 def render_report(content: ReportContent) -> str:
     """The report as HTML text."""
-    environment = Environment(
-        loader=PackageLoader("lightning_vmat.export", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment()
     environment.filters["soft_breaks"] = soft_breaks
     case, styles = content.case, structure_styles(content.case)
     planes = dose_planes(case, content.dose_gy, styles)

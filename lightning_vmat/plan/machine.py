@@ -12,6 +12,7 @@ import yaml
 
 from lightning_vmat.plan.checks import check_kinds, check_values, is_number
 
+DEFAULT_MACHINE = "truebeam_millennium120"
 MAY_BE_ZERO = {
     "min_mu_per_deg",
     "min_leaf_gap_mm",

@@ -36,10 +36,8 @@ from lightning_vmat.data.sizes import get_size
 from lightning_vmat.objectives.protocol import Protocol, load_protocol
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import BODY, Case
-from lightning_vmat.plan.machine import Machine, load_machine
+from lightning_vmat.plan.machine import DEFAULT_MACHINE, Machine, load_machine
 from lightning_vmat.plan.volume import VolumeGrid
-
-MACHINE = "truebeam_millennium120"
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def read_patient(
     use_plan: bool = True,
     start: Path | None = None,
     show_identifiers: bool = False,
-    machine: str = MACHINE,
+    machine: str = DEFAULT_MACHINE,
 ) -> DicomPatient:
     """Read CT and structure set, and plan and dose where there are some.
 

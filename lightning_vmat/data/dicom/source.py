@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_vmat.data.dicom.link import LINK_FILE, link_text
-from lightning_vmat.data.dicom.patient import MACHINE, read_patient
+from lightning_vmat.data.dicom.patient import read_patient
 from lightning_vmat.data.dicom.roi_names import RoiNames
 from lightning_vmat.data.dicom.roi_report import ROI_FILE, report_text
 from lightning_vmat.data.preparation import Loaded
+from lightning_vmat.plan.machine import DEFAULT_MACHINE
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class DicomSource:
     roi_names: RoiNames
     use_plan: bool
     show_identifiers: bool
-    machine: str = MACHINE
+    machine: str = DEFAULT_MACHINE
 
     def load(self) -> Loaded:
         patient = read_patient(
