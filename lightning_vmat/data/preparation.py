@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ from lightning_vmat.data.plan_files import write_plan
 from lightning_vmat.data.reference_plans import planner_settings, reference_plan
 from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.objectives.derived import with_derived
-from lightning_vmat.objectives.protocol import load_protocol
+from lightning_vmat.objectives.protocol import load_protocol, protocol_checksum
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
@@ -104,7 +103,7 @@ def phantom_manifest(sources: Sequence[PhantomSource], split: Mapping[str, list[
     """
     first, protocol = sources[0], sources[0].protocol
     protocols = SHARES if protocol == MIXED else (protocol,)
-    versions = {name: hashlib.sha256(repr(load_protocol(name)).encode()).hexdigest()[:12] for name in protocols}
+    versions = {name: protocol_checksum(name) for name in protocols}
     return {
         "source": "phantom",
         "size": first.size,

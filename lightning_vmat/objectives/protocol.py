@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
@@ -113,8 +114,7 @@ class Protocol:
         fractions: number of fractions.
         objectives: what the optimisation minimises.
         goals: what the plan is judged by.
-        derived: structures that are made from others, see `objectives/derived.py`; not part of `repr`, by whose hash
-            cohorts of phantoms, which have none, are told apart.
+        derived: structures that are made from others, see `objectives/derived.py`.
     """
 
     name: str
@@ -122,7 +122,7 @@ class Protocol:
     fractions: int
     objectives: tuple[ProtocolObjective, ...]
     goals: tuple[Goal, ...]
-    derived: tuple[DerivedStructure, ...] = field(default=(), repr=False)
+    derived: tuple[DerivedStructure, ...] = ()
 
     @property
     def structure_names(self) -> list[str]:
@@ -138,14 +138,37 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
     Raises:
         ValueError: no such protocol, or a file with a wrong key or value; names both.
     """
+    text = _text(name_or_path)
+    try:
+        return _parse(Path(name_or_path).stem, yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError) as error:
+        raise ValueError(f"protocol {name_or_path}: {' '.join(str(error).split())}") from error
+
+
+def protocol_checksum(name_or_path: str | Path) -> str:
+    """Tells versions of a protocol apart: the start of its YAML text's SHA-256.
+
+    Raises:
+        ValueError: no such protocol.
+    """
+    return hashlib.sha256(_text(name_or_path).encode()).hexdigest()[:12]
+
+
+def _text(name_or_path: str | Path) -> str:
+    """A protocol's YAML, a shipped one's or a file's.
+
+    Raises:
+        ValueError: neither, or no text.
+    """
     shipped = resources.files("lightning_vmat.objectives") / "protocols" / f"{name_or_path}.yaml"
-    path = Path(name_or_path)
-    if not shipped.is_file() and not path.is_file():
+    if shipped.is_file():
+        return shipped.read_text(encoding="utf-8")
+    if not Path(name_or_path).is_file():
         raise ValueError(f"protocol {name_or_path}: neither a shipped protocol nor a YAML file")
     try:
-        return _parse(path.stem, yaml.safe_load(shipped.read_text() if shipped.is_file() else path.read_text()))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"protocol {name_or_path}: {' '.join(str(error).split())}") from error
+        return Path(name_or_path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"protocol {name_or_path}: {error}") from error
 
 
 def _parse(name: str, document: object) -> Protocol:
