@@ -15,11 +15,11 @@ __version__ = "0.1.0"
 
 _PLACES = {
     # cases
-    "phantom": "data.phantom:make_phantom",
-    "read_case": "api.readers",
-    "read_dicom": "api.readers",
-    "read_dicom_patient": "api.readers",
-    "write_case": "data.case_files",
+    "phantom": "cases.phantom.phantom:make_phantom",
+    "read_case": "cases.readers",
+    "read_dicom": "cases.readers",
+    "read_dicom_patient": "cases.readers",
+    "write_case": "cases.case_files",
     "Case": "plan.case",
     "Arc": "plan.arc",
     "VolumeGrid": "plan.volume",
@@ -33,8 +33,8 @@ _PLACES = {
     "Plan": "plan.aperture",
     "PlanResult": "planning.planner",
     "Trace": "planning.planner",
-    "read_plan": "data.plan_files",
-    "write_plan": "data.plan_files",
+    "read_plan": "cases.plan_files",
+    "write_plan": "cases.plan_files",
     "shipped_weights": "recipes.weights",
     # judging
     "evaluate_plan": "planning.evaluation",
@@ -54,9 +54,9 @@ _PLACES = {
     "load_protocol": "objectives.protocol",
     # extensions
     "register_planner": "api.planners",
-    "register_optimizer": "planning.members",
+    "register_optimizer": "planning.planners",
     "register_objective": "objectives.protocol",
-    "register_reader": "api.readers",
+    "register_reader": "cases.readers",
 }
 """Name -> its module, and its name there if that is another. `__init__.pyi` says the same to type checkers."""
 

@@ -6,8 +6,8 @@ import os
 import sys
 from importlib import import_module
 
-from lightning_vmat.callbacks import notice
-from lightning_vmat.commands import tolerance
+from lightning_vmat.benchmarks import tolerance
+from lightning_vmat.callbacks import preemption as notice
 
 COMMANDS = {
     "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),

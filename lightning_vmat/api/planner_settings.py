@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.members import BUDGET
 from lightning_vmat.planning.planner import Planner
+from lightning_vmat.planning.planners import BUDGET
 from lightning_vmat.planning.problem import VOXELS
 
 OPTIONAL = ("run", "start", "optimizer", "evaluations")

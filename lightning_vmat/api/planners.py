@@ -162,7 +162,7 @@ class _FromRtplan:
     settings: PlannerSettings
 
     def plan(self, case: Case) -> PlanResult:
-        from lightning_vmat.data.dicom.start import start_plan
+        from lightning_vmat.cases.dicom.start import start_plan
 
         case, given = start_plan(Path(str(self.settings.start)), case, None)
         return replace(self.kind.make(replace(self.settings, start=given)).plan(case), case=case)

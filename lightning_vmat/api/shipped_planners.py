@@ -9,16 +9,16 @@ from typing import Any
 from lightning_vmat.api.planner_settings import PlannerKind, PlannerSettings
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.members import (
+from lightning_vmat.planning.from_plan import DeliveredStart
+from lightning_vmat.planning.planner import Planner
+from lightning_vmat.planning.planners import (
     conventional_planner,
     find_optimizer,
     fluence_planner,
     polishing_planner,
     reference_planner,
 )
-from lightning_vmat.planning.planner import Planner
-from lightning_vmat.planning.sequenced import open_start
-from lightning_vmat.planning.started import DeliveredStart
+from lightning_vmat.planning.staged import open_start
 
 LEARNED, GENERATOR = "learned", "generator"
 

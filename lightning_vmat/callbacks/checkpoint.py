@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
-from lightning_vmat.data.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file
 
 
 class WholeCheckpointIO(TorchCheckpointIO):

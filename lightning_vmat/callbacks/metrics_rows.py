@@ -6,7 +6,7 @@ import csv
 import io
 from pathlib import Path
 
-from lightning_vmat.data.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file
 
 
 def drop_rows_from(path: Path, step: int) -> None:

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_vmat.callbacks.metrics_rows import drop_rows_from
-from lightning_vmat.data.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file
 
 CONFIG_FILE = "config.yaml"
 UNFINISHED_FILE = "unfinished.yaml"  # there from the first batch of a run until it has come to its end

@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_vmat.callbacks.checkpoint import ready_to_save
-from lightning_vmat.callbacks.notice import TimeIsUp, given
+from lightning_vmat.callbacks.preemption import TimeIsUp, given
 
 
 class StopOnNotice(Checkpoint):

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from torch.profiler import ProfilerActivity, profile, supported_activities
 
-from lightning_vmat.data.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file
 
 FOLDER = "profile"
 FIRST, STEPS = 2, 4  # steps before the first allocate what later ones use again

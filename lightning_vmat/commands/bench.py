@@ -31,12 +31,12 @@ def dose(
 
     import torch
 
-    from lightning_vmat.commands.dose_judging import judging_row, setup_row
-    from lightning_vmat.commands.dose_rivals import pydosert_rows, sparse_rows
-    from lightning_vmat.commands.dose_speed import Device, as_table, pencil_beam_row
-    from lightning_vmat.data.atomic import atomic_file
-    from lightning_vmat.data.phantom import make_phantom
-    from lightning_vmat.data.sizes import get_size
+    from lightning_vmat.benchmarks.dose_baselines import pydosert_rows, sparse_rows
+    from lightning_vmat.benchmarks.dose_judging import judging_row, setup_row
+    from lightning_vmat.benchmarks.dose_speed import Device, as_table, pencil_beam_row
+    from lightning_vmat.cases.phantom.phantom import make_phantom
+    from lightning_vmat.cases.sizes import get_size
+    from lightning_vmat.files.atomic import atomic_file
 
     for size in sizes:
         get_size(size)
@@ -108,9 +108,9 @@ def optimizers(
 
     from tqdm import tqdm
 
-    from lightning_vmat.commands import optimizer_race as racing
-    from lightning_vmat.commands.partial_file import PartialFile
-    from lightning_vmat.data.case_files import read_case
+    from lightning_vmat.benchmarks import optimizer_race as racing
+    from lightning_vmat.benchmarks.partial_file import PartialFile
+    from lightning_vmat.cases.case_files import read_case
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
     from lightning_vmat.recipes.planning import recipe_planner

@@ -43,14 +43,14 @@ def benchmark(
 
     from lightning_vmat import __version__
     from lightning_vmat.api.planners import planner
-    from lightning_vmat.commands.benchmark_file import BenchmarkFile
-    from lightning_vmat.commands.patient import open_case
-    from lightning_vmat.data.case_files import PLAN_FILE
+    from lightning_vmat.benchmarks.benchmark_file import BenchmarkFile
+    from lightning_vmat.benchmarks.comparison import key_doses, measure, with_gap
+    from lightning_vmat.cases.case_files import PLAN_FILE
+    from lightning_vmat.cases.patient import open_case
+    from lightning_vmat.cases.plan_files import plan_metadata, write_plan
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
-    from lightning_vmat.data.plan_files import plan_metadata, write_plan
     from lightning_vmat.export.figures.convergence import courses_figure
-    from lightning_vmat.planning.comparison import key_doses, measure, with_gap
     from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
 
     names = planners.split(",") if isinstance(planners, str) else planners
@@ -91,6 +91,6 @@ def benchmark(
     if figure is not None:
         courses_figure(figures.median_courses()).savefig(figure, dpi=150)
     if wandb:
-        from lightning_vmat.commands.benchmark_wandb import log_table
+        from lightning_vmat.benchmarks.benchmark_wandb import log_table
 
         log_table(wandb, json.parent, figures.settings, with_gap(figures.cases))

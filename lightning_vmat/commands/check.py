@@ -18,7 +18,7 @@ def dose(folder: Path, *, json: Path | None = None) -> None:
     Raises:
         ValueError: a file that is missing or broken.
     """
-    from lightning_vmat.commands.dose_accuracy import check_dose
+    from lightning_vmat.benchmarks.dose_checks import check_dose
 
     check_dose(folder, json)
 
@@ -62,8 +62,8 @@ def delivery(
     Raises:
         ValueError: no such plan or case, or a plan that does not fit the case.
     """
-    from lightning_vmat.commands import delivery_checks as checking
-    from lightning_vmat.commands.patient import open_patient
+    from lightning_vmat.benchmarks import delivery_checks as checking
+    from lightning_vmat.cases.patient import open_patient
 
     if not 0 < step_deg <= 10:
         raise ValueError(f"step_deg {step_deg}: expected more than 0 and at most 10")

@@ -72,10 +72,10 @@ def plan(
             there already.
     """
     from lightning_vmat.api.planners import planner as make_planner
-    from lightning_vmat.commands.compared import compared_plan
-    from lightning_vmat.commands.patient import open_patient
-    from lightning_vmat.commands.plan_results import REPORT_FILE, write_results
-    from lightning_vmat.data.atomic import atomic_folder
+    from lightning_vmat.cases.patient import open_patient
+    from lightning_vmat.export.compared import compared_plan
+    from lightning_vmat.export.plan_results import REPORT_FILE, write_results
+    from lightning_vmat.files.atomic import atomic_folder
 
     member = make_planner(
         planner,

@@ -54,10 +54,11 @@ def phantom(
     """
     from functools import partial
 
+    from lightning_vmat.cases.phantom.drawn_wishes import SHARE, check_share
+    from lightning_vmat.cases.phantom.phantom import phantom_name
+    from lightning_vmat.cases.phantom.source import PhantomSource
     from lightning_vmat.data.cohort import split_of_seeds
-    from lightning_vmat.data.drawn_wishes import SHARE, check_share
-    from lightning_vmat.data.phantom import phantom_name
-    from lightning_vmat.data.preparation import PhantomSource, own_shard, phantom_manifest, prepare, work_on_each
+    from lightning_vmat.data.preparation import own_shard, phantom_manifest, prepare, work_on_each
     from lightning_vmat.export.patient_folder import export_source
     from lightning_vmat.plan.jaws import check_jaw_margin
 
@@ -101,8 +102,8 @@ def open_kbp(
     Raises:
         ValueError: a folder that is not laid out like the challenge's, or a cohort of other settings in `out`.
     """
-    from lightning_vmat.data.open_kbp import SPLITS, patient_folders
-    from lightning_vmat.data.preparation import OpenKbpSource, prepare
+    from lightning_vmat.cases.open_kbp import SPLITS, OpenKbpSource, patient_folders
+    from lightning_vmat.data.preparation import prepare
 
     parts = {part: patient_folders(source, part) if split in (part, "all") else [] for part in SPLITS}
     sources = [OpenKbpSource(folder, size) for folders in parts.values() for folder in folders]
@@ -147,10 +148,10 @@ def dicom(
     Raises:
         ValueError: no patient that can be read, or a cohort of other settings in `out`.
     """
+    from lightning_vmat.cases.dicom.patient_folders import named_folders
+    from lightning_vmat.cases.dicom.roi_names import load_roi_names
+    from lightning_vmat.cases.dicom.source import DicomSource
     from lightning_vmat.data.cohort import split_in_order
-    from lightning_vmat.data.dicom.patient_folders import named_folders
-    from lightning_vmat.data.dicom.roi_names import load_roi_names
-    from lightning_vmat.data.dicom.source import DicomSource
     from lightning_vmat.data.preparation import prepare
     from lightning_vmat.plan.machine import DEFAULT_MACHINE, machine_name
 
@@ -195,8 +196,8 @@ def portpy(
     Raises:
         ValueError: folders that cannot be read or are no patients, or a cohort of other settings in `out`.
     """
+    from lightning_vmat.cases.portpy.source import PortPySource, patient_folders
     from lightning_vmat.data.cohort import split_in_order
-    from lightning_vmat.data.portpy_case import PortPySource, patient_folders
     from lightning_vmat.data.preparation import prepare
 
     sources = [PortPySource(folder, size, protocol, full) for folder in patient_folders(source)]
@@ -251,7 +252,7 @@ def sheet(cohort: Path, *, out: Path, count: int = 12) -> None:
     Raises:
         ValueError: no such cohort, no cases, another kind of file, or a count that is not positive.
     """
-    from lightning_vmat.data.case_files import read_case
+    from lightning_vmat.cases.case_files import read_case
     from lightning_vmat.data.cohort import SPLITS, read_cohort
     from lightning_vmat.export.case_sheet import draw_sheet
 

@@ -11,11 +11,11 @@ from typing import Any
 import yaml
 
 from lightning_vmat import __version__
+from lightning_vmat.cases.case_files import CASE_FILE, CASE_VERSION, PLAN_FILE
+from lightning_vmat.cases.plan_files import read_plan
 from lightning_vmat.data import left_out
-from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.data.case_files import CASE_FILE, CASE_VERSION, PLAN_FILE
-from lightning_vmat.data.plan_files import read_plan
 from lightning_vmat.data.reference_plans import QUALITY
+from lightning_vmat.files.atomic import atomic_file
 
 SPLIT_FILE, MANIFEST_FILE = "split.yaml", "manifest.yaml"
 SPLITS = ("train", "validation", "test")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from lightning_vmat.data.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file
 
 LEFT_OUT_FILE, NOTES = "left_out.yaml", ".left_out"
 

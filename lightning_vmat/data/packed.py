@@ -22,13 +22,15 @@ from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.data.case_files import PLAN_FILE, read_case
+from lightning_vmat.cases.case_files import PLAN_FILE, read_case
+from lightning_vmat.cases.phantom.phantom import phantom_name, phantom_seed
+from lightning_vmat.cases.phantom.source import PhantomSource
+from lightning_vmat.cases.plan_files import read_plan, same_bytes
+from lightning_vmat.cases.source import SourceCase
 from lightning_vmat.data.cohort import MANIFEST_FILE, SPLIT_FILE, SPLITS
 from lightning_vmat.data.packed_plans import pack_leaf_tips, pack_monitor_units, unpack_plan
-from lightning_vmat.data.phantom import phantom_name, phantom_seed
-from lightning_vmat.data.plan_files import read_plan, same_bytes
-from lightning_vmat.data.preparation import Loaded, PhantomSource, prepare
+from lightning_vmat.data.preparation import prepare
+from lightning_vmat.files.atomic import atomic_file
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.case import Case
@@ -86,7 +88,7 @@ class PackedSource:
     def size(self) -> str:
         return str(self.pack.manifest["size"])
 
-    def load(self) -> Loaded:
+    def load(self) -> SourceCase:
         """The phantom and its plan.
 
         Raises:
@@ -101,7 +103,7 @@ class PackedSource:
                 f"{self.pack.path}: {self.name} made here differs from the one planned, expected the same bits"
             )
         plan = self.plan(case.beam_setup)
-        return Loaded(case, plan=plan, plan_metadata=self.pack.plans[self.name])
+        return SourceCase(case, plan=plan, plan_metadata=self.pack.plans[self.name])
 
     def plan(self, setup: BeamSetup) -> Plan:
         """The plan alone, within the machine's limits.

@@ -4,94 +4,24 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
+from lightning_vmat.cases.case_files import CASE_FILE, PLAN_FILE, read_case, write_case
+from lightning_vmat.cases.phantom.drawn_wishes import wishes_manifest
+from lightning_vmat.cases.phantom.phantom import MIXED, PHANTOM_VERSION, SHARES
+from lightning_vmat.cases.phantom.source import PhantomSource
+from lightning_vmat.cases.plan_files import write_plan
+from lightning_vmat.cases.source import Source
 from lightning_vmat.data import left_out
-from lightning_vmat.data.case_files import CASE_FILE, PLAN_FILE, read_case, write_case
 from lightning_vmat.data.cohort import Cohort
-from lightning_vmat.data.drawn_wishes import draw_wishes, wishes_manifest
-from lightning_vmat.data.open_kbp import read_open_kbp
 from lightning_vmat.data.parallel import in_processes
-from lightning_vmat.data.phantom import MIXED, PHANTOM_VERSION, SHARES, make_phantom, phantom_name
-from lightning_vmat.data.plan_files import write_plan
 from lightning_vmat.data.reference_plans import planner_settings, reference_plan
-from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.objectives.derived import with_derived
 from lightning_vmat.objectives.protocol import load_protocol, protocol_checksum
-from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
-from lightning_vmat.plan.jaws import with_jaws
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A case as it comes from its source.
-
-    Args:
-        case: the case.
-        doses: to keep with it, by file name without suffix.
-        plan: that it was treated with; kept as its plan unless a reference plan is asked for.
-        plan_metadata: how that plan was made.
-        influence: dose influence on the voxels of the case's grid, to be used instead of our own.
-        texts: small files to keep with it, by name.
-    """
-
-    case: Case
-    doses: dict[str, Float[Tensor, "z y x"]] = field(default_factory=dict)
-    plan: Plan | None = None
-    plan_metadata: dict[str, Any] = field(default_factory=lambda: {"planner": "clinical"})
-    influence: StoredInfluence | None = None
-    texts: dict[str, str] = field(default_factory=dict)
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Where one case comes from."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def size(self) -> str: ...
-
-    def load(self) -> Loaded:
-        """The case, and what to keep with it."""
-        ...
-
-
-@dataclass(frozen=True)
-class PhantomSource:
-    """The phantom of a seed.
-
-    Args:
-        seed: of the phantom, and of its wishes.
-        size: name of a size.
-        protocol: see `make_phantom`.
-        wishes_share: probability that the phantom has wishes.
-        jaw_margin_mm: of jaws around the targets; None for none.
-    """
-
-    seed: int
-    size: str
-    protocol: str = "prostate_60gy_20fx"
-    wishes_share: float = 0.0
-    jaw_margin_mm: float | None = None
-
-    @property
-    def name(self) -> str:
-        return phantom_name(self.seed)
-
-    def load(self) -> Loaded:
-        case = make_phantom(self.seed, self.size, self.protocol)
-        case = case.with_settings(wishes=draw_wishes(self.seed, self.wishes_share))
-        return Loaded(with_jaws(case, self.jaw_margin_mm))
 
 
 def phantom_manifest(sources: Sequence[PhantomSource], split: Mapping[str, list[str]]) -> dict[str, object]:
@@ -116,22 +46,6 @@ def phantom_manifest(sources: Sequence[PhantomSource], split: Mapping[str, list[
         "phantom_version": PHANTOM_VERSION,
         "protocol_versions": versions,
     }
-
-
-@dataclass(frozen=True)
-class OpenKbpSource:
-    """A patient's folder; the clinical dose is kept as `clinical_dose.nii.gz`."""
-
-    folder: Path
-    size: str
-
-    @property
-    def name(self) -> str:
-        return self.folder.name
-
-    def load(self) -> Loaded:
-        case, dose_gy = read_open_kbp(self.folder, self.size)
-        return Loaded(case, {"clinical_dose": dose_gy})
 
 
 def prepare(

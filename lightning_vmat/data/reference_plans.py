@@ -6,11 +6,11 @@ import inspect
 from typing import Any
 
 from lightning_vmat import __version__
-from lightning_vmat.data.sizes import get_size
+from lightning_vmat.cases.sizes import get_size
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.evaluation import evaluate_plan
-from lightning_vmat.planning.members import reference_planner
+from lightning_vmat.planning.planners import reference_planner
 from lightning_vmat.planning.problem import build_problem
 
 QUALITY = ("goals_met", "goals", "unmet", "violations")  # of a plan's metadata, for the manifest

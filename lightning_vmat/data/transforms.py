@@ -9,9 +9,9 @@ from typing import Any
 from monai.transforms import Compose, Transform
 
 from lightning_vmat import __version__
+from lightning_vmat.cases.case_files import PLAN_FILE, read_case
+from lightning_vmat.cases.plan_files import read_plan
 from lightning_vmat.data.batch import PlanItem
-from lightning_vmat.data.case_files import PLAN_FILE, read_case
-from lightning_vmat.data.plan_files import read_plan
 from lightning_vmat.networks.bev_conditioning import bev_channels
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case

@@ -14,7 +14,7 @@ from lightning_vmat.dose.beam_model import BeamModel, load_beam_model
 from lightning_vmat.dose.blur import NODE_STEP_MM, Blur, Nodes
 from lightning_vmat.dose.operator import check_last, result_type
 from lightning_vmat.dose.ray_tracing import radiological_depth
-from lightning_vmat.dose.sampling import Look, Sampling
+from lightning_vmat.dose.sampling import BevLookup, Sampling
 from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.beamlets import bev_extent
 from lightning_vmat.plan.case import Case
@@ -147,7 +147,7 @@ class PencilBeamOperator:
         sad_mm, y_nodes, x_nodes = json.loads(settings)
         count = len(fields(Blur))
         offset_mm, depth_mm, axes, depth_weights, *kept = tensors[count:]
-        look = Look(*kept) if kept else None
+        look = BevLookup(*kept) if kept else None
         nodes = Nodes(*y_nodes), Nodes(*x_nodes)
         sampling = Sampling(offset_mm, depth_mm, axes, depth_weights, sad_mm, *nodes, look)
         return cls(Blur(*tensors[:count]), sampling)

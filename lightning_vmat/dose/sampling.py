@@ -38,7 +38,7 @@ class View(Protocol):
 
 
 @dataclass(frozen=True)
-class Look:
+class BevLookup:
     """Where voxels lie in the maps of some control points, and how much each map counts there.
 
     Args:
@@ -49,8 +49,8 @@ class Look:
     place: Float[Tensor, "control_point 1 voxel 2"]
     weight: Float[Tensor, "control_point kernel voxel"]
 
-    def __getitem__(self, part: slice) -> Look:
-        return Look(self.place[part], self.weight[part])
+    def __getitem__(self, part: slice) -> BevLookup:
+        return BevLookup(self.place[part], self.weight[part])
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class TableView:
     """
 
     part: slice
-    look: Look
+    look: BevLookup
     shape: tuple[int, int]
 
     def forward(self, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
@@ -125,7 +125,7 @@ class Sampling:
     sad_mm: float
     y_nodes: Nodes
     x_nodes: Nodes
-    kept: Look | None = None
+    kept: BevLookup | None = None
 
     @property
     def map_shape(self) -> tuple[int, int]:
@@ -137,12 +137,12 @@ class Sampling:
         wanted = not runs_triton(self.offset_mm) and not self.offset_mm.is_cuda and self.depth_mm.numel() <= KEPT
         return replace(self, kept=self.look() if wanted else None)
 
-    def look(self) -> Look:
+    def look(self) -> BevLookup:
         """What the control points see."""
         looks = [self.look_from(part) for part in self._parts(max(1, PAIRS // len(self.offset_mm)))]
-        return Look(torch.cat([look.place for look in looks]), torch.cat([look.weight for look in looks]))
+        return BevLookup(torch.cat([look.place for look in looks]), torch.cat([look.weight for look in looks]))
 
-    def look_from(self, part: slice) -> Look:
+    def look_from(self, part: slice) -> BevLookup:
         """What some of the control points see."""
         return self._at(part)._look()
 
@@ -165,14 +165,14 @@ class Sampling:
     def _at(self, part: slice) -> Sampling:
         return replace(self, depth_mm=self.depth_mm[part], axes=self.axes[part], kept=None)
 
-    def _look(self) -> Look:
+    def _look(self) -> BevLookup:
         bev, distance = view_along(self.axes, self.offset_mm, self.sad_mm)
         x, y = self.x_nodes.place(bev[..., 0]), self.y_nodes.place(bev[..., 1])
         place = torch.stack((x * (2 / (len(self.x_nodes) - 1)) - 1, y * (2 / (len(self.y_nodes) - 1)) - 1), dim=-1)
         weight = (
             at_depth(self.depth_weights, self.depth_mm.to(self.depth_weights.dtype)) * (self.sad_mm / distance) ** 2
         )
-        return Look(place[:, None], weight.transpose(0, 1).contiguous())
+        return BevLookup(place[:, None], weight.transpose(0, 1).contiguous())
 
     def to(self, device: torch.device | str) -> Sampling:
         if torch.device(device) == self.offset_mm.device:

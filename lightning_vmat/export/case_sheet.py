@@ -10,7 +10,7 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_vmat.data.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.wishes import wishes_text
 

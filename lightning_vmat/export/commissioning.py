@@ -11,14 +11,14 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.data.plan_files import same_bytes
+from lightning_vmat.cases.plan_files import same_bytes
 from lightning_vmat.dose.beam_model import beam_model_tensors
 from lightning_vmat.dose.commissioning.fit import BeamFit, Residual
 from lightning_vmat.dose.commissioning.measurements import Measurements
 from lightning_vmat.export.figures.palette import SERIES
 from lightning_vmat.export.figures.svg import drawing_style, inline_svg, plain_axes
 from lightning_vmat.export.pages import page_environment
+from lightning_vmat.files.atomic import atomic_file
 from lightning_vmat.plan.machine import Machine
 
 TITLES = {"pdd": "Depth dose", "tpr": "Tissue-phantom ratio", "profile": "Profiles", "output_factor": "Output factors"}

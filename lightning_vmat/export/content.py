@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat import __version__
-from lightning_vmat.data.dicom.roi_report import RoiReport
+from lightning_vmat.cases.dicom.roi_report import RoiReport
 from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.evaluation import Evaluation, judged_case

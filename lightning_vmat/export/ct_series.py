@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.uid import CTImageStorage
 
-from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.cases.dicom.dicom_references import PatientLink
 from lightning_vmat.export.dicom_objects import decimals, new_object, new_uid, save
 from lightning_vmat.plan.case import Case
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.dicom.rtplan import RtPlan
+from lightning_vmat.cases.dicom.rtplan import RtPlan
 from lightning_vmat.export.delivered_fluence import LEAF_STEP_MM, STEP_DEG, cut_into_pieces, delivered_fluence
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case

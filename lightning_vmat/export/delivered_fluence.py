@@ -15,8 +15,8 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightning_vmat.data.dicom.beam_arc import BeamArc
-from lightning_vmat.data.dicom.beam_motion import Numbers
+from lightning_vmat.cases.dicom.beam_arc import BeamArc
+from lightning_vmat.cases.dicom.beam_motion import Numbers
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine
 

@@ -10,13 +10,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.dicom.rtplan import read_rtplan
-from lightning_vmat.data.dicom.start import start_plan
+from lightning_vmat.cases.dicom.dicom_references import PatientLink
+from lightning_vmat.cases.dicom.rtplan import read_rtplan
+from lightning_vmat.cases.dicom.start import start_plan
 from lightning_vmat.export.delivered_dose import delivered_dose
 from lightning_vmat.export.delivered_fluence import LEAF_STEP_MM, STEP_DEG
 from lightning_vmat.export.delivery_timing import LIMITS, ArcTiming, arc_timing
-from lightning_vmat.metrics.dose_accuracy.check import Check
+from lightning_vmat.metrics.check import Check
 from lightning_vmat.metrics.gamma import gamma_index, gamma_pass_rate
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.evaluation import body_objective_of_dose, evaluate_dose

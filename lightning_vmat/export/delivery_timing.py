@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lightning_vmat.data.dicom.beam_arc import BeamArc
-from lightning_vmat.data.dicom.beam_motion import Numbers
+from lightning_vmat.cases.dicom.beam_arc import BeamArc
+from lightning_vmat.cases.dicom.beam_motion import Numbers
 from lightning_vmat.plan.delivery_time import least_seconds
 from lightning_vmat.plan.machine import Machine
 

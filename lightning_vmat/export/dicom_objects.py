@@ -10,9 +10,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ImplicitVRLittleEndian, generate_uid
 
 from lightning_vmat import __version__
-from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.dicom.quiet import quiet_pydicom
+from lightning_vmat.cases.dicom.dicom_references import PatientLink
+from lightning_vmat.cases.dicom.quiet import quiet_pydicom
+from lightning_vmat.files.atomic import atomic_file
 
 SOFTWARE = "lightning_vmat"
 IMPLEMENTATION_UID = UID("2.25.211984163048176193512389771340921650441")

@@ -9,9 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.atomic import atomic_folder
-from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.preparation import Source
+from lightning_vmat.cases.dicom.dicom_references import PatientLink
+from lightning_vmat.cases.source import Source
 from lightning_vmat.data.reference_plans import reference_plan
 from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
@@ -20,6 +19,7 @@ from lightning_vmat.export.dicom_objects import new_uid
 from lightning_vmat.export.rtdose import Bits, write_rtdose
 from lightning_vmat.export.rtplan import write_rtplan
 from lightning_vmat.export.rtstruct import write_rtstruct
+from lightning_vmat.files.atomic import atomic_folder
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lightning_vmat.data.atomic import atomic_file
-from lightning_vmat.export import comparison, tables
+from lightning_vmat.export import compared_tables as comparison
+from lightning_vmat.export import tables
 from lightning_vmat.export.content import ReportContent
 from lightning_vmat.export.figures.aperture_film import aperture_film
 from lightning_vmat.export.figures.convergence import convergence_figure
@@ -21,6 +21,7 @@ from lightning_vmat.export.figures.dvh import compared_dvh_figure, dvh_figure
 from lightning_vmat.export.figures.palette import StructureStyle, isodose_lines, structure_styles
 from lightning_vmat.export.figures.svg import drawing_style, inline_svg
 from lightning_vmat.export.pages import page_environment
+from lightning_vmat.files.atomic import atomic_file
 from lightning_vmat.plan.case import Case
 
 

@@ -12,7 +12,7 @@ from pydicom.tag import Tag
 from pydicom.uid import RTDoseStorage, RTPlanStorage
 from torch import Tensor
 
-from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.cases.dicom.dicom_references import PatientLink
 from lightning_vmat.export.dicom_objects import RESEARCH_TEXT, decimals, new_object, reference, save
 from lightning_vmat.plan.volume import VolumeGrid
 

@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, RTPlanStorage, RTStructureSetStorage
 
-from lightning_vmat.data.dicom.link import PatientLink, lying_supine
+from lightning_vmat.cases.dicom.dicom_references import PatientLink, lying_supine
 from lightning_vmat.export.arc_delivery import ArcDelivery, arc_deliveries
 from lightning_vmat.export.dicom_objects import (
     RESEARCH_LABEL,

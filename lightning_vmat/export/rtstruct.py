@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import CTImageStorage, RTStructureSetStorage
 
-from lightning_vmat.data.dicom.link import PatientLink
+from lightning_vmat.cases.dicom.dicom_references import PatientLink
 from lightning_vmat.export.dicom_objects import RESEARCH_LABEL, RESEARCH_TEXT, decimals, new_object, reference, save
 from lightning_vmat.plan.case import BODY, Case
 from lightning_vmat.plan.volume import VolumeGrid

@@ -12,12 +12,12 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.l2o.comparison import JUDGED, LEARNED, Comparison, Table, as_text
 from lightning_vmat.l2o.learned import LearnedOptimizer, LearnedState
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run, unroll
 from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.recipes.base import Fluence, PlanRecipe, finite, objective, problems_of, warmup_cosine
-from lightning_vmat.recipes.comparison import JUDGED, LEARNED, Comparison, Table, as_text
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 
 TABLE_FILE = "comparison.json"

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_vmat.l2o.optimizer import Optimizer
-from lightning_vmat.planning.members import BUDGET, learned_planner
+from lightning_vmat.planning.planners import BUDGET, learned_planner
 from lightning_vmat.planning.problem import VOXELS
-from lightning_vmat.planning.sequenced import SequencedPlanner
+from lightning_vmat.planning.staged import SequencedPlanner
 from lightning_vmat.recipes.trained import RECIPES, learned_optimizer, load_start, read_run
 
 EVALUATIONS = 10  # of a hand-made optimizer that follows a generator

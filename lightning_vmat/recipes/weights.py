@@ -11,8 +11,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lightning_vmat.data.atomic import atomic_folder
-from lightning_vmat.data.plan_files import same_bytes
+from lightning_vmat.cases.plan_files import same_bytes
+from lightning_vmat.files.atomic import atomic_folder
 
 if TYPE_CHECKING:
     from lightning_vmat.recipes.base import PlanRecipe

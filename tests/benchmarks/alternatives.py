@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from lightning_vmat.cases.case_files import read_case
 from lightning_vmat.data.batch import PlanBatch, PlanItem
 from lightning_vmat.data.batching import SameShapeBatches
-from lightning_vmat.data.case_files import read_case
 from lightning_vmat.data.cohort import read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.plan.aperture import Plan, coverage, delivered_fluence
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.jaws import with_jaws

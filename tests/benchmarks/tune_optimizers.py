@@ -14,8 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lightning_vmat.data.phantom import make_phantom
-from lightning_vmat.data.sizes import get_size
+from lightning_vmat.cases.phantom.phantom import make_phantom
+from lightning_vmat.cases.sizes import get_size
 from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
 from lightning_vmat.l2o.baselines.adam import Adam
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS

@@ -18,10 +18,10 @@ import torch
 import yaml
 from full_disk import full_disk
 
+from lightning_vmat.cases.case_files import write_case
+from lightning_vmat.cases.nifti import read_volume, write_volume
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
-from lightning_vmat.data.case_files import write_case
-from lightning_vmat.data.nifti import read_volume, write_volume
-from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.plan.case import Case
 
 Spoil = Callable[[Path], None]

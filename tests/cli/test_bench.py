@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_vmat.benchmarks import dose_baselines as dose_rivals
+from lightning_vmat.benchmarks import dose_judging
+from lightning_vmat.benchmarks.dose_baselines import DOSE_ERROR, find_threshold, sparse_rows, truncated_matrix
+from lightning_vmat.benchmarks.dose_speed import Device, Work, added_memory_mb
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
-from lightning_vmat.commands import dose_judging, dose_rivals
-from lightning_vmat.commands.dose_rivals import DOSE_ERROR, find_threshold, sparse_rows, truncated_matrix
-from lightning_vmat.commands.dose_speed import Device, Work, added_memory_mb
-from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 
 DEVICE = Device("cpu", "test", copy_gb_s=10.0, matmul_gflop_s=100.0)

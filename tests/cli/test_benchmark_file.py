@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from lightning_vmat.benchmarks import optimizer_race
+from lightning_vmat.benchmarks.benchmark_file import BenchmarkFile
+from lightning_vmat.benchmarks.optimizer_race import Setting
+from lightning_vmat.cases.case_files import write_case
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
-from lightning_vmat.commands import optimizer_race
-from lightning_vmat.commands.benchmark_file import BenchmarkFile
-from lightning_vmat.commands.optimizer_race import Setting
-from lightning_vmat.data.case_files import write_case
 from lightning_vmat.data.cohort import Cohort
-from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.recipes.weights import SHIPPED
 
 SETTINGS: dict[str, object] = {"cohort": Path("cohort"), "planners": ["fluence"]}

@@ -10,13 +10,13 @@ import pytest
 import torch
 import yaml
 
+from lightning_vmat.benchmarks import delivery_checks as checking
+from lightning_vmat.cases.case_files import read_case, write_case
+from lightning_vmat.cases.dicom.rtplan import read_rtplan
+from lightning_vmat.cases.patient import open_case
+from lightning_vmat.cases.phantom.phantom import make_phantom
+from lightning_vmat.cases.plan_files import read_dose, write_dose
 from lightning_vmat.cli import main
-from lightning_vmat.commands import delivery_checks as checking
-from lightning_vmat.commands.patient import open_case
-from lightning_vmat.data.case_files import read_case, write_case
-from lightning_vmat.data.dicom.rtplan import read_rtplan
-from lightning_vmat.data.phantom import make_phantom
-from lightning_vmat.data.plan_files import read_dose, write_dose
 from lightning_vmat.export.delivered_dose import delivered_dose
 from lightning_vmat.export.patient_folder import phantom_link, write_plan_and_dose
 from lightning_vmat.plan.aperture import Plan

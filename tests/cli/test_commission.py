@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_vmat.benchmarks.dose_accuracy.beam_in_water import WaterTank
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
-from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.dose.beam_model import BeamModel, load_beam_model
 from lightning_vmat.dose.commissioning.measurements import COLUMNS, read_measurements
 from lightning_vmat.dose.commissioning.water import point_dose
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
-from lightning_vmat.metrics.dose_accuracy.beam_in_water import WaterTank
 from lightning_vmat.plan.machine import load_machine
 
 Row = tuple[object, ...]

@@ -16,13 +16,13 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ImplicitVRLittleEndian
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "cases"))
 from small_patient import arc, rewrite, write_dose, write_plan, write_small_patient
 
+from lightning_vmat.cases.case_files import read_case
+from lightning_vmat.cases.dicom.quiet import quiet_pydicom
 from lightning_vmat.cli import main
-from lightning_vmat.data.case_files import read_case
 from lightning_vmat.data.cohort import read_cohort
-from lightning_vmat.data.dicom.quiet import quiet_pydicom
 
 SIZE = ["--size", "tiny"]
 VALID = {

@@ -12,13 +12,13 @@ import pydicom.data
 import pytest
 import torch
 
+from lightning_vmat.cases.case_files import read_case
+from lightning_vmat.cases.dicom.patient import read_patient
+from lightning_vmat.cases.dicom.roi_names import load_roi_names
+from lightning_vmat.cases.dicom.rtdose import read_rtdose
+from lightning_vmat.cases.dicom.rtplan import read_rtplan
+from lightning_vmat.cases.plan_files import read_dose, read_plan
 from lightning_vmat.cli import main
-from lightning_vmat.data.case_files import read_case
-from lightning_vmat.data.dicom.patient import read_patient
-from lightning_vmat.data.dicom.roi_names import load_roi_names
-from lightning_vmat.data.dicom.rtdose import read_rtdose
-from lightning_vmat.data.dicom.rtplan import read_rtplan
-from lightning_vmat.data.plan_files import read_dose, read_plan
 from lightning_vmat.export.delivery_timing import arc_timing
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws

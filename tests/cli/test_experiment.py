@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_vmat.cases.case_files import read_case
+from lightning_vmat.cases.plan_files import read_dose, read_plan
 from lightning_vmat.cli import main
-from lightning_vmat.data.case_files import read_case
-from lightning_vmat.data.plan_files import read_dose, read_plan
 from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 

@@ -9,11 +9,11 @@ import torch
 import yaml
 from torch import nn
 
+from lightning_vmat.cases.case_files import write_case
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
 from lightning_vmat.data.batch import PlanBatch
-from lightning_vmat.data.case_files import write_case
 from lightning_vmat.data.cohort import Cohort
-from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.recipes.base import Fluence, PlanRecipe
 from lightning_vmat.recipes.loading import load_recipe
 

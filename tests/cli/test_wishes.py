@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from lightning_vmat.cases.case_files import read_case, write_case
+from lightning_vmat.cases.phantom.phantom import make_phantom
+from lightning_vmat.cases.plan_files import read_dose, read_plan
 from lightning_vmat.cli import main
 from lightning_vmat.commands.arguments import spelled_out
 from lightning_vmat.commands.plan import plan
-from lightning_vmat.data.case_files import read_case, write_case
-from lightning_vmat.data.phantom import make_phantom
-from lightning_vmat.data.plan_files import read_dose, read_plan
 from lightning_vmat.planning.evaluation import body_objective_of_dose
 
 

@@ -12,13 +12,13 @@ import yaml
 from PIL import Image
 
 from lightning_vmat import __version__
+from lightning_vmat.cases.case_files import CASE_VERSION, read_case
+from lightning_vmat.cases.phantom.phantom import PHANTOM_VERSION, make_phantom
+from lightning_vmat.cases.plan_files import read_plan, write_plan
 from lightning_vmat.commands.prepare import open_kbp, phantom, sheet
 from lightning_vmat.data.batch import PlanBatch
-from lightning_vmat.data.case_files import CASE_VERSION, read_case
 from lightning_vmat.data.cohort import Cohort, read_cohort, split_in_order
 from lightning_vmat.data.datamodule import CohortDataModule
-from lightning_vmat.data.phantom import PHANTOM_VERSION, make_phantom
-from lightning_vmat.data.plan_files import read_plan, write_plan
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.problem import build_problem

@@ -12,9 +12,9 @@ import pytest
 from scipy.io import savemat
 from scipy.sparse import csc_array, csc_matrix, save_npz
 
-from lightning_vmat.data.matrad import read_matrad_influence
-from lightning_vmat.data.portpy_beam import read_beam
-from lightning_vmat.data.portpy_files import PortPyFolder
+from lightning_vmat.cases.matrad.influence import read_matrad_influence
+from lightning_vmat.cases.portpy.beam import read_beam
+from lightning_vmat.cases.portpy.files import PortPyFolder
 from lightning_vmat.dose.imported_influence import read_scipy_influence
 
 ROWS, COLUMNS, ENTRIES = 60_000, 10_000, 1_500_000  # 2.4 GB were it dense

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from lightning_vmat.cases.sizes import get_size
 from lightning_vmat.data.packed import read_pack
 from lightning_vmat.data.packed_plans import pack_leaf_tips, pack_monitor_units, unpack_plan
-from lightning_vmat.data.sizes import get_size
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc, ControlPoints
 from lightning_vmat.plan.beam_setup import BeamSetup

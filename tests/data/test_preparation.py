@@ -15,11 +15,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from lightning_vmat.cases.case_files import PLAN_FILE, read_case
+from lightning_vmat.cases.plan_files import read_plan
 from lightning_vmat.commands.prepare import pack, phantom, unpack
-from lightning_vmat.data.case_files import PLAN_FILE, read_case
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.data.packed import read_pack
-from lightning_vmat.data.plan_files import read_plan
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.plan.wishes import WISHES
 

@@ -18,7 +18,7 @@ FOLDERS = (
     "configs",
     "docker",
     "tests/benchmarks",
-    *(f"lightning_vmat/{name}" for name in ("dose", "planning", "recipes")),
+    *(f"lightning_vmat/{name}" for name in ("cases", "dose", "planning", "recipes")),
 )
 
 

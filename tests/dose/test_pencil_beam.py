@@ -9,7 +9,7 @@ import pytest
 import torch
 from water_case import water_case
 
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.dose import sampling
 from lightning_vmat.dose._reference import dose_influence
 from lightning_vmat.dose.beam_model import load_beam_model

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.data.dicom.beam_arc import BeamArc
-from lightning_vmat.data.dicom.rtdose import read_rtdose
-from lightning_vmat.data.dicom.rtplan import RtPlan, read_rtplan
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.cases.dicom.beam_arc import BeamArc
+from lightning_vmat.cases.dicom.rtdose import read_rtdose
+from lightning_vmat.cases.dicom.rtplan import RtPlan, read_rtplan
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.export.delivered_dose import delivered_dose
 from lightning_vmat.export.delivered_fluence import cut_into_pieces, delivered_fluence
 from lightning_vmat.export.delivery_check import check_rtplan

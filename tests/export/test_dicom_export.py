@@ -13,12 +13,12 @@ import pytest
 import torch
 from planned_case import make_case, make_plan
 
-from lightning_vmat.data.dicom.link import PatientLink, lying_supine, read_link
-from lightning_vmat.data.dicom.patient import read_patient
-from lightning_vmat.data.dicom.roi_names import load_roi_names
-from lightning_vmat.data.dicom.rtdose import read_rtdose
-from lightning_vmat.data.dicom.rtplan import read_rtplan
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.cases.dicom.dicom_references import PatientLink, lying_supine, read_link
+from lightning_vmat.cases.dicom.patient import read_patient
+from lightning_vmat.cases.dicom.roi_names import load_roi_names
+from lightning_vmat.cases.dicom.rtdose import read_rtdose
+from lightning_vmat.cases.dicom.rtplan import read_rtplan
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.export.arc_delivery import ArcDelivery, arc_deliveries
 from lightning_vmat.export.patient_folder import write_patient
 from lightning_vmat.export.rtdose import Bits, write_rtdose

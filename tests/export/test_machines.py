@@ -12,9 +12,9 @@ import pytest
 import torch
 from planned_case import make_case, make_plan
 
-from lightning_vmat.data.dicom.link import PatientLink
-from lightning_vmat.data.dicom.rtplan import read_rtplan
-from lightning_vmat.data.dicom.start import planned_case
+from lightning_vmat.cases.dicom.dicom_references import PatientLink
+from lightning_vmat.cases.dicom.rtplan import read_rtplan
+from lightning_vmat.cases.dicom.start import planned_case
 from lightning_vmat.export.rtplan import write_rtplan
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beamlets import BeamletGrid

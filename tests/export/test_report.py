@@ -12,7 +12,7 @@ import pytest
 import torch
 from planned_case import make_case, make_compared, make_content
 
-from lightning_vmat.export.comparison import goals_side_by_side
+from lightning_vmat.export.compared_tables import goals_side_by_side
 from lightning_vmat.export.content import ComparedPlan, ReportContent
 from lightning_vmat.export.report import render_report, write_report
 

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lightning_vmat.benchmarks import dose_checks as command
+from lightning_vmat.benchmarks.dose_accuracy.against_reference import Compared
+from lightning_vmat.benchmarks.dose_accuracy.beam_in_water import generic_checks, machine_file_checks
+from lightning_vmat.benchmarks.dose_accuracy.kernel_fit import kernel_fit_checks
+from lightning_vmat.benchmarks.dose_accuracy.reference_field import MACHINE_FILE, ReferencePhantom
+from lightning_vmat.benchmarks.tolerance import ToleranceExceeded
 from lightning_vmat.cli import main
-from lightning_vmat.commands import dose_accuracy as command
-from lightning_vmat.commands.tolerance import ToleranceExceeded
 from lightning_vmat.dose.beam_model import load_beam_model
 from lightning_vmat.dose.kernel_fit import gaussians
-from lightning_vmat.metrics.dose_accuracy.against_reference import Compared
-from lightning_vmat.metrics.dose_accuracy.beam_in_water import generic_checks, machine_file_checks
-from lightning_vmat.metrics.dose_accuracy.check import Check, as_table
-from lightning_vmat.metrics.dose_accuracy.kernel_fit import kernel_fit_checks
-from lightning_vmat.metrics.dose_accuracy.reference_field import MACHINE_FILE, ReferencePhantom
+from lightning_vmat.metrics.check import Check, as_table
 
 SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 FOLDER = SHARED / "reference-dose"

@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.objectives.derived import (
     DerivedStructure,
     contracted,

@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from lightning_vmat.data.case_files import read_case, write_case
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.cases.case_files import read_case, write_case
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.objectives.wishes import known_wishes

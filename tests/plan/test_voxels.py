@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.voxels import all_voxels, sample_voxels
 

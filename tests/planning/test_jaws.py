@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lightning_vmat.cases.case_files import read_case, write_case
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
-from lightning_vmat.data.case_files import read_case, write_case
 from lightning_vmat.data.cohort import Cohort
-from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.dose._reference import dose_influence
 from lightning_vmat.dose.beam_model import load_beam_model
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
@@ -23,8 +23,8 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws, within_jaws
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.evaluation import evaluate_plan, sequencing_error
-from lightning_vmat.planning.members import fluence_planner, reference_planner
 from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.planners import fluence_planner, reference_planner
 from lightning_vmat.planning.sequencing import sequence
 
 MARGIN_MM = 6.0

@@ -8,7 +8,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.benchmarks.comparison import measure
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.dose.blur import FINE_NODE_STEP_MM, NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
@@ -18,14 +19,13 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.open_field import conformal_field
 from lightning_vmat.plan.voxels import sample_voxels
-from lightning_vmat.planning.comparison import measure
 from lightning_vmat.planning.evaluation import evaluate_plan, sequencing_error
 from lightning_vmat.planning.gradient_apertures import GradientApertures
-from lightning_vmat.planning.members import fluence_planner, reference_planner
 from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.planners import fluence_planner, reference_planner
 from lightning_vmat.planning.problem import build_problem
-from lightning_vmat.planning.sequenced import SequencedPlanner
 from lightning_vmat.planning.sequencing import sequence
+from lightning_vmat.planning.staged import SequencedPlanner
 
 VOXELS = 1000
 

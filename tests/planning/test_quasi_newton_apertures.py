@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.dose.operator import DoseOperator
 from lightning_vmat.dose.projection import DoseProjection
 from lightning_vmat.l2o.problem import Problem
@@ -19,8 +19,8 @@ from lightning_vmat.plan.leaf_motion import mean_coverage, time_in_beamlets
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.planning.fluence_model import FluenceModel
 from lightning_vmat.planning.leaf_steps import LeafSteps
-from lightning_vmat.planning.members import conventional_planner
 from lightning_vmat.planning.planner import Trace
+from lightning_vmat.planning.planners import conventional_planner
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 from lightning_vmat.planning.sequencing import sequence

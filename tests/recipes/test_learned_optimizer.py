@@ -12,11 +12,11 @@ import torch
 import yaml
 from synthetic import synthetic_batch
 
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
-from lightning_vmat.data.phantom import make_phantom
+from lightning_vmat.l2o.comparison import Comparison
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.planning.problem import build_problem
-from lightning_vmat.recipes.comparison import Comparison
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization, mixed, varied_start, with_other_weights
 from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.planning import recipe_planner

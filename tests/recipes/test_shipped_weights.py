@@ -10,13 +10,13 @@ import torch
 import yaml
 
 from lightning_vmat.api.planners import planner
+from lightning_vmat.benchmarks.optimizer_race import GENERATOR, OPEN_FIELD, as_table, count, race, settings, summary
+from lightning_vmat.cases.case_files import write_case
+from lightning_vmat.cases.phantom.phantom import make_phantom
+from lightning_vmat.cases.plan_files import write_plan
 from lightning_vmat.cli import main
-from lightning_vmat.commands.optimizer_race import GENERATOR, OPEN_FIELD, as_table, count, race, settings, summary
-from lightning_vmat.data.case_files import write_case
 from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.data.packed import read_pack
-from lightning_vmat.data.phantom import make_phantom
-from lightning_vmat.data.plan_files import write_plan
 from lightning_vmat.l2o.unroll import Trace
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.problem import build_problem

@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
 from lightning_vmat.data.datamodule import CohortDataModule
-from lightning_vmat.data.phantom import make_phantom
 from lightning_vmat.networks.bev_conditioning import channel_names
 from lightning_vmat.plan.wishes import WISHES, log_wishes
 from lightning_vmat.planning.problem import build_problem

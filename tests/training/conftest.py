@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from one_weight import configuration
 
-from lightning_vmat.data.case_files import write_case
+from lightning_vmat.cases.case_files import write_case
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.data.cohort import Cohort
-from lightning_vmat.data.phantom import make_phantom
 
 
 @pytest.fixture(scope="session")

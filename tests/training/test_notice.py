@@ -15,7 +15,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from one_weight import configuration, weight_of
 
-from lightning_vmat.callbacks import notice
+from lightning_vmat.callbacks import preemption as notice
 from lightning_vmat.cli import main
 
 EPOCHS, BATCHES = 2, 3

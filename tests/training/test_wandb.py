@@ -9,9 +9,9 @@ import pytest
 import yaml
 from offline_run import read_run
 
+from lightning_vmat.benchmarks.benchmark_wandb import log_table, table_rows
 from lightning_vmat.callbacks.wandb_run import WandbRun, has_key, mode
 from lightning_vmat.cli import main
-from lightning_vmat.commands.benchmark_wandb import log_table, table_rows
 
 LOGGER = Path(__file__).parents[2] / "configs" / "logger" / "wandb.yaml"
 pytestmark = [

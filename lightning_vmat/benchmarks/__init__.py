@@ -1,0 +1,1 @@
+"""Comparisons of planners, optimizers and dose engines."""

@@ -1,0 +1,95 @@
+"""The figures of a comparison of planners, kept on disk while it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+
+from lightning_vmat.benchmarks.comparison import Row, as_table, dose_table, means, median_course, quartiles, with_gap
+from lightning_vmat.benchmarks.partial_file import PartialFile
+from lightning_vmat.planning.planner import TracePoint
+
+Rows = dict[str, dict[str, Row]]
+Points = list[tuple[str, int, float, float]]
+KEPT = ("cases", "doses_gy", "courses")
+
+
+@dataclass
+class BenchmarkFile:
+    """Figures by planner and case, in a file beside the final one until all of them are there.
+
+    Args:
+        path: the final file.
+        settings: what was compared, and how; figures of other settings are refused.
+        cases: the figures of `measure`.
+        doses_gy: those of `key_doses`.
+        courses: the points of each trace, by planner and case.
+    """
+
+    path: Path
+    settings: dict[str, object]
+    cases: Rows = field(default_factory=dict)
+    doses_gy: Rows = field(default_factory=dict)
+    courses: dict[str, dict[str, Points]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, settings: Mapping[str, object]) -> BenchmarkFile:
+        """The figures of a run that was stopped, or none.
+
+        Raises:
+            ValueError: an unreadable file, or one of other settings.
+        """
+        figures = cls(path, PartialFile(path, settings).plain)
+        figures.cases, figures.doses_gy, figures.courses = figures.partial.read(KEPT) or ({}, {}, {})
+        return figures
+
+    @property
+    def partial(self) -> PartialFile:
+        return PartialFile(self.path, self.settings)
+
+    def has(self, planner: str, case_id: str) -> bool:
+        return case_id in self.cases.get(planner, {})
+
+    def add(self, planner: str, case_id: str, figures: Row) -> None:
+        self.cases.setdefault(planner, {})[case_id] = figures
+
+    def add_doses(self, planner: str, case_id: str, doses_gy: Row) -> None:
+        self.doses_gy.setdefault(planner, {})[case_id] = doses_gy
+
+    def add_course(self, planner: str, case_id: str, points: Sequence[TracePoint]) -> None:
+        self.courses.setdefault(planner, {})[case_id] = [astuple(point) for point in points]
+
+    def save(self) -> None:
+        """Keep what there is so far."""
+        self.partial.write({name: getattr(self, name) for name in KEPT})
+
+    def median_courses(self) -> dict[str, list[TracePoint]]:
+        """The course of each planner, in medians over its cases."""
+        return {
+            name: median_course([[TracePoint(*point) for point in points] for points in cases.values()])
+            for name, cases in self.courses.items()
+        }
+
+    def finish(self) -> str:
+        """Write the final file; what to print of it."""
+        cases = with_gap(self.cases)
+        summary = {name: quartiles(rows.values()) for name, rows in cases.items()}
+        averages = {name: means(rows.values()) for name, rows in self.doses_gy.items()}
+        figures = {
+            **self.settings,
+            "quartiles": summary,
+            "mean_doses_gy": averages,
+            "median_courses": {
+                name: [[*astuple(point)[:2], round(point.seconds, 3), round(point.objective, 2)] for point in course]
+                for name, course in self.median_courses().items()
+            },
+            "cases": cases,
+            "doses_gy": self.doses_gy,
+        }
+        self.partial.finish(json.dumps(figures, indent=1))
+        tables = [as_table(cases)]
+        if "clinical" in averages:
+            tables.append(f"mean doses\n{dose_table(averages)}")
+        return "\n\n".join(tables)

@@ -1,0 +1,61 @@
+"""What a long comparison has measured so far, kept beside its final file until all is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning_vmat.files.atomic import atomic_file
+
+
+@dataclass(frozen=True)
+class PartialFile:
+    """Figures of a run that may be stopped and go on.
+
+    Args:
+        final: the file that is written at the end.
+        settings: what is compared, and how; figures of other settings are refused.
+    """
+
+    final: Path
+    settings: Mapping[str, object]
+
+    @property
+    def path(self) -> Path:
+        return self.final.with_name(f"{self.final.name}.partial")
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The settings as JSON gives them back."""
+        return dict(json.loads(json.dumps(dict(self.settings), default=str)))
+
+    def read(self, names: Sequence[str]) -> list[Any] | None:
+        """The named figures of a run that was stopped; None where there was none.
+
+        Raises:
+            ValueError: an unreadable file, or one of other settings.
+        """
+        if not self.path.is_file():
+            return None
+        try:
+            kept = json.loads(self.path.read_text())
+            found, figures = kept["settings"], [kept[name] for name in names]
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise ValueError(f"{self.path}: not the figures of a stopped run ({error}); remove it") from error
+        if found != self.plain:
+            raise ValueError(f"{self.path}: of a stopped run with {found}, expected {self.plain}; remove it")
+        return figures
+
+    def write(self, figures: Mapping[str, object]) -> None:
+        """Keep what there is so far."""
+        with atomic_file(self.path) as draft:
+            draft.write_text(json.dumps({"settings": self.plain, **figures}))
+
+    def finish(self, text: str) -> None:
+        """Write the final file instead."""
+        with atomic_file(self.final) as draft:
+            draft.write_text(text)
+        self.path.unlink(missing_ok=True)

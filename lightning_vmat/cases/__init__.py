@@ -1,0 +1,1 @@
+"""A case on disk, and every reader that makes one."""

@@ -1,0 +1,128 @@
+"""What ties DICOM objects to one patient, one study and one set of coordinates; and how the patient lay."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import yaml
+
+from lightning_vmat.cases.dicom.files import shown_word
+from lightning_vmat.cases.dicom.valid_values import valid_or_blank
+
+LINK_FILE = "dicom.yaml"
+FLIPPED_ENDS = {"HFS": False, "HFP": False, "FFS": True, "FFP": True}
+PRONE = {"HFS": False, "HFP": True, "FFS": False, "FFP": True}
+IDENTIFIERS = {
+    "patient_name": "PatientName",
+    "patient_id": "PatientID",
+    "birth_date": "PatientBirthDate",
+    "sex": "PatientSex",
+    "study_id": "StudyID",
+    "study_date": "StudyDate",
+    "study_time": "StudyTime",
+    "accession_number": "AccessionNumber",
+    "referring_physician": "ReferringPhysicianName",
+}
+"""What says who the patient is, with the attribute that it comes from."""
+UIDS = ("study_uid", "frame_of_reference_uid", "structure_set_uid")
+UID_LETTERS = r"[0-9.]{0,64}"
+
+
+@dataclass(frozen=True)
+class PatientLink:
+    """Attributes that a plan's and a dose's files share with the CT and the structure set.
+
+    Args:
+        study_uid: Study Instance UID.
+        frame_of_reference_uid: of the CT and of everything that lies on it.
+        structure_set_uid: SOP Instance UID of the RTSTRUCT.
+        patient_position: `HFS`, `HFP`, `FFS` or `FFP`.
+        patient_check: digits by which another Patient ID is noticed, see `one_patient.patient_check`; empty if unknown.
+        patient_name: and all that follows: who it is; empty when not wanted. A value that breaks its value
+            representation becomes empty.
+        patient_id: see there.
+        birth_date: see there.
+        sex: see there.
+        study_id: see there.
+        study_date: see there.
+        study_time: see there.
+        accession_number: see there.
+        referring_physician: see there.
+
+    Raises:
+        ValueError: another patient position, or a UID that is none.
+    """
+
+    study_uid: str
+    frame_of_reference_uid: str
+    structure_set_uid: str
+    patient_position: str = "HFS"
+    patient_check: str = ""
+    patient_name: str = ""
+    patient_id: str = ""
+    birth_date: str = ""
+    sex: str = ""
+    study_id: str = ""
+    study_date: str = ""
+    study_time: str = ""
+    accession_number: str = ""
+    referring_physician: str = ""
+
+    def __post_init__(self) -> None:
+        if self.patient_position not in PRONE:
+            position = shown_word(self.patient_position)
+            raise ValueError(f"patient position {position!r}: expected one of {', '.join(PRONE)}")
+        for name in UIDS:
+            if not re.fullmatch(UID_LETTERS, getattr(self, name)):
+                raise ValueError(f"{name}: no UID, expected digits and dots")
+        for name, keyword in IDENTIFIERS.items():
+            object.__setattr__(self, name, valid_or_blank(keyword, getattr(self, name)))
+
+    def without_identifiers(self) -> PatientLink:
+        """The same links, but nothing that says who it is."""
+        return replace(self, **dict.fromkeys(IDENTIFIERS, ""))
+
+
+def lying_supine(patient_position: str, gantry_deg: float, couch_deg: float) -> tuple[float, float]:
+    """Gantry and couch angle that would treat a head-first supine patient from the same side; its own inverse.
+
+    Cases know head-first supine patients only. Turning a patient end for end is half a turn of the couch; turning one
+    over is half a turn of the gantry, after which the couch turns the other way about the patient.
+
+    Args:
+        patient_position: how the patient really lies.
+        gantry_deg: gantry angle.
+        couch_deg: patient support angle.
+
+    Returns:
+        Gantry and couch angle, both in [0, 360).
+    """
+    if FLIPPED_ENDS[patient_position]:
+        couch_deg += 180.0
+    if PRONE[patient_position]:
+        gantry_deg, couch_deg = gantry_deg + 180.0, -couch_deg
+    return gantry_deg % 360.0, couch_deg % 360.0
+
+
+def link_text(link: PatientLink, roi_names: dict[str, str]) -> str:
+    """The content of `dicom.yaml`: the links, and which ROI each structure came from."""
+    return yaml.safe_dump({**asdict(link), "roi_names": roi_names}, sort_keys=False)
+
+
+def read_link(folder: Path) -> PatientLink | None:
+    """The links of a case that came from DICOM; None for another.
+
+    Raises:
+        ValueError: a `dicom.yaml` that holds something else.
+    """
+    path = Path(folder) / LINK_FILE
+    if not path.is_file():
+        return None
+    try:
+        values = yaml.safe_load(path.read_text())
+        names = {field.name for field in fields(PatientLink)}
+        return PatientLink(**{name: str(value) for name, value in values.items() if name in names})
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: no links to DICOM objects ({' '.join(str(error).split())})") from error

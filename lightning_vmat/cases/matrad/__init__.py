@@ -1,0 +1,1 @@
+"""matRad and pyRadPlan patients."""

@@ -1,0 +1,1 @@
+"""Pelvic phantoms, the same bits for a seed on every machine."""

@@ -1,0 +1,1 @@
+"""PortPy patients."""

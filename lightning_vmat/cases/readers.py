@@ -1,0 +1,178 @@
+"""Cases from files: the package's own formats, and readers that users add."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from lightning_vmat.cases.case_files import CASE_FILE
+from lightning_vmat.cases.case_files import read_case as read_case_folder
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.machine import DEFAULT_MACHINE
+from lightning_vmat.registry import find, import_object, is_import_path, register
+
+if TYPE_CHECKING:
+    from lightning_vmat.cases.dicom.patient import DicomPatient
+
+Reader = Callable[[Path], Case]
+AnyReader = TypeVar("AnyReader", bound=Reader)
+
+
+def read_dicom(
+    folder: str | Path,
+    protocol: str = "prostate_60gy_20fx",
+    *,
+    size: str = "base",
+    roi_names: str | Path | None = None,
+    use_plan: bool = True,
+    show_identifiers: bool = False,
+    machine: str = DEFAULT_MACHINE,
+) -> Case:
+    """The case of a patient's DICOM folder: a CT series and an RTSTRUCT, perhaps an RTPLAN.
+
+    >>> from pathlib import Path
+    >>> import lightning_vmat as vmat
+    >>> from lightning_vmat.export.patient_folder import write_patient
+    >>> write_patient(Path("patient"), vmat.phantom(0, size="tiny"))
+    >>> vmat.read_dicom("patient", size="tiny").prescription_gy
+    {'PTV': 60.0}
+
+    Args:
+        folder: of one patient.
+        protocol: shipped protocol or YAML; gives targets, prescription and fractions.
+        size: voxels, control points and beamlets: tiny, demo, base or clinical.
+        roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
+        use_plan: take arcs and isocentre from an RTPLAN that is there.
+        show_identifiers: name the case by Patient ID.
+        machine: shipped machine or path of a YAML.
+
+    Raises:
+        ValueError: DICOM that cannot be read, or of several patients.
+    """
+    return read_dicom_patient(
+        folder,
+        protocol,
+        size=size,
+        roi_names=roi_names,
+        use_plan=use_plan,
+        show_identifiers=show_identifiers,
+        machine=machine,
+    ).case
+
+
+def read_dicom_patient(
+    folder: str | Path,
+    protocol: str = "prostate_60gy_20fx",
+    *,
+    size: str = "base",
+    roi_names: str | Path | None = None,
+    use_plan: bool = True,
+    start: str | Path | None = None,
+    show_identifiers: bool = False,
+    machine: str = DEFAULT_MACHINE,
+) -> DicomPatient:
+    """A patient's DICOM folder: the case, and the plan and dose that are there.
+
+    To go on from a plan: `vmat.planner("reference", start=patient.plan).plan(patient.case)`.
+
+    Args:
+        folder: see `read_dicom`, also for the arguments that are not named here.
+        protocol: see there.
+        size: see there.
+        roi_names: see there.
+        use_plan: see there.
+        start: an RTPLAN that gives arcs, isocentre, field and plan in place of one in the folder.
+        show_identifiers: see there.
+        machine: see there.
+
+    Raises:
+        ValueError: see `read_dicom`.
+    """
+    from lightning_vmat.cases.dicom.patient import read_patient
+    from lightning_vmat.cases.dicom.roi_names import load_roi_names
+
+    return read_patient(
+        only_patient(Path(folder)),
+        protocol,
+        load_roi_names(None if roi_names is None else Path(roi_names)),
+        size=size,
+        use_plan=use_plan,
+        start=None if start is None else Path(start),
+        show_identifiers=show_identifiers,
+        machine=machine,
+    )
+
+
+def only_patient(folder: Path) -> Path:
+    """The folder of the one patient whose DICOM files are below a folder.
+
+    Raises:
+        ValueError: no patient there, or several.
+    """
+    from lightning_vmat.cases.dicom.patient_folders import patient_folders
+
+    folders = patient_folders(folder)
+    if len(folders) > 1:
+        raise ValueError(f"{folder}: {len(folders)} patients, expected one; name the subfolder of one of them")
+    return folders[0]
+
+
+def read_case(folder: str | Path, reader: str | None = None) -> Case:
+    """A case from a folder that `vmat prepare` wrote, or by a reader of one's own.
+
+    >>> import lightning_vmat as vmat
+    >>> vmat.write_case(vmat.phantom(3, size="tiny"), "phantom_0003")
+    >>> vmat.read_case("phantom_0003").case_id
+    'phantom_0003'
+
+    Args:
+        folder: what to read.
+        reader: `case` (taken if not given), `dicom`, a registered name, or an import path `package.module.function`.
+
+    Raises:
+        ValueError: an unknown reader, or a folder that it cannot read.
+    """
+    folder = Path(folder)
+    if reader is None and not (folder / CASE_FILE).is_file():
+        raise ValueError(f"{folder}: no {CASE_FILE}, expected a case of `vmat prepare`, or read_dicom for DICOM")
+    name = reader or "case"
+    function = import_object("reader", name) if is_import_path(name) else find("reader", READERS, name)
+    if not callable(function):
+        raise ValueError(f"reader {name}: expected a function that takes a folder and gives a Case")
+    case = function(folder)
+    if not isinstance(case, Case):
+        raise ValueError(f"reader {name}: {folder} gave a {type(case).__name__}, expected a Case")
+    return case
+
+
+def register_reader(name: str) -> Callable[[AnyReader], AnyReader]:
+    """Make a reader of one's own known by a name, to `read_case` and `vmat plan --reader NAME`.
+
+    Decorates a function from a path to a `Case`, whose constructor checks what it is given. Units and axes: HU, Gy and
+    mm, patient coordinates LPS, volumes `[z, y, x]`. On a command line its import path does without registration:
+    `vmat plan FOLDER --reader my_package.readers.read_ours`.
+
+    >>> from pathlib import Path
+    >>> import lightning_vmat as vmat
+    >>> @vmat.register_reader("seed_file")
+    ... def read_seed(path):
+    ...     return vmat.phantom(int(path.read_text()), size="tiny")
+    >>> _ = Path("patient.seed").write_text("5")
+    >>> vmat.read_case("patient.seed", reader="seed_file").case_id
+    'phantom_0005'
+
+    Raises:
+        ValueError: a name that is taken.
+    """
+
+    def add(read: AnyReader) -> AnyReader:
+        own: Reader = read
+        register("reader", READERS, name, own, read.__module__)
+        return read
+
+    return add
+
+
+READERS: dict[str, Reader] = {"case": read_case_folder, "dicom": read_dicom}
+"""Name -> function from a folder to its case; `register_reader` adds to it."""

@@ -1,0 +1,105 @@
+"""The plan that a report shows beside the new one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from lightning_vmat.cases.case_files import DOSE_FILE
+from lightning_vmat.cases.dicom.files import looks_like_dicom
+from lightning_vmat.cases.dicom.rtplan import read_rtplan
+from lightning_vmat.cases.dicom.start import planned_case
+from lightning_vmat.cases.patient import OpenedPatient
+from lightning_vmat.cases.plan_files import read_dose
+from lightning_vmat.export.content import ComparedPlan
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.checks import is_number
+from lightning_vmat.plan.delivery_time import delivery_seconds
+from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.planning.evaluation import body_objective_of_dose, evaluate_dose, evaluate_plan
+from lightning_vmat.planning.planner import PlanResult, Trace
+
+METRICS_FILE = "metrics.json"
+
+
+def compared_plan(path: Path | None, opened: OpenedPatient, start: Path | None = None) -> ComparedPlan | None:
+    """What to compare with: what was asked for, else the plan to start from, else the dose of the treatment.
+
+    Args:
+        path: results of `vmat plan`, or an RTPLAN.
+        opened: the patient.
+        start: RTPLAN of the plan to start from.
+
+    Raises:
+        ValueError: neither of these, or one that does not fit the case.
+    """
+    case = opened.case
+    if path is not None and path.is_dir():
+        return _planned_before(path, case)
+    if path is not None:
+        if not path.is_file() or not looks_like_dicom(path):
+            raise ValueError(f"{path}: expected results of `vmat plan` or an RTPLAN to compare with")
+        return _delivered("RTPLAN", *planned_case(path, case, opened.link), path)
+    if opened.start is not None and start is not None:
+        return _delivered("start", case, opened.start, start)
+    if opened.clinical_dose_gy is not None:
+        return _dose_alone("clinical dose", case, opened.clinical_dose_gy)
+    return None
+
+
+def as_json(compared: ComparedPlan) -> dict[str, Any]:
+    """The compared plan's figures for `metrics.json`."""
+    return {
+        "name": compared.name,
+        "objective": compared.objective,
+        "machine_violations_by_limit": dict(compared.violations),
+        "delivery_s": compared.delivery_s,
+        "structures": dict(compared.structures),
+        "goals": [asdict(goal) for goal in compared.goals],
+        "goals_met": sum(goal.met for goal in compared.goals),
+        "complexity": dict(compared.complexity),
+    }
+
+
+def _delivered(name: str, case: Case, plan: Plan, path: Path) -> ComparedPlan:
+    """A plan by the dose that it delivers; its leaves are judged as its RTPLAN has them."""
+    measured = evaluate_plan(case, PlanResult(plan.fluence_mu(case.beam_setup), plan, Trace()))
+    leaves, setup = read_rtplan(path).on_leaves(case.machine)
+    return ComparedPlan(
+        name,
+        measured.dose_gy,
+        measured.goals,
+        measured.structures,
+        measured.objective,
+        machine_violations(leaves, setup, gantry_may_slow=True),
+        measured.complexity,
+        float(delivery_seconds(leaves, setup).sum()),
+    )
+
+
+def _dose_alone(name: str, case: Case, dose_gy: Any) -> ComparedPlan:
+    body_dose_gy = dose_gy.flatten()[case.body_index]
+    structures, goals = evaluate_dose(case, body_dose_gy)
+    return ComparedPlan(name, dose_gy, goals, structures, body_objective_of_dose(case, body_dose_gy))
+
+
+def _planned_before(folder: Path, case: Case) -> ComparedPlan:
+    """Results of `vmat plan`: their dose, judged like the new one, and what they say of violations and complexity."""
+    path = folder / METRICS_FILE
+    try:
+        stored = json.loads(path.read_text())
+        complexity, violations = stored["complexity"], stored["machine_violations_by_limit"]
+        delivery_s = stored.get("delivery_s")
+        numbers = (*complexity.values(), *violations.values(), *([] if delivery_s is None else [delivery_s]))
+        if not all(is_number(value) for value in numbers):
+            raise ValueError("complexity, violations or a delivery time that are no numbers")
+        name, planned = str(stored["planner"]), str(stored["case"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: expected the metrics that `vmat plan` writes ({type(error).__name__})") from error
+    if planned != case.case_id:
+        raise ValueError(f"{path}: plan of case {planned}, expected one of case {case.case_id}")
+    alone = _dose_alone(name, case, read_dose(folder / DOSE_FILE, case.grid))
+    return replace(alone, violations=violations, complexity=complexity, delivery_s=delivery_s)

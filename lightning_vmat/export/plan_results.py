@@ -1,0 +1,58 @@
+"""What `vmat plan` writes: plan, dose, figures, report, and DICOM beside DICOM."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning_vmat.cases.case_files import DOSE_FILE, PLAN_FILE
+from lightning_vmat.cases.patient import OpenedPatient
+from lightning_vmat.cases.plan_files import plan_metadata, write_dose, write_plan
+from lightning_vmat.export import compared as comparison
+from lightning_vmat.export.content import ComparedPlan, ReportContent
+from lightning_vmat.export.patient_folder import write_plan_and_dose
+from lightning_vmat.export.report import write_report
+from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
+from lightning_vmat.planning.planner import PlanResult
+
+REPORT_FILE = "report.html"
+
+
+def write_results(
+    folder: Path,
+    opened: OpenedPatient,
+    result: PlanResult,
+    compared: ComparedPlan | None,
+    dose_bits: Literal[16, 32],
+) -> dict[str, Any]:
+    """Judge a planner's outcome and write all of it.
+
+    Args:
+        folder: for the files.
+        opened: the patient.
+        result: the planner's outcome.
+        compared: another plan to show beside it.
+        dose_bits: of a pixel of the RTDOSE.
+
+    Returns:
+        What `metrics.json` holds.
+    """
+    case = opened.case
+    with result.trace.stage("evaluation"):
+        evaluation = evaluate_plan(case, result)
+    if result.plan is not None:
+        write_plan(result.plan, folder / PLAN_FILE, plan_metadata(case, result.planner))
+        if opened.link is not None:
+            write_plan_and_dose(folder, case, result.plan, evaluation.dose_gy, opened.link, dose_bits)
+    write_dose(evaluation.dose_gy, case.grid, folder / DOSE_FILE)
+    measured = as_json(case, result.planner, result, evaluation)
+    if opened.rois is not None:
+        measured["rois"] = opened.rois.as_json()
+    if opened.clinical_dose_gy is not None:
+        measured["clinical"] = dose_as_json(case, opened.clinical_dose_gy.flatten()[case.body_index])
+    if compared is not None:
+        measured["compared"] = comparison.as_json(compared)
+    (folder / comparison.METRICS_FILE).write_text(json.dumps(measured, indent=1))
+    write_report(folder / REPORT_FILE, ReportContent.of(case, result, evaluation, compared, opened.rois))
+    return measured

@@ -1,0 +1,193 @@
+"""The planners by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
+from lightning_vmat.l2o.baselines.adam import Adam
+from lightning_vmat.l2o.baselines.lbfgs import LBFGS
+from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.planning.alternating import AlternatingSequencing
+from lightning_vmat.planning.from_plan import PolishingPlanner
+from lightning_vmat.planning.gradient_apertures import GradientApertures
+from lightning_vmat.planning.problem import VOXELS
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
+from lightning_vmat.planning.staged import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
+from lightning_vmat.registry import find, import_object, is_import_path, register
+
+AnyOptimizer = TypeVar("AnyOptimizer")
+
+BUDGET = 20
+"""Dose evaluations of a quick planner, from its start to the deliverable plan."""
+
+LEAST = 3
+"""Dose evaluations that aperture optimization needs to set up and to make a step."""
+
+COARSEST = 15_000
+"""Voxels below which no stage of the reference planner uses a coarser sample."""
+
+OPTIMIZERS: dict[str, Optimizer[Any]] = {
+    "lbfgs": LBFGS(),
+    "adam": Adam(learning_rate=0.05, beta_square=0.95),
+    "accelerated": AcceleratedProjectedGradient(),
+}
+"""Hand-made fluence optimizers, the best (L-BFGS: within 1 %) in a search: `tests/benchmarks/tune_optimizers.py`."""
+
+
+def fluence_planner(
+    optimizer: Optimizer[Any] = LBFGS(),  # noqa: B008 -- holds settings only
+    voxels: int = VOXELS,
+    seed: int = 0,
+    evaluations: int = 100,
+    start: Start = open_start,
+) -> SequencedPlanner:
+    """Fluence optimization alone: a bound that no linac delivers."""
+    return SequencedPlanner(start, optimizer, evaluations, voxels=voxels, seed=seed)
+
+
+def register_optimizer(name: str) -> Callable[[AnyOptimizer], AnyOptimizer]:
+    """Make a fluence optimizer of one's own known to planners by a name: `fluence+NAME`, `generator+NAME`.
+
+    It follows the protocol `l2o.optimizer.Optimizer`: `init(problem, x)` gives a state, `update(problem, state)` the
+    state after one inner step of one dose evaluation. It holds settings only. Decorates a class that needs no
+    arguments. On a command line its import path, `fluence+my_package.module.Class`, does without registration.
+
+    >>> from dataclasses import dataclass
+    >>> import lightning_vmat as vmat
+    >>> from lightning_vmat.l2o.baselines.adam import Adam
+    >>> @vmat.register_optimizer("slow_adam")
+    ... @dataclass(frozen=True)
+    ... class SlowAdam(Adam):
+    ...     learning_rate: float = 0.01
+    >>> result = vmat.planner("fluence+slow_adam", voxels=300).plan(vmat.phantom(0, size="tiny"))
+    >>> result.planner
+    'fluence+slow_adam'
+
+    Raises:
+        ValueError: a name that is taken, or something that is no optimizer.
+    """
+
+    def add(optimizer: AnyOptimizer) -> AnyOptimizer:
+        made = _as_optimizer(name, optimizer)
+        register("optimizer", OPTIMIZERS, name, made, type(made).__module__)
+        return optimizer
+
+    return add
+
+
+def find_optimizer(name: str) -> Optimizer[Any]:
+    """A hand-made or registered optimizer by name, or any by its import path.
+
+    Raises:
+        ValueError: an unknown name, or something that is no optimizer.
+    """
+    if is_import_path(name):
+        return _as_optimizer(name, import_object("optimizer", name))
+    return find("optimizer", OPTIMIZERS, name)
+
+
+def _as_optimizer(name: str, value: object) -> Optimizer[Any]:
+    """An optimizer, or one of that class with its default settings."""
+    try:
+        optimizer = value() if isinstance(value, type) else value
+    except TypeError as error:
+        raise ValueError(f"optimizer {name}: expected a class that needs no arguments ({error})") from error
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(f"optimizer {name}: {type(optimizer).__name__} lacks init or update, expected an Optimizer")
+    return optimizer
+
+
+def reference_planner(
+    voxels: int = VOXELS,
+    seed: int = 0,
+    fluence_evaluations: int = 20,
+    rounds: int = 70,
+    exploration_evaluations: int = 50,
+    aperture_evaluations: int = 25,
+    progress: bool = False,
+) -> SequencedPlanner:
+    """Slow and good; makes the training plans.
+
+    Fluence optimization, alternating sequencing, aperture optimization in large steps and then by the quasi-Newton
+    model. The slow alternation finds better basins than any aperture optimizer from the open field does. It needs to
+    see the dose only roughly, so all but the last stage use half of the voxels.
+    """
+    return SequencedPlanner(
+        optimizer=LBFGS(),
+        evaluations=fluence_evaluations,
+        alternating=AlternatingSequencing(rounds, progress=progress),
+        exploration=GradientApertures(exploration_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress),
+        apertures=QuasiNewtonApertures(aperture_evaluations, progress=progress),
+        voxels=voxels,
+        coarse_voxels=voxels // 2 if voxels > COARSEST else None,
+        seed=seed,
+    )
+
+
+def conventional_planner(
+    voxels: int = VOXELS, seed: int = 0, evaluations: int = BUDGET, progress: bool = False
+) -> SequencedPlanner:
+    """No learning, at the budget of the learned planners: the baseline that these must beat.
+
+    The aperture of the open conformal field, improved by the aperture optimizer that all quick planners share.
+
+    Args:
+        voxels: size of the voxel sample.
+        seed: of the voxel sample.
+        evaluations: dose evaluations in all.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: too few evaluations to make a step.
+    """
+    if evaluations < LEAST:
+        raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
+    return SequencedPlanner(apertures=QuasiNewtonApertures(evaluations, progress=progress), voxels=voxels, seed=seed)
+
+
+def learned_planner(
+    start: Start,
+    optimizer: Optimizer[Any] | None,
+    voxels: int,
+    seed: int,
+    fluence_evaluations: int,
+    evaluations: int = BUDGET,
+    progress: bool = False,
+) -> SequencedPlanner:
+    """A generator's fluence, a few steps of a fluence optimizer, sequencing, and aperture optimization.
+
+    Args:
+        start: the generator.
+        optimizer: the fluence optimizer; None to sequence the generator's map as it is.
+        voxels: size of the voxel sample.
+        seed: of the voxel sample.
+        fluence_evaluations: dose evaluations of the fluence optimizer.
+        evaluations: dose evaluations in all.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: a budget that leaves nothing for the apertures.
+    """
+    left = evaluations - (fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0)
+    if left < LEAST:
+        raise ValueError(f"evaluations {evaluations}: expected at least {evaluations - left + LEAST}")
+    apertures = QuasiNewtonApertures(left, progress=progress)
+    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed, pull=0.01)
+
+
+def polishing_planner(
+    given: Plan, voxels: int = VOXELS, seed: int = 0, aperture_evaluations: int = 60, progress: bool = False
+) -> PolishingPlanner:
+    """The reference planner from an existing plan, whose apertures it improves.
+
+    Args:
+        given: the plan, at the control points and on the rows of the cases to plan.
+        voxels: size of the voxel sample.
+        seed: of the voxel sample.
+        aperture_evaluations: dose evaluations of aperture optimization.
+        progress: show a progress bar.
+    """
+    return PolishingPlanner(given, QuasiNewtonApertures(aperture_evaluations, progress=progress), voxels, seed)

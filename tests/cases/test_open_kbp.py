@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightning_vmat.cases.open_kbp import PRESCRIPTION_GY, patient_folders, read_open_kbp
+from lightning_vmat.plan.beamlets import project_to_bev
+from lightning_vmat.plan.case import Case
+
+SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[3] / "shared/data")) / "open-kbp"
+needs_patients = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no OpenKBP patients at {SHARED} (VMAT_SHARED_DATA)")
+
+
+def flat(y: int, x: int, z: int) -> int:
+    return (y * 128 + x) * 128 + z
+
+
+def write_sparse(path: Path, values: dict[int, float | None]) -> None:
+    lines = [f"{index},{'' if value is None else value}" for index, value in values.items()]
+    path.write_text("\n".join([",data", *lines]) + "\n")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A box of water, a target at its left front top, and an organ of one voxel at its right back bottom."""
+    patient = tmp_path / "pt_1"
+    patient.mkdir()
+    box = [flat(y, x, z) for y in range(50, 70) for x in range(40, 80) for z in range(60, 90)]
+    target = [flat(y, x, z) for y in range(51, 56) for x in range(70, 76) for z in range(62, 68)]
+    write_sparse(patient / "ct.csv", dict.fromkeys(box, 1000.0))
+    write_sparse(patient / "possible_dose_mask.csv", dict.fromkeys(box))
+    write_sparse(patient / "PTV70.csv", dict.fromkeys(target))
+    write_sparse(patient / "SpinalCord.csv", {flat(69, 40, 89): None})
+    write_sparse(patient / "dose.csv", dict.fromkeys(target, 71.5))
+    (patient / "voxel_dimensions.csv").write_text("3.0\n4.0\n2.5\n")
+    return patient
+
+
+def centre_mm(case: Case, name: str) -> list[float]:
+    values: list[float] = case.grid.centres_mm(case.structures[name].flatten().nonzero()[:, 0]).mean(dim=0).tolist()
+    return values
+
+
+def test_axes_become_lps(folder: Path) -> None:
+    case, dose_gy = read_open_kbp(folder, "demo")
+    assert case.grid.spacing_mm == (4.0, 3.0, 2.5)  # the file gives y, x, z
+    assert case.grid.shape == (32, 22, 42)  # the box and one voxel of air around it
+    target, cord = centre_mm(case, "PTV70"), centre_mm(case, "SpinalCord")
+    assert target[0] > cord[0] and target[1] < cord[1] and target[2] > cord[2]  # left, front, top
+    assert cord == pytest.approx([(40 - 63.5) * 4, (69 - 63.5) * 3, (63.5 - 89) * 2.5])
+    assert torch.equal(dose_gy > 0, case.structures["PTV70"]) and float(dose_gy.max()) == 71.5
+    assert bool(((case.hu == 0) | (case.hu == -1000)).all())
+    assert case.prescription_gy == {"PTV70": 70.0}
+    assert [arc.direction for arc in case.arcs] == ["clockwise", "counterclockwise"]
+
+
+def replace_line(path: Path, number: int, text: str) -> None:
+    lines = path.read_text().splitlines()
+    lines[number] = text
+    path.write_text("\n".join(lines) + "\n")
+
+
+def drop(path: Path) -> None:
+    path.unlink()
+
+
+def cut(path: Path) -> None:
+    path.write_text(path.read_text()[:-3])
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("PTV70.csv", drop, "no target, expected at least one of PTV70, PTV63, PTV56"),
+        ("ct.csv", drop, r"ct\.csv: no such file"),
+        ("dose.csv", cut, r"dose\.csv: not a readable CSV file \(its last line is cut off"),
+        ("possible_dose_mask.csv", cut, r"possible_dose_mask\.csv: .* cut off"),
+        ("ct.csv", lambda path: replace_line(path, 5, "12x,3"), r"ct\.csv: not a readable CSV.*12x"),
+        ("ct.csv", lambda path: replace_line(path, 5, "1234"), r"ct\.csv: not a readable CSV"),
+        ("ct.csv", lambda path: replace_line(path, 5, "806400,nan"), r"ct\.csv: CT of nan"),
+        ("ct.csv", lambda path: replace_line(path, 5, "806400,9e9"), r"ct\.csv: CT of 0\.0 to 8999999488"),
+        ("ct.csv", lambda path: replace_line(path, 5, "806400,-700"), r"ct\.csv: CT of -700"),
+        ("ct.csv", lambda path: replace_line(path, 5, "9999999,1000"), r"ct\.csv: .* indices from 0 to 2097151"),
+        ("dose.csv", lambda path: replace_line(path, 5, "806400,-2"), r"dose\.csv: NaN, infinite or negative"),
+        ("PTV70.csv", lambda path: path.write_text(",data\n"), r"PTV70\.csv: 0 voxels"),
+        (
+            "PTV70.csv",
+            lambda path: write_sparse(path, {7: None}),
+            r"PTV70\.csv: 100% of the target lies outside the CT",
+        ),
+        ("voxel_dimensions.csv", lambda path: path.write_text("3\n-4\n2.5\n"), r"spacing \[3\.0, -4\.0, 2\.5\] mm"),
+        ("voxel_dimensions.csv", lambda path: path.write_text("3\nnan\n2.5\n"), "expected three positive"),
+        ("voxel_dimensions.csv", lambda path: path.write_text("3\n4\n"), "expected three positive"),
+    ],
+)
+def test_bad_files_are_named_in_one_line(folder: Path, name: str, spoil: object, message: str) -> None:
+    assert callable(spoil)
+    spoil(folder / name)
+    with pytest.raises(ValueError, match=message) as error:
+        read_open_kbp(folder, "demo")
+    assert "\n" not in str(error.value) and str(folder) in str(error.value)
+
+
+def test_wrong_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"test-pats: no patients"):
+        patient_folders(tmp_path, "test")
+    with pytest.raises(ValueError, match="split 'all'"):
+        patient_folders(tmp_path, "all")
+
+
+@needs_patients
+def test_challenge_split_is_kept() -> None:
+    counts = {split: len(patient_folders(SHARED, split)) for split in ("train", "validation", "test")}
+    assert counts == {"train": 24, "validation": 8, "test": 8}
+
+
+@needs_patients
+def test_real_patient_stands_upright_and_was_treated_well() -> None:
+    case, dose_gy = read_open_kbp(SHARED / "test-pats/pt_242")
+    assert case.prescription_gy == {name: PRESCRIPTION_GY[name] for name in ("PTV70", "PTV56")}
+    assert centre_mm(case, "LeftParotid")[0] > 40 and centre_mm(case, "RightParotid")[0] < -30
+    assert centre_mm(case, "SpinalCord")[1] > centre_mm(case, "Larynx")[1] + 20
+    assert centre_mm(case, "Brainstem")[2] > centre_mm(case, "SpinalCord")[2]
+    assert np.percentile(dose_gy[case.structures["PTV70"]].numpy(), 5) > 66.5
+    assert float(dose_gy[~case.structures["Body"]].max()) < 1.0
+    assert 20 < float(case.hu[case.structures["Brainstem"]].median()) < 60
+
+
+@needs_patients
+@pytest.mark.parametrize("name", ["pt_245", "pt_248"])
+def test_field_covers_all_targets_from_everywhere(name: str) -> None:
+    case, _ = read_open_kbp(SHARED / "test-pats" / name)
+    points = case.grid.centres_mm(case.target.flatten().nonzero()[:, 0])
+    bev, _ = project_to_bev(points, case.control_points, case.isocentre_mm, case.machine.sad_mm)
+    field = case.beamlets
+    assert field.beamlet_start_mm < bev[..., 0].min() and bev[..., 0].max() < field.beamlet_stop_mm
+    assert field.leaf_edges_mm[0] < bev[..., 1].min() and bev[..., 1].max() < field.leaf_edges_mm[-1]
+    assert len(case.control_points) == 180
