@@ -11,6 +11,7 @@ from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.voxels import sample_voxels
+from lightning_vmat.planning.body_dose import with_half_sectors
 
 SETUP_VOXELS = 100_000
 
@@ -23,8 +24,8 @@ def setup_row(size: str, case: Case, device: Device) -> Row:
 
 
 def judging_row(size: str, case: Case, device: Device) -> Row:
-    """The whole body, once, as plans are judged."""
-    setup_s, operator = _timed_build(case, case.body_index, device, FINE_NODE_STEP_MM)
+    """The whole body, once, as plans are judged: at two gantry angles a sector."""
+    setup_s, operator = _timed_build(with_half_sectors(case), case.body_index, device, FINE_NODE_STEP_MM)
     fluence = torch.ones(operator.fluence_shape, device=device.name)
     peak_mb = added_memory_mb(lambda: operator.forward(fluence), device.name)
     forward_s = median_seconds(lambda: operator.forward(fluence), device.name, 1)

@@ -51,7 +51,8 @@ def benchmark(
     from lightning_vmat.data.cohort import read_cohort
     from lightning_vmat.data.packed import unpacked
     from lightning_vmat.export.figures.convergence import courses_figure
-    from lightning_vmat.planning.evaluation import body_operator, evaluate_dose, evaluate_plan
+    from lightning_vmat.planning.body_dose import BodyDose
+    from lightning_vmat.planning.evaluation import evaluate_dose, evaluate_plan
 
     names = planners.split(",") if isinstance(planners, str) else planners
     members = {}
@@ -76,10 +77,10 @@ def benchmark(
         if not missing:
             continue
         case = members[missing[0]].prepared(case)
-        operator = body_operator(case)
+        body = BodyDose(case)
         for name in missing:
             result = members[name].plan(case)
-            evaluation = evaluate_plan(case, result, operator)
+            evaluation = evaluate_plan(case, result, body)
             figures.add(name, case.case_id, measure(case, result, evaluation))
             figures.add_doses(name, case.case_id, key_doses(case, evaluation.structures))
             figures.add_course(name, case.case_id, result.trace.points)

@@ -10,7 +10,7 @@ from lightning_vmat.cases.dicom.rtplan import RtPlan
 from lightning_vmat.export.delivered_fluence import LEAF_STEP_MM, STEP_DEG, cut_into_pieces, delivered_fluence
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
-from lightning_vmat.planning.evaluation import body_operator
+from lightning_vmat.planning.body_dose import BodyDose
 
 PAIRS = 4_000_000  # (sub-sector, voxel) pairs worked on at once, about 0.5 GB
 
@@ -44,7 +44,7 @@ def delivered_dose(
             part = range(first, min(first + size, pieces.sub_sectors))
             own = case.with_settings(arcs=(_part_of(arc, part, pieces.sub_sectors),), isocentre_mm=plan.isocentre_mm)
             fluence_mu = delivered_fluence(beam_arc, pieces, part, case.beamlets, case.machine)
-            dose_gy += body_operator(own).forward(fluence_mu)
+            dose_gy += BodyDose(own).of_fluence(fluence_mu)
     return dose_gy
 
 

@@ -5,15 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.cases.dicom.dicom_references import PatientLink
 from lightning_vmat.cases.source import Source
 from lightning_vmat.data.reference_plans import reference_plan
-from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
-from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.export.ct_series import write_ct_series
 from lightning_vmat.export.dicom_objects import new_uid
 from lightning_vmat.export.rtdose import Bits, write_rtdose
@@ -22,6 +19,7 @@ from lightning_vmat.export.rtstruct import write_rtstruct
 from lightning_vmat.files.atomic import atomic_folder
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.body_dose import BodyDose
 
 RTSTRUCT_FILE, RTPLAN_FILE, RTDOSE_FILE = "RTSTRUCT.dcm", "RTPLAN.dcm", "RTDOSE.dcm"
 
@@ -79,10 +77,8 @@ def export_source(source: Source, out: Path, plan: bool) -> str:
 
 def plan_dose(case: Case, plan: Plan) -> Float[Tensor, "z y x"]:
     """Dose that a plan delivers to the body in the whole course."""
-    dose_gy = torch.zeros(case.grid.voxel_count)
-    operator = PencilBeamOperator.build(case, case.body_index, node_step_mm=FINE_NODE_STEP_MM)
-    dose_gy[case.body_index] = operator.forward(plan.fluence_mu(case.beam_setup))
-    return dose_gy.reshape(case.grid.shape)
+    body = BodyDose(case)
+    return body.volume(body.of_plan(plan))
 
 
 def write_plan_and_dose(

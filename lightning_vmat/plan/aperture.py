@@ -37,6 +37,12 @@ class Plan:
         """The fluence map that this plan delivers while its leaves move."""
         return delivered_fluence(self.left_mm, self.right_mm, self.mu, setup)
 
+    def half_sector_fluence_mu(self, setup: BeamSetup) -> Float[Tensor, "half_sector leaf_pair beamlet"]:
+        """The same for each half of the sectors, one after the other: before the middle and behind it."""
+        covered = _covered(self.left_mm, self.right_mm, self.mu, setup)
+        halves = _fluence(self.mu / 2, covered, setup)
+        return halves.transpose(0, 1).flatten(0, 1)
+
 
 def coverage(
     left_mm: Float[Tensor, "control_point leaf_pair"],
@@ -71,10 +77,27 @@ def delivered_fluence(
     Returns:
         Fluence in MU; differentiable by tips and monitor units.
     """
+    return _fluence(mu, _covered(left_mm, right_mm, mu, setup).mean(dim=0), setup)
+
+
+def _covered(
+    left_mm: Float[Tensor, "control_point leaf_pair"],
+    right_mm: Float[Tensor, "control_point leaf_pair"],
+    mu: Float[Tensor, " control_point"],
+    setup: BeamSetup,
+) -> Float[Tensor, "half bank control_point leaf_pair beamlet"]:
+    """Mean fraction of each beamlet on the low side of each tip, in both halves of each sector."""
     half_gap_mm = setup.machine.dosimetric_leaf_gap_mm / 2
     middle = torch.stack((left_mm - half_gap_mm, right_mm + half_gap_mm))
     begin, end = sector_ends(middle, mu, setup)
-    covered = mean_coverage(torch.stack((begin, middle)), torch.stack((middle, end)), setup.beamlets).mean(dim=0)
-    open_fraction = (covered[1] - covered[0]).clamp(min=0.0)
+    return mean_coverage(torch.stack((begin, middle)), torch.stack((middle, end)), setup.beamlets)
+
+
+def _fluence(
+    mu: Float[Tensor, " control_point"],
+    covered: Float[Tensor, "*half bank control_point leaf_pair beamlet"],
+    setup: BeamSetup,
+) -> Float[Tensor, "*half control_point leaf_pair beamlet"]:
+    left, right = covered.unbind(dim=-4)
     transmission = setup.machine.leaf_transmission
-    return mu[:, None, None] * (transmission + (1 - transmission) * open_fraction)
+    return mu[:, None, None] * (transmission + (1 - transmission) * (right - left).clamp(min=0.0))

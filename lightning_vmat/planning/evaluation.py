@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
-from lightning_vmat.dose.operator import DoseOperator
 from lightning_vmat.metrics.complexity import plan_complexity
 from lightning_vmat.metrics.plan_report import structure_dvhs, summarise_structures
 from lightning_vmat.objectives.goal import GoalResult
@@ -21,7 +18,7 @@ from lightning_vmat.plan.delivery_time import delivery_seconds
 from lightning_vmat.plan.html_table import html_table
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.plan.voxels import all_voxels
-from lightning_vmat.planning.dose_operator import dose_operator
+from lightning_vmat.planning.body_dose import BodyDose
 from lightning_vmat.planning.planner import PlanResult
 
 MOST_SHOWN = 6  # missed goals in the `repr` of an evaluation
@@ -85,7 +82,7 @@ def body_objective(
     case: Case, fluence_mu: Float[Tensor, "*plan control_point leaf_pair beamlet"]
 ) -> Float[Tensor, "*plan"]:
     """The objective by which plans are judged, of each fluence; the operator is set up once for all."""
-    return _body_objective(case)(body_operator(case).forward(fluence_mu))
+    return _body_objective(case)(BodyDose(case).of_fluence(fluence_mu))
 
 
 def body_objective_of_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> float:
@@ -97,13 +94,8 @@ def _body_objective(case: Case) -> PlanObjective:
     return PlanObjective.from_case(case, all_voxels(case), load_protocol(case.protocol))
 
 
-def body_operator(case: Case) -> DoseOperator:
-    """The dose operator by which plans are judged: every voxel of the body, on fine nodes."""
-    return dose_operator(case, case.body_index, FINE_NODE_STEP_MM)
-
-
-def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None = None) -> Evaluation:
-    """Project a planner's fluence onto every voxel of the body and measure.
+def evaluate_plan(case: Case, result: PlanResult, body: BodyDose | None = None) -> Evaluation:
+    """Compute the dose of a planner's outcome on every voxel of the body and measure it.
 
     >>> import lightning_vmat as vmat
     >>> case = vmat.phantom(0, size="tiny")
@@ -118,16 +110,15 @@ def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None 
     Args:
         case: the patient. Jaws and wishes are those of `result.case`, where the planner gives one.
         result: a planner's outcome.
-        operator: the case's `body_operator`, where several plans are judged; made anew if not given.
+        body: of the same case and jaws, where several plans are judged; made anew if not given.
 
     Raises:
         ValueError: a plan of another case.
     """
     case = judged_case(case, result)
-    body_dose_gy = (operator or body_operator(case)).forward(result.fluence_mu)
+    body = body or BodyDose(case)
+    body_dose_gy = body.of_fluence(result.fluence_mu) if result.plan is None else body.of_plan(result.plan)
     structures, goals = evaluate_dose(case, body_dose_gy)
-    dose_gy = torch.zeros(case.grid.voxel_count)
-    dose_gy[case.body_index] = body_dose_gy
     violations, complexity, delivery_s = {}, {}, None
     if result.plan is not None:
         fraction_dose_gy = max(case.prescription_gy.values()) / case.fractions
@@ -135,7 +126,7 @@ def evaluate_plan(case: Case, result: PlanResult, operator: DoseOperator | None 
         complexity = plan_complexity(result.plan, case.beam_setup, fraction_dose_gy)
         delivery_s = float(delivery_seconds(result.plan, case.beam_setup).sum())
     return Evaluation(
-        dose_gy=dose_gy.reshape(case.grid.shape),
+        dose_gy=body.volume(body_dose_gy),
         objective=body_objective_of_dose(case, body_dose_gy),
         structures=structures,
         goals=goals,

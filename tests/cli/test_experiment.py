@@ -12,8 +12,7 @@ import torch
 from lightning_vmat.cases.case_files import read_case
 from lightning_vmat.cases.plan_files import read_dose, read_plan
 from lightning_vmat.cli import main
-from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
-from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.planning.body_dose import BodyDose
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
 STRUCTURE_FIGURES = {"d95_gy", "d98_gy", "d2_gy", "mean_gy", "max_gy"}
@@ -83,8 +82,7 @@ def test_plan_writes_all_that_it_promises(cohort: Path, tmp_path: Path, capsys: 
     plan, metadata = read_plan(out / "plan.safetensors")
     assert metadata["planner"] == "reference"
     jawed = case.with_settings(beamlets=replace(case.beamlets, jaws_mm=tuple(metadata["jaws_mm"])))
-    operator = PencilBeamOperator.build(jawed, case.body_index, node_step_mm=FINE_NODE_STEP_MM)
-    again_gy = operator.forward(plan.fluence_mu(case.beam_setup))
+    again_gy = BodyDose(jawed).of_plan(plan)
     written_gy = read_dose(out / "dose.nii.gz", case.grid).flatten()[case.body_index]
     torch.testing.assert_close(written_gy, again_gy, atol=0.01, rtol=0)
     before = (out / "metrics.json").read_text()

@@ -21,7 +21,7 @@ from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.machine import load_machine, machine_name, shipped_machines
-from lightning_vmat.planning.evaluation import body_operator
+from lightning_vmat.planning.body_dose import BodyDose
 
 LINK = PatientLink("1.2.3.3", "1.2.3.1", "1.2.3.4", patient_name="Doe^Jane", patient_id="4711")
 LEAVES = {  # leaf pairs, their widths at the axis and outside, field, all in mm
@@ -154,7 +154,7 @@ def test_what_planning_systems_ask_for_at_import(tmp_path: Path) -> None:
     assert float((place - torch.tensor(case.isocentre_mm)).abs().max()) <= 5.0 + 1e-4
     beams = data.FractionGroupSequence[0].ReferencedBeamSequence
     total_gy = case.fractions * sum(float(beam.BeamDose) for beam in beams)
-    dose_gy = body_operator(case).forward(plan.fluence_mu(case.beam_setup))
+    dose_gy = BodyDose(case).of_fluence(plan.fluence_mu(case.beam_setup))
     points_mm = case.grid.centres_mm(case.body_index)
     expected_gy = float(dose_gy[(points_mm - place).norm(dim=1).argmin()])
     assert total_gy == pytest.approx(expected_gy, rel=2e-3)  # each operator has nodes of its own
