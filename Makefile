@@ -38,7 +38,7 @@ demo: install ## the whole experiment in miniature -> runs/demo/report.html (abo
 	@echo "== 5/6 the held-out cases"
 	$(BIN)/vmat test --config runs/demo/distillation/config.yaml --ckpt_path runs/demo/distillation/checkpoints/best.ckpt
 	$(BIN)/vmat test --config runs/demo/learned_optimizer/config.yaml --ckpt_path runs/demo/learned_optimizer/checkpoints/best.ckpt
-	$(BIN)/vmat benchmark --cohort runs/demo/cohort --voxels 3000 --json runs/demo/benchmark.json --planners '[reference,conventional,generator=runs/demo/distillation,learned=runs/demo/learned_optimizer]'
+	$(BIN)/vmat benchmark planners --cohort runs/demo/cohort --voxels 3000 --json runs/demo/benchmark.json --planners '[reference,conventional,generator=runs/demo/distillation,learned=runs/demo/learned_optimizer]'
 	@echo "== 6/6 one held-out patient"
 	$(BIN)/vmat plan runs/demo/cohort/phantom_0023 --planner learned --run runs/demo/learned_optimizer --overwrite true --out runs/demo/plan
 	cp runs/demo/plan/report.html runs/demo/report.html

@@ -7,7 +7,7 @@ import sys
 from importlib import import_module
 
 from lightning_vmat.benchmarks import tolerance
-from lightning_vmat.callbacks import preemption as notice
+from lightning_vmat.callbacks import preemption
 
 COMMANDS = {
     "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
@@ -19,14 +19,14 @@ COMMANDS = {
     "prepare sheet": ("prepare:sheet", "slices of a cohort's cases with their outlines, as an image"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
     "commission": ("commission:commission", "fit a machine's beam to what a site measured of it"),
-    "benchmark": ("benchmark:benchmark", "compare planners on the held-out cases of a cohort"),
+    "benchmark planners": ("benchmark:planners", "compare planners on the held-out cases of a cohort"),
+    "benchmark optimizers": ("benchmark:optimizers", "compare fluence optimizers with the learned one"),
+    "benchmark dose": ("benchmark:dose", "speed of the dose operators"),
     "check dose": ("check:dose", "accuracy of dose against an independent engine, figure by figure"),
     "check delivery": (
         "check:delivery",
         "dose of a written RTPLAN with gantry and leaves in motion against the plan's",
     ),
-    "bench dose": ("bench:dose", "speed of the dose operators"),
-    "bench optimizers": ("bench:optimizers", "how fast fluence optimizers are, beside the learned one"),
     "fit": ("training:run", "train a recipe from a YAML file"),
     "validate": ("training:run", "validate a recipe on the validation cases"),
     "test": ("training:run", "test a recipe on the held-out cases"),
@@ -70,11 +70,19 @@ def split_command(argv: list[str]) -> tuple[str, list[str]]:
     raise ValueError(f"unknown command {given!r}: expected one of {', '.join(similar or COMMANDS)}")
 
 
+def group_usage(group: str) -> str:
+    """The text of `vmat GROUP --help`, for commands of two words."""
+    members = {name: text for name, (_, text) in COMMANDS.items() if name.startswith(f"{group} ")}
+    width = max(map(len, members))
+    listed = "\n".join(f"  {name:<{width}}  {text}" for name, text in members.items())
+    return f"usage: vmat {group} COMMAND [OPTIONS]\n\ncommands:\n{listed}\n"
+
+
 def dispatch(argv: list[str]) -> int:
     """Run the command that `argv` names; the exit status."""
     name, rest = split_command(argv)
     if name == "fit":
-        notice.listen()  # before the imports, which take seconds
+        preemption.listen()  # before the imports, which take seconds
     module, function = COMMANDS[name][0].split(":")
     target = getattr(import_module(f"lightning_vmat.commands.{module}"), function)
     if name in OWN_PARSERS:
@@ -104,6 +112,9 @@ def main(argv: list[str] | None = None) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage(), end="")
         return 0
+    if argv[1:] in (["-h"], ["--help"]) and any(name.startswith(f"{argv[0]} ") for name in COMMANDS):
+        print(group_usage(argv[0]), end="")
+        return 0
     if argv[0] == "--version":
         from lightning_vmat import __version__
 
@@ -119,9 +130,9 @@ def main(argv: list[str] | None = None) -> int:
     except tolerance.ToleranceExceeded as exceeded:
         print(f"vmat: out of tolerance: {one_line(exceeded)}", file=sys.stderr)
         return tolerance.EXCEEDED
-    except notice.TimeIsUp as stopped:
+    except preemption.TimeIsUp as stopped:
         print(f"vmat: {stopped}", file=sys.stderr)
-        return notice.STOPPED
+        return preemption.STOPPED
     except KeyboardInterrupt:
         print("vmat: interrupted", file=sys.stderr)
         return 130

@@ -169,7 +169,7 @@ class _FromRtplan:
 
 
 def register_planner(name: str) -> Callable[[AnyFactory], AnyFactory]:
-    """Make a planner of one's own known by a name, to `planner`, `vmat plan` and `vmat benchmark`.
+    """Make a planner of one's own known by a name, to `planner`, `vmat plan` and `vmat benchmark planners`.
 
     Decorates a class (or function) that is called with the `PlannerSettings` and gives a `Planner`: something with
     `plan(case) -> PlanResult`. The case has its jaws and wishes already. What else may be set is said by an attribute

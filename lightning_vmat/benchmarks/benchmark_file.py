@@ -49,6 +49,16 @@ class BenchmarkFile:
     def partial(self) -> PartialFile:
         return PartialFile(self.path, self.settings)
 
+    @property
+    def case_count(self) -> int:
+        """Number of cases that some planner planned."""
+        return len({case_id for cases in self.cases.values() for case_id in cases})
+
+    @property
+    def with_gaps(self) -> Rows:
+        """Figures by planner and case, with the `gap` of each."""
+        return with_gap(self.cases)
+
     def has(self, planner: str, case_id: str) -> bool:
         return case_id in self.cases.get(planner, {})
 
@@ -74,7 +84,7 @@ class BenchmarkFile:
 
     def finish(self) -> str:
         """Write the final file; what to print of it."""
-        cases = with_gap(self.cases)
+        cases = self.with_gaps
         summary = {name: quartiles(rows.values()) for name, rows in cases.items()}
         averages = {name: means(rows.values()) for name, rows in self.doses_gy.items()}
         figures = {

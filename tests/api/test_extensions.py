@@ -95,7 +95,7 @@ def test_a_planner_by_registration_takes_part_in_a_benchmark(tmp_path: Path) -> 
     split = {"train": [], "validation": [], "test": ["phantom_0000"]}
     (tmp_path / "cohort" / "split.yaml").write_text(yaml.safe_dump(split))
     arguments = ["--planners", "slow_open_field", "--voxels", "300", "--json", str(tmp_path / "out.json")]
-    assert main(["benchmark", "--cohort", str(tmp_path / "cohort"), *arguments]) == 0
+    assert main(["benchmark", "planners", "--cohort", str(tmp_path / "cohort"), *arguments]) == 0
     assert json.loads((tmp_path / "out.json").read_text())["cases"]["slow_open_field"]["phantom_0000"]["objective"] > 0
 
 

@@ -33,7 +33,7 @@ def spread(values: Iterable[float], form: str) -> str:
 
 
 def planners(figures: Mapping[str, Any]) -> str:
-    """A row for each planner of `vmat benchmark --json`, over the cases that it shares with the reference planner."""
+    """A row for each planner of `vmat benchmark planners`, over the cases that it shares with the reference planner."""
     reference = figures["cases"].get("reference", {})
     lines = []
     for name, cases in figures["cases"].items():

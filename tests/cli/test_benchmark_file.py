@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lightning_vmat.benchmarks import optimizer_race
+from lightning_vmat.benchmarks import optimizer_benchmark
 from lightning_vmat.benchmarks.benchmark_file import BenchmarkFile
 from lightning_vmat.benchmarks.optimizer_race import Setting
 from lightning_vmat.cases.case_files import write_case
@@ -63,7 +63,18 @@ def test_other_settings_and_broken_files_are_named(tmp_path: Path) -> None:
 
 def planned(cohort: Path, path: Path) -> list[str]:
     """The comparison of one planner on all cases of a cohort."""
-    return ["benchmark", "--cohort", str(cohort), "--planners", "fluence", "--voxels", "300", "--json", str(path)]
+    return [
+        "benchmark",
+        "planners",
+        "--cohort",
+        str(cohort),
+        "--planners",
+        "fluence",
+        "--voxels",
+        "300",
+        "--json",
+        str(path),
+    ]
 
 
 def test_a_killed_comparison_goes_on_with_the_cases_that_are_left(tmp_path: Path) -> None:
@@ -95,17 +106,17 @@ def test_a_stopped_race_goes_on_with_the_settings_that_are_left(tmp_path: Path) 
     write_case(make_phantom(42, "tiny"), tmp_path / "cohort" / "a")
     Cohort(tmp_path / "cohort", {"train": [], "validation": [], "test": ["a"]}).write({})
     path = tmp_path / "race.json"
-    race = ["bench", "optimizers", "--cohort", str(tmp_path / "cohort"), "--json", str(path), "--voxels=300"]
-    race += ["--evaluations=1", "--most=2", "--changed_settings=true"]
+    race = ["benchmark", "optimizers", "--cohort", str(tmp_path / "cohort"), "--json", str(path), "--voxels=300"]
+    race += ["--evaluations=1", "--max_evaluations=2", "--changed_settings=true"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optimizer_race, "settings", lambda _: {"as trained": Setting()})
+        patch.setattr(optimizer_benchmark, "settings", lambda _: {"as trained": Setting()})
         assert main(race) == 0
         figures = json.loads(path.read_text())
         rows = [{**row, "objective": 7.0} for row in figures["rows"]]
-        settings = {name: figures[name] for name in ("cohort", "split", "evaluations", "most", "voxels")}
+        settings = {name: figures[name] for name in ("cohort", "split", "evaluations", "max_evaluations", "voxels")}
         settings |= {"run": str(Path(SHIPPED, "learned")), "machine": None, "cases": None}
         path.with_name("race.json.partial").write_text(json.dumps({"settings": settings, "rows": rows}))
-        patch.setattr(optimizer_race, "settings", lambda _: {"as trained": Setting(), "again": Setting()})
+        patch.setattr(optimizer_benchmark, "settings", lambda _: {"as trained": Setting(), "again": Setting()})
         assert main(race) == 0
     found = json.loads(path.read_text())["rows"]
     assert [row for row in found if row["setting"] == "as trained"] == rows  # neither lost nor done twice

@@ -31,6 +31,13 @@ def test_every_command_leads_to_a_function() -> None:
         assert callable(getattr(import_module(f"lightning_vmat.commands.{module}"), function))
 
 
+@pytest.mark.parametrize("group", ["prepare", "check", "benchmark"])
+def test_help_of_a_group_names_its_commands(group: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([group, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all((name in shown) == name.startswith(f"{group} ") for name in COMMANDS if " " in name)
+
+
 @pytest.mark.parametrize(
     ("argv", "named"),
     [

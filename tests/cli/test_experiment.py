@@ -55,7 +55,7 @@ def test_three_recipes_end_in_a_deliverable_plan(cohort: Path, capsys: pytest.Ca
     assert measured["dose_evaluations"] > 0
     compared = cohort.parent / "benchmark.json"
     planners = f"[fluence,generator={generator},learned={learned}]"
-    arguments = ["benchmark", "--cohort", str(cohort), "--planners", planners, "--voxels", "500"]
+    arguments = ["benchmark", "planners", "--cohort", str(cohort), "--planners", planners, "--voxels", "500"]
     assert main([*arguments, "--json", str(compared)]) == 0
     figures = json.loads(compared.read_text())
     assert set(figures["quartiles"]) == {"fluence", "generator", "learned"}
@@ -113,7 +113,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 
 
 def test_benchmark_names_what_is_wrong(cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["benchmark", "--cohort", str(cohort), "--json", str(tmp_path / "figures.json")]
+    arguments = ["benchmark", "planners", "--cohort", str(cohort), "--json", str(tmp_path / "figures.json")]
     assert main([*arguments, "--planners", "[magic]"]) == 2
     assert "magic" in capsys.readouterr().err
     assert not (tmp_path / "figures.json").exists()

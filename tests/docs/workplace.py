@@ -35,16 +35,16 @@ SMALLER = {
     "prepare unpack": ["--jobs=1"],
     "prepare sheet": ["--count=2"],
     "plan": ["--voxels=300", "--size=tiny"],
-    "benchmark": ["--voxels=300", "--cases=1"],
-    "bench optimizers": [
+    "benchmark planners": ["--voxels=300", "--cases=1"],
+    "benchmark optimizers": [
         "--cohort=runs/cohort",
         "--voxels=300",
         "--cases=1",
         "--evaluations=10",
-        "--most=12",
+        "--max_evaluations=12",
         "--changed_settings=false",  # thirteen times the work
     ],
-    "bench dose": ["--sizes=[tiny]", "--repeats=1"],
+    "benchmark dose": ["--sizes=[tiny]", "--repeats=1"],
     "check delivery": ["--step_deg=5", "--size=tiny"],
     "test": QUICK,
 }

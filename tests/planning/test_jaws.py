@@ -157,7 +157,16 @@ def test_a_comparison_has_jaws_unless_told_not_to(tmp_path: Path) -> None:
     objectives = {}
     for margin in ("8", "null"):
         path = tmp_path / f"{margin}.json"
-        arguments = ["benchmark", "--cohort", str(tmp_path / "cohort"), "--planners", "fluence", "--voxels", "300"]
+        arguments = [
+            "benchmark",
+            "planners",
+            "--cohort",
+            str(tmp_path / "cohort"),
+            "--planners",
+            "fluence",
+            "--voxels",
+            "300",
+        ]
         assert main([*arguments, "--jaw_margin_mm", margin, "--json", str(path)]) == 0
         objectives[margin] = json.loads(path.read_text())["cases"]["fluence"]["phantom_0000"]["objective"]
     for margin, planned in (("8", with_jaws(phantom, 8.0)), ("null", with_jaws(phantom, None))):
@@ -176,7 +185,7 @@ def test_margins_inside_the_open_field_are_refused(case: Case, margin_mm: float)
 def test_a_bad_margin_is_one_line(margin: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, figures = tmp_path / "plan", tmp_path / "figures.json"
     plan = ["plan", str(tmp_path), "--out", str(out)]
-    benchmark = ["benchmark", "--cohort", str(tmp_path), "--planners", "reference", "--json", str(figures)]
+    benchmark = ["benchmark", "planners", "--cohort", str(tmp_path), "--planners", "reference", "--json", str(figures)]
     for arguments in (plan, benchmark):
         assert main([*arguments, "--jaw_margin_mm", margin]) == 2
         [line] = capsys.readouterr().err.strip().splitlines()

@@ -1,4 +1,4 @@
-"""`vmat bench dose`: a table on stdout, figures in JSON, and what they are made of."""
+"""`vmat benchmark dose`: a table on stdout, figures in JSON, and what they are made of."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def operator() -> PencilBeamOperator:
 
 
 def test_table_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["bench", "dose", "--sizes", "[tiny]", "--repeats", "1", "--json", str(tmp_path / "speed.json")]
+    arguments = ["benchmark", "dose", "--sizes", "[tiny]", "--repeats", "1", "--json", str(tmp_path / "speed.json")]
     assert main(arguments) == 0
     shown = capsys.readouterr().out
     figures = json.loads((tmp_path / "speed.json").read_text())
@@ -51,7 +51,7 @@ def test_table_and_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     ],
 )
 def test_bad_input_is_named(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "dose", *arguments]) == 2
+    assert main(["benchmark", "dose", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
