@@ -19,7 +19,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.checks import is_number
 from lightning_vmat.plan.delivery_time import delivery_seconds
 from lightning_vmat.plan.limits import machine_violations
-from lightning_vmat.planning.evaluation import body_objective_of_dose, evaluate_dose, evaluate_plan
+from lightning_vmat.planning.evaluation import evaluate_plan, evaluate_volume
 from lightning_vmat.planning.planner import PlanResult, Trace
 
 METRICS_FILE = "metrics.json"
@@ -46,21 +46,22 @@ def compared_plan(path: Path | None, opened: OpenedPatient, start: Path | None =
     if opened.start is not None and start is not None:
         return _delivered("start", case, opened.start, start)
     if opened.clinical_dose_gy is not None:
-        return _dose_alone("clinical dose", case, opened.clinical_dose_gy)
+        return ComparedPlan("clinical dose", evaluate_volume(case, opened.clinical_dose_gy))
     return None
 
 
 def as_json(compared: ComparedPlan) -> dict[str, Any]:
     """The compared plan's figures for `metrics.json`."""
+    evaluation = compared.evaluation
     return {
         "name": compared.name,
-        "objective": compared.objective,
-        "machine_violations_by_limit": dict(compared.violations),
-        "delivery_s": compared.delivery_s,
-        "structures": dict(compared.structures),
-        "goals": [asdict(goal) for goal in compared.goals],
-        "goals_met": sum(goal.met for goal in compared.goals),
-        "complexity": dict(compared.complexity),
+        "objective": evaluation.objective,
+        "machine_violations_by_limit": evaluation.violations,
+        "delivery_s": evaluation.delivery_s,
+        "structures": evaluation.structures,
+        "goals": [asdict(goal) for goal in evaluation.goals],
+        "goals_met": sum(goal.met for goal in evaluation.goals),
+        "complexity": evaluation.complexity,
     }
 
 
@@ -68,22 +69,9 @@ def _delivered(name: str, case: Case, plan: Plan, path: Path) -> ComparedPlan:
     """A plan by the dose that it delivers; its leaves are judged as its RTPLAN has them."""
     measured = evaluate_plan(case, PlanResult(plan.fluence_mu(case.beam_setup), plan, Trace()))
     leaves, setup = read_rtplan(path).on_leaves(case.machine)
-    return ComparedPlan(
-        name,
-        measured.dose_gy,
-        measured.goals,
-        measured.structures,
-        measured.objective,
-        machine_violations(leaves, setup, gantry_may_slow=True),
-        measured.complexity,
-        float(delivery_seconds(leaves, setup).sum()),
-    )
-
-
-def _dose_alone(name: str, case: Case, dose_gy: Any) -> ComparedPlan:
-    body_dose_gy = dose_gy.flatten()[case.body_index]
-    structures, goals = evaluate_dose(case, body_dose_gy)
-    return ComparedPlan(name, dose_gy, goals, structures, body_objective_of_dose(case, body_dose_gy))
+    violations = machine_violations(leaves, setup, gantry_may_slow=True)
+    delivery_s = float(delivery_seconds(leaves, setup).sum())
+    return ComparedPlan(name, replace(measured, violations=violations, delivery_s=delivery_s))
 
 
 def _planned_before(folder: Path, case: Case) -> ComparedPlan:
@@ -101,5 +89,5 @@ def _planned_before(folder: Path, case: Case) -> ComparedPlan:
         raise ValueError(f"{path}: expected the metrics that `vmat plan` writes ({type(error).__name__})") from error
     if planned != case.case_id:
         raise ValueError(f"{path}: plan of case {planned}, expected one of case {case.case_id}")
-    alone = _dose_alone(name, case, read_dose(folder / DOSE_FILE, case.grid))
-    return replace(alone, violations=violations, complexity=complexity, delivery_s=delivery_s)
+    dose_alone = evaluate_volume(case, read_dose(folder / DOSE_FILE, case.grid))
+    return ComparedPlan(name, replace(dose_alone, violations=violations, complexity=complexity, delivery_s=delivery_s))

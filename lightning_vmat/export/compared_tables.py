@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lightning_vmat.export.content import ComparedPlan, ReportContent
 from lightning_vmat.export.tables import DASH, PUBLISHED, Published, figure_text, goal_row, measure_text
 from lightning_vmat.objectives.goal import GoalResult
+from lightning_vmat.planning.evaluation import Evaluation
 
 DOSES = {"d95_gy": "D95", "d2_gy": "D2", "mean_gy": "Mean", "max_gy": "Max"}
 SAME = 5e-3  # part of the limit, or of the larger value, below which plans count as equal
@@ -38,39 +38,39 @@ class SideBySide:
     better: bool | None = None
 
 
-def goals_side_by_side(content: ReportContent, compared: ComparedPlan) -> list[tuple[str, SideBySide]]:
+def goals_side_by_side(ours: Evaluation, theirs: Evaluation) -> list[tuple[str, SideBySide]]:
     """Structure and figures of every clinical goal that both plans have."""
-    others = {(goal.structure, goal.measure): goal for goal in compared.goals}
+    others = {(goal.structure, goal.measure): goal for goal in theirs.goals}
     return [
         (goal.structure, _goal_row(goal, others[goal.structure, goal.measure]))
-        for goal in content.goals
+        for goal in ours.goals
         if (goal.structure, goal.measure) in others
     ]
 
 
-def figures_side_by_side(content: ReportContent, compared: ComparedPlan) -> list[SideBySide]:
+def figures_side_by_side(ours: Evaluation, theirs: Evaluation) -> list[SideBySide]:
     """Objective, goals met, violations, delivery time and complexity; what is not known of a plan is a dash."""
-    met = (sum(goal.met for goal in content.goals), sum(goal.met for goal in compared.goals))
+    met = (sum(goal.met for goal in ours.goals), sum(goal.met for goal in theirs.goals))
     rows = [
-        _row("Objective over the whole body", "", (content.objective, compared.objective), lower_is_better=True),
-        _row(f"Clinical goals met, of {len(content.goals)}", "", met, lower_is_better=False),
-        _row("Machine violations", "", (_broken(content), _broken(compared)), lower_is_better=True),
-        _row("Shortest delivery", "s", (content.delivery_s, compared.delivery_s)),
+        _row("Objective over the whole body", "", (ours.objective, theirs.objective), lower_is_better=True),
+        _row(f"Clinical goals met, of {len(ours.goals)}", "", met, lower_is_better=False),
+        _row("Machine violations", "", (_broken(ours), _broken(theirs)), lower_is_better=True),
+        _row("Shortest delivery", "s", (ours.delivery_s, theirs.delivery_s)),
     ]
-    for key in dict.fromkeys((*content.complexity, *compared.complexity)):
+    for key in dict.fromkeys((*ours.complexity, *theirs.complexity)):
         published = PUBLISHED.get(key, Published(key.replace("_", " "), ""))
-        pair = (content.complexity.get(key), compared.complexity.get(key))
+        pair = (ours.complexity.get(key), theirs.complexity.get(key))
         rows.append(_row(published.label, published.unit, pair))
     return rows
 
 
-def doses_side_by_side(content: ReportContent, compared: ComparedPlan) -> dict[str, list[tuple[str, str, str]]]:
+def doses_side_by_side(ours: Evaluation, theirs: Evaluation) -> dict[str, list[tuple[str, str, str]]]:
     """Ours, theirs and difference in Gy of each dose figure, by structure; the heads are those of `DOSES`."""
     rows = {}
-    for name, ours in content.structures.items():
-        theirs = compared.structures.get(name)
-        if theirs is not None:
-            rows[name] = [_dose_cell(ours.get(key), theirs.get(key)) for key in DOSES]
+    for name, mine in ours.structures.items():
+        other = theirs.structures.get(name)
+        if other is not None:
+            rows[name] = [_dose_cell(mine.get(key), other.get(key)) for key in DOSES]
     return rows
 
 
@@ -96,7 +96,7 @@ def _goal_row(ours: GoalResult, theirs: GoalResult) -> SideBySide:
     )
 
 
-def _broken(plan: ReportContent | ComparedPlan) -> int | None:
+def _broken(plan: Evaluation) -> int | None:
     """Violations of a plan whose leaves are known."""
     return sum(plan.violations.values()) if plan.complexity else None
 

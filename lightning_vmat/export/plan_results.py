@@ -46,7 +46,7 @@ def write_results(
         if opened.link is not None:
             write_plan_and_dose(folder, case, result.plan, evaluation.dose_gy, opened.link, dose_bits)
     write_dose(evaluation.dose_gy, case.grid, folder / DOSE_FILE)
-    measured = as_json(case, result.planner, result, evaluation)
+    measured = as_json(case, result, evaluation)
     if opened.rois is not None:
         measured["rois"] = opened.rois.as_json()
     if opened.clinical_dose_gy is not None:

@@ -45,7 +45,7 @@ def render_report(content: ReportContent) -> str:
     environment = page_environment()
     environment.filters["soft_breaks"] = soft_breaks
     case, styles = content.case, structure_styles(content.case)
-    planes = dose_planes(case, content.dose_gy, styles)
+    planes = dose_planes(case, content.evaluation.dose_gy, styles)
     style_sheet = (resources.files("lightning_vmat.export") / "report.css").read_text(encoding="utf-8")
     return environment.get_template("report.html.j2").render(
         case=case,
@@ -53,7 +53,7 @@ def render_report(content: ReportContent) -> str:
         css=Markup(style_sheet),
         facts=tables.header_facts(content),
         arcs=[tables.arc_text(arc) for arc in case.arcs],
-        goals=[tables.goal_row(goal) for goal in content.goals],
+        goals=[tables.goal_row(goal) for goal in content.evaluation.goals],
         checks=tables.check_rows(content),
         complexity=tables.complexity_rows(content),
         styles=styles,
@@ -80,11 +80,12 @@ def _comparison(content: ReportContent) -> dict[str, Any]:
     compared = content.compared
     if compared is None:
         return {"compared": None}
+    ours, theirs = content.evaluation, compared.evaluation
     return {
         "compared": compared,
-        "goals_compared": comparison.goals_side_by_side(content, compared),
-        "figures_compared": comparison.figures_side_by_side(content, compared),
-        "doses_compared": comparison.doses_side_by_side(content, compared),
+        "goals_compared": comparison.goals_side_by_side(ours, theirs),
+        "figures_compared": comparison.figures_side_by_side(ours, theirs),
+        "doses_compared": comparison.doses_side_by_side(ours, theirs),
         "dose_heads": list(comparison.DOSES.values()),
     }
 
@@ -94,10 +95,12 @@ def _figures(content: ReportContent, styles: dict[str, StructureStyle]) -> dict[
     case, result = content.case, content.result
     charts = {}
     with drawing_style():
-        dvh = dvh_figure(case, content.dose_gy, content.goals, styles)
+        dvh = dvh_figure(case, content.evaluation.dose_gy, content.evaluation.goals, styles)
         charts["dvh"] = inline_svg(dvh, "Dose-volume histograms")
         if content.compared is not None:
-            compared = compared_dvh_figure(case, content.dose_gy, content.compared.dose_gy, styles)
+            compared = compared_dvh_figure(
+                case, content.evaluation.dose_gy, content.compared.evaluation.dose_gy, styles
+            )
             charts["compared_dvh"] = inline_svg(compared, "Dose-volume histograms of both plans")
         if result.trace.points:
             charts["convergence"] = inline_svg(convergence_figure(result.trace.points), "Objective during planning")

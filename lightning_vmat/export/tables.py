@@ -117,7 +117,7 @@ def measure_text(measure: str) -> str:
 def check_rows(content: ReportContent) -> list[CheckRow]:
     """The machine check, limit by limit."""
     rows = []
-    for key, count in content.violations.items():
+    for key, count in content.evaluation.violations.items():
         name, limit = _CHECKS.get(key, (key.replace("_", " "), ""))
         rows.append(CheckRow(name, limit.format(content.case.machine), count))
     return rows
@@ -125,7 +125,7 @@ def check_rows(content: ReportContent) -> list[CheckRow]:
 
 def complexity_rows(content: ReportContent) -> list[ComplexityRow]:
     """Complexity measures against what is published."""
-    return [_complexity_row(key, value) for key, value in content.complexity.items()]
+    return [_complexity_row(key, value) for key, value in content.evaluation.complexity.items()]
 
 
 def _complexity_row(key: str, value: float) -> ComplexityRow:
@@ -173,7 +173,7 @@ def header_facts(content: ReportContent) -> dict[str, str]:
         "Protocol": case.protocol,
         **({"Wishes": wishes_text(case.wishes).replace(" x ", " \N{MULTIPLICATION SIGN} ")} if case.wishes else {}),
         "Source": case.source,
-        "Planner": content.planner,
+        "Planner": content.result.planner,
         "Machine": machine_text(case.machine),
         "Jaws": f"X {x1:g} to {x2:g} mm, Y {y1:g} to {y2:g} mm",
         "Made": content.created.strftime("%Y-%m-%d %H:%M"),

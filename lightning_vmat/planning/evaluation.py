@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -33,17 +33,17 @@ class Evaluation:
         objective: the protocol's objective, with the case's wishes, over every voxel of the body, not over a sample.
         structures: dose summary by structure.
         goals: clinical goals of the case's protocol.
-        violations: machine limits and how often each is broken; empty for an ideal fluence.
-        complexity: complexity metrics; empty for an ideal fluence.
-        delivery_s: time that the machine takes for the arcs; None for an ideal fluence.
+        violations: machine limits and how often each is broken; empty where there are no leaves.
+        complexity: complexity metrics; empty where there are no leaves.
+        delivery_s: time that the machine takes for the arcs; None where there are no leaves.
     """
 
     dose_gy: Float[Tensor, "z y x"]
     objective: float
     structures: dict[str, dict[str, float]]
     goals: list[GoalResult]
-    violations: dict[str, int]
-    complexity: dict[str, float]
+    violations: dict[str, int] = field(default_factory=dict)
+    complexity: dict[str, float] = field(default_factory=dict)
     delivery_s: float | None = None
 
     def __repr__(self) -> str:
@@ -118,21 +118,30 @@ def evaluate_plan(case: Case, result: PlanResult, body: BodyDose | None = None) 
     case = judged_case(case, result)
     body = body or BodyDose(case)
     body_dose_gy = body.of_fluence(result.fluence_mu) if result.plan is None else body.of_plan(result.plan)
+    measured = _of_body_dose(case, body_dose_gy)
+    if result.plan is None:
+        return measured
+    fraction_dose_gy = max(case.prescription_gy.values()) / case.fractions
+    return replace(
+        measured,
+        violations=machine_violations(result.plan, case.beam_setup),
+        complexity=plan_complexity(result.plan, case.beam_setup, fraction_dose_gy),
+        delivery_s=float(delivery_seconds(result.plan, case.beam_setup).sum()),
+    )
+
+
+def evaluate_volume(case: Case, dose_gy: Float[Tensor, "z y x"]) -> Evaluation:
+    """Measure a dose whose leaves are not known, as a clinical plan's."""
+    return _of_body_dose(case, dose_gy.flatten()[case.body_index])
+
+
+def _of_body_dose(case: Case, body_dose_gy: Float[Tensor, " voxel"]) -> Evaluation:
     structures, goals = evaluate_dose(case, body_dose_gy)
-    violations, complexity, delivery_s = {}, {}, None
-    if result.plan is not None:
-        fraction_dose_gy = max(case.prescription_gy.values()) / case.fractions
-        violations = machine_violations(result.plan, case.beam_setup)
-        complexity = plan_complexity(result.plan, case.beam_setup, fraction_dose_gy)
-        delivery_s = float(delivery_seconds(result.plan, case.beam_setup).sum())
     return Evaluation(
-        dose_gy=body.volume(body_dose_gy),
+        dose_gy=BodyDose(case).volume(body_dose_gy),
         objective=body_objective_of_dose(case, body_dose_gy),
         structures=structures,
         goals=goals,
-        violations=violations,
-        complexity=complexity,
-        delivery_s=delivery_s,
     )
 
 
@@ -172,11 +181,11 @@ def sequencing_error(case: Case, result: PlanResult) -> dict[str, float]:
     return {"sequencing_mnse": float((sequenced_mu - wanted_mu).square().sum() / wanted_mu.square().sum())}
 
 
-def as_json(case: Case, planner: str, result: PlanResult, evaluation: Evaluation) -> dict[str, object]:
+def as_json(case: Case, result: PlanResult, evaluation: Evaluation) -> dict[str, object]:
     """Everything that was measured, for `metrics.json`; doses in Gy, volumes as fractions."""
     return {
         "case": case.case_id,
-        "planner": planner,
+        "planner": result.planner,
         "jaws_mm": list(case.beamlets.field_mm),
         "wishes": dict(case.wishes),
         "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,

@@ -15,6 +15,7 @@ from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.volume import VolumeGrid
+from lightning_vmat.planning.evaluation import Evaluation
 from lightning_vmat.planning.planner import PlanResult, Trace
 
 
@@ -93,11 +94,13 @@ def make_content(case: Case, *, deliverable: bool = True) -> ReportContent:
         trace.seconds[stage] = 0.05 * count
     target = case.target_names[0]
     organ = next(name for name in case.structures if name not in ("Body", target, "CTV"))
-    return ReportContent(
-        case=case,
+    evaluation = Evaluation(
         dose_gy=dose,
-        result=PlanResult(fluence, plan, trace),
-        planner="reference",
+        objective=400.0,
+        structures={
+            name: dict.fromkeys(("d98_gy", "d95_gy", "d50_gy", "d2_gy", "mean_gy", "max_gy"), 30.0)
+            for name in case.structures
+        },
         goals=[
             GoalResult(target, "D99", 56.9, 54.0, True, True),
             GoalResult(target, "D2", 63.0, 64.2, False, True),
@@ -106,26 +109,20 @@ def make_content(case: Case, *, deliverable: bool = True) -> ReportContent:
             GoalResult("FemoralHeadLeft", "max", 31.0, 42.0, False, True),
             GoalResult("Body", "D0.01cc", 63.9, 66.0, False, True),
         ],
-        structures={
-            name: dict.fromkeys(("d98_gy", "d95_gy", "d50_gy", "d2_gy", "mean_gy", "max_gy"), 30.0)
-            for name in case.structures
-        },
         violations=machine_violations(plan, case.beam_setup) if plan else {},
         complexity={"mcs_v": 0.31, "edge_metric_per_mm": 0.121, "leaf_travel_mm": 420.0, "aperture_area_cm2": 17.4,
                     "mu": 612.0, "mu_per_gy": 204.0} if plan else {},
-        version="0.1.0",
-        created=datetime(2026, 1, 2, 3, 4),
     )  # fmt: skip
+    result = PlanResult(fluence, plan, trace, planner="reference")
+    return ReportContent(case, result, evaluation, version="0.1.0", created=datetime(2026, 1, 2, 3, 4))
 
 
 def make_compared(content: ReportContent, name: str = "RTPLAN") -> ComparedPlan:
     """Three per cent more dose and one goal lost, with more monitor units."""
-    goals = [
-        replace(goal, value=1.03 * goal.value, met=goal.met and goal.structure != "Body") for goal in content.goals
-    ]
-    structures = {
-        name: {key: 1.03 * dose for key, dose in values.items()} for name, values in content.structures.items()
-    }
-    return ComparedPlan(
-        name, 1.03 * content.dose_gy, goals, structures, 500.0, {"leaf_speed": 2}, {**content.complexity, "mu": 680.0}
+    ours = content.evaluation
+    goals = [replace(goal, value=1.03 * goal.value, met=goal.met and goal.structure != "Body") for goal in ours.goals]
+    structures = {name: {key: 1.03 * dose for key, dose in values.items()} for name, values in ours.structures.items()}
+    theirs = Evaluation(
+        1.03 * ours.dose_gy, 500.0, structures, goals, {"leaf_speed": 2}, {**ours.complexity, "mu": 680.0}
     )
+    return ComparedPlan(name, theirs)

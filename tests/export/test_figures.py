@@ -53,7 +53,7 @@ def test_small_structures_keep_their_contour(shape: tuple[int, int]) -> None:
 
 def test_slices_stand_as_a_reader_expects(content: ReportContent) -> None:
     case = content.case
-    axial, coronal, sagittal = dose_planes(case, content.dose_gy, structure_styles(case))
+    axial, coronal, sagittal = dose_planes(case, content.evaluation.dose_gy, structure_styles(case))
     assert [plane.letters for plane in (axial, coronal, sagittal)] == ["ARPL", "HRFL", "HAFP"]
     middle = [plane.slices[plane.central] for plane in (axial, coronal, sagittal)]
     assert all(abs(view.position_mm) <= 2.5 for view in middle)
@@ -70,7 +70,7 @@ def test_slices_stand_as_a_reader_expects(content: ReportContent) -> None:
 
 def test_scroll_line_follows_the_slice(content: ReportContent) -> None:
     case = content.case
-    axial, coronal, _ = dose_planes(case, content.dose_gy, structure_styles(case))
+    axial, coronal, _ = dose_planes(case, content.evaluation.dose_gy, structure_styles(case))
     heights = [view.at for view in axial.slices]
     assert heights == sorted(heights, reverse=True)  # ascending z is towards the head, up
     assert abs(axial.slices[axial.central].at - coronal.isocentre[1]) <= 26
@@ -131,7 +131,9 @@ def test_no_speed_passes_its_limit() -> None:
 
 def test_dvh_falls_from_one_to_zero(content: ReportContent) -> None:
     names = list(content.case.structures)
-    _, curves = cumulative_dvh(content.dose_gy, content.case, names, 1.05 * float(content.dose_gy.max()))
+    _, curves = cumulative_dvh(
+        content.evaluation.dose_gy, content.case, names, 1.05 * float(content.evaluation.dose_gy.max())
+    )
     for name in names:
         assert curves[name][0] == 1.0 and curves[name][-1] == 0.0
         assert (np.diff(curves[name]) <= 0).all()

@@ -123,7 +123,7 @@ def test_fluence_alone_is_called_not_deliverable() -> None:
 
 
 def test_two_plans_stand_side_by_side(content: ReportContent) -> None:
-    page = Page(render_report(replace(content, objective=400.0, compared=make_compared(content))))
+    page = Page(render_report(replace(content, compared=make_compared(content))))
     assert "comparison" in page.ids and page.open == []
     part = page.text[page.text.index("Compared with: RTPLAN") : page.text.index("Dose on CT")]
     for phrase in ("PTV D99 % ≥ 54.00 Gy ✓ 56.90 Gy ✓ 58.61 Gy -1.71 Gy",
@@ -135,23 +135,21 @@ def test_two_plans_stand_side_by_side(content: ReportContent) -> None:
 
 
 def test_a_dose_alone_is_compared_as_far_as_it_goes(content: ReportContent) -> None:
-    dose = replace(make_compared(content, "clinical dose"), complexity={}, violations={})
-    page = Page(render_report(replace(content, compared=dose)))
+    dose = replace(make_compared(content).evaluation, complexity={}, violations={})
+    page = Page(render_report(replace(content, compared=ComparedPlan("clinical dose", dose))))
     dash = chr(0x2013)
     assert f"Machine violations 0 {dash} {dash}" in page.text and f"612 MU {dash} {dash}" in page.text
 
 
 def test_equal_plans_differ_nowhere(content: ReportContent) -> None:
-    same = ComparedPlan(
-        "start", content.dose_gy, content.goals, content.structures, 3.0, content.violations, content.complexity
-    )
-    html = render_report(replace(content, objective=3.0, compared=same))
+    html = render_report(replace(content, compared=ComparedPlan("start", content.evaluation)))
     assert not re.findall(r'class="number (better|worse)"', html)
     assert not re.findall(r'<td class="number ?">[+-]', html[: html.index('id="dose"')])
 
 
 def test_what_is_better_follows_the_goal(content: ReportContent) -> None:
-    rows = {(name, row.label): row.better for name, row in goals_side_by_side(content, make_compared(content))}
+    other = make_compared(content).evaluation
+    rows = {(name, row.label): row.better for name, row in goals_side_by_side(content.evaluation, other)}
     assert rows["PTV", "D99 %"] is False and rows["PTV", "D2 %"] is True  # less dose: worse coverage, less hot
     assert rows["Rectum", "V54 Gy"] is True
 
@@ -181,7 +179,8 @@ def test_written_whole_or_not_at_all(
 
 
 def test_dose_must_be_finite_and_on_the_grid(content: ReportContent) -> None:
+    shape = content.case.grid.shape
     with pytest.raises(ValueError, match=r"phantom_0007.*NaN"):
-        replace(content, dose_gy=torch.full(content.case.grid.shape, float("nan")))
+        replace(content, evaluation=replace(content.evaluation, dose_gy=torch.full(shape, float("nan"))))
     with pytest.raises(ValueError, match=r"phantom_0007.*shape"):
-        replace(content, dose_gy=torch.zeros(3, 3, 3))
+        replace(content, evaluation=replace(content.evaluation, dose_gy=torch.zeros(3, 3, 3)))
