@@ -53,12 +53,6 @@ class DoseObjective(ABC):
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
         """Penalty on the dose of these voxels, at weight 1."""
 
-    @abstractmethod
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """Non-negative diagonal `c` with `f(d + e) <= f(d) + f'(d) e + 0.5 sum c e^2`; says where it is not strict."""
-
     def for_voxels(self, voxels: StructureVoxels) -> DoseObjective:
         """The same objective with all that depends on the geometry only worked out."""
         return self

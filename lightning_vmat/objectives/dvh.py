@@ -46,12 +46,6 @@ class MaxDvh(DoseObjective):
         excess = (dose_gy - self.limit_gy).clamp(min=0.0)
         return excess.masked_fill(_in_hottest(dose_gy, voxels, self.volume_fraction), 0.0).square() @ voxels.fraction
 
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """That of the squared overdose of all voxels: strict while no voxel changes sides of the free part."""
-        return (2 * voxels.fraction).expand_as(dose_gy)
-
 
 @dataclass(frozen=True)
 class MinDvh(DoseObjective):
@@ -73,9 +67,3 @@ class MinDvh(DoseObjective):
         missing = (self.limit_gy - dose_gy).clamp(min=0.0)
         coldest = _in_hottest(-dose_gy, voxels, 1 - self.volume_fraction)
         return missing.masked_fill(coldest, 0.0).square() @ voxels.fraction
-
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """That of the squared underdose of all voxels: strict while no voxel changes sides of the free part."""
-        return (2 * voxels.fraction).expand_as(dose_gy)

@@ -47,9 +47,3 @@ class Falloff(DoseObjective):
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
         return self.for_voxels(voxels)(dose_gy, voxels)
-
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """Strict, as of the squared overdose."""
-        return self.for_voxels(voxels).curvature(dose_gy, voxels)

@@ -40,16 +40,3 @@ class Geud(DoseObjective):
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
         return (self.equivalent_gy(dose_gy, voxels)[..., 0] - self.limit_gy).clamp(min=0.0).square()
-
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """Local: bounds the Hessian at this dose (with `2 g g^T` also below the limit), not over a long step.
-
-        With `g = dG/dd`: `g g^T <= diag(g) sum(g)` and `G'' <= (a - 1)/G diag(v (d/G)^(a-2))`.
-        """
-        geud = self.equivalent_gy(dose_gy, voxels)
-        ratio = dose_gy.clamp(min=MIN_DOSE_GY) / geud
-        slope = voxels.fraction * ratio.pow(self.exponent - 1)
-        bend = (self.exponent - 1) / geud * slope / ratio
-        return 2 * slope * slope.sum(dim=-1, keepdim=True) + 2 * (geud - self.limit_gy).clamp(min=0.0) * bend

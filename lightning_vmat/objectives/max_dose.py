@@ -28,9 +28,3 @@ class MaxDose(DoseObjective):
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
         return (dose_gy - self.limit_gy).clamp(min=0.0).square() @ voxels.volume_cc
-
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """Strict: `2 V` also below the limit, since a step may cross it."""
-        return (2 * voxels.volume_cc).expand_as(dose_gy)

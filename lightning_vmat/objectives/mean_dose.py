@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,9 +16,3 @@ class MeanDose(DoseObjective):
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
         return dose_gy @ voxels.fraction
-
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """Strict: zero."""
-        return torch.zeros_like(dose_gy)

@@ -99,15 +99,6 @@ class PlanObjective:
         """Derivative of the objective by dose, detached."""
         return self.value_and_gradient(dose_gy)[1]
 
-    def curvature(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]:
-        """Non-negative diagonal `c` with `f(d + e) <= f(d) + f'(d) e + 0.5 sum c e^2`, detached.
-
-        Strict for the piecewise quadratic objectives and the mean; local for gEUD and dose-volume objectives.
-        """
-        dose_gy = dose_gy.detach()
-        parts = [m.weight * m.objective.curvature(part, m.voxels) for m, part in self._parts(dose_gy)]
-        return torch.zeros_like(dose_gy).index_add(-1, self.gather, torch.cat(parts, dim=-1))
-
     def to(self, device: torch.device | str) -> PlanObjective:
         return replace(
             self,

@@ -55,8 +55,6 @@ def register_objective(name: str) -> Callable[[type[AnyObjective]], type[AnyObje
     ...     limit_gy: float
     ...     def __call__(self, dose_gy, voxels):
     ...         return (dose_gy @ voxels.fraction - self.limit_gy).clamp(min=0) ** 2
-    ...     def curvature(self, dose_gy, voxels):
-    ...         return 2 * voxels.fraction.sum() * voxels.fraction.expand_as(dose_gy)
 
     Raises:
         ValueError: a name that is taken, or something that is no objective.

@@ -27,11 +27,5 @@ class SquaredOverdose(DoseObjective):
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
         return (dose_gy - self.limit_gy).clamp(min=0.0).square() @ voxels.fraction
 
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """Strict: `2 v` also below the limit, since a step may cross it."""
-        return (2 * voxels.fraction).expand_as(dose_gy)
-
     def to(self, device: torch.device | str) -> SquaredOverdose:
         return SquaredOverdose(self.limit_gy.to(device)) if isinstance(self.limit_gy, Tensor) else self

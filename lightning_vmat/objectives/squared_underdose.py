@@ -25,9 +25,3 @@ class SquaredUnderdose(DoseObjective):
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
         return (self.limit_gy - dose_gy).clamp(min=0.0).square() @ voxels.fraction
-
-    def curvature(
-        self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
-    ) -> Float[Tensor, "*batch voxel"]:
-        """Strict: `2 v` also above the limit, since a step may cross it."""
-        return (2 * voxels.fraction).expand_as(dose_gy)

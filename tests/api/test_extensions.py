@@ -46,9 +46,6 @@ class SquaredMean(vmat.DoseObjective):
     def __call__(self, dose_gy, voxels):
         return (dose_gy @ voxels.fraction - self.limit_gy).clamp(min=0) ** 2
 
-    def curvature(self, dose_gy, voxels):
-        return 2 * voxels.fraction.sum() * voxels.fraction.expand_as(dose_gy)
-
 
 def read_seed(path):
     return vmat.phantom(int(path.read_text()), size="tiny")
