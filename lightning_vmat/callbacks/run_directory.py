@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from lightning_vmat.callbacks.metrics_rows import drop_rows_from
 from lightning_vmat.files.atomic import atomic_file
+from lightning_vmat.files.yaml_file import read_mapping
 
 CONFIG_FILE = "config.yaml"
 UNFINISHED_FILE = "unfinished.yaml"  # there from the first batch of a run until it has come to its end
@@ -91,7 +92,7 @@ def set_aside(checkpoint: Path) -> None:
 def noted_metrics(run: Path) -> list[str]:
     """The folders in which a stopped run logged, part by part."""
     path = run / UNFINISHED_FILE
-    return list(yaml.safe_load(path.read_text())["metrics"]) if path.is_file() else []
+    return list(read_mapping(path)["metrics"]) if path.is_file() else []
 
 
 def without_start(config: Namespace) -> Namespace:

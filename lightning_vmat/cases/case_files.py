@@ -18,6 +18,7 @@ from lightning_vmat.cases.nifti import check_same_grid, read_volume, write_volum
 from lightning_vmat.cases.plan_files import write_dose, write_plan
 from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.files.atomic import atomic_folder
+from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
@@ -125,13 +126,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = Path(folder) / CASE_FILE
     if not path.is_file():
         raise ValueError(f"{path}: no such file, expected a case folder")
-    try:
-        settings = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(settings, dict) or settings.get("version") != CASE_VERSION:
-        version = settings.get("version") if isinstance(settings, dict) else None
-        raise ValueError(f"{path}: case version {version!r}, expected {CASE_VERSION}")
+    settings = read_mapping(path)
+    if settings.get("version") != CASE_VERSION:
+        raise ValueError(f"{path}: case version {settings.get('version')!r}, expected {CASE_VERSION}")
     if missing := sorted({*KEYS, "structures"} - set(settings)):
         raise ValueError(f"{path}: no {', '.join(missing)}")
     for key, kind in KINDS.items():

@@ -19,6 +19,7 @@ def release(run: Path, *, out: Path, generator: str | None = None) -> None:
     """
     import yaml
 
+    from lightning_vmat.files.yaml_file import read_mapping
     from lightning_vmat.recipes.card import describe
     from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
     from lightning_vmat.recipes.loading import load_recipe
@@ -26,7 +27,7 @@ def release(run: Path, *, out: Path, generator: str | None = None) -> None:
     from lightning_vmat.recipes.weights import CARD_FILE, shipped_weights, write_weights
 
     recipe = load_recipe(run)
-    config = yaml.safe_load(find_config(run).read_text())
+    config = read_mapping(find_config(run))
     trained_from = {}
     if isinstance(recipe, LearnedOptimization):
         trained_from = {"generator_in_training": recipe.generator_run}

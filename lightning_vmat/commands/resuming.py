@@ -7,9 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_vmat.callbacks.run_directory import CONFIG_FILE, UNFINISHED_FILE
+from lightning_vmat.files.yaml_file import read_mapping
 
 IDENTITY = ("seed_everything", "model", "data")  # what may not change between the parts of a run; the trainer may
 FREE = ("data.num_workers",)
@@ -29,9 +28,9 @@ def stopped_at(run: Path, settings: Mapping[str, Any]) -> Path | None:
     if not found or not (run / UNFINISHED_FILE).is_file() or not (run / CONFIG_FILE).is_file():
         return None
     try:
-        earlier = yaml.safe_load((run / CONFIG_FILE).read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{run / CONFIG_FILE}: not a configuration ({error}); --resume false begins anew") from error
+        earlier = read_mapping(run / CONFIG_FILE)
+    except ValueError as error:
+        raise ValueError(f"{error}; --resume false begins anew") from error
     for change in differences({k: earlier.get(k) for k in IDENTITY}, {k: settings.get(k) for k in IDENTITY}):
         raise ValueError(
             f"run {run}: stopped before its end, with another {change}; expected the same settings to go on, "

@@ -6,16 +6,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from lightning_vmat import __version__
 from lightning_vmat.cases.case_files import CASE_FILE, CASE_VERSION, PLAN_FILE
 from lightning_vmat.cases.plan_files import read_plan
 from lightning_vmat.data import left_out
 from lightning_vmat.data.reference_plans import QUALITY
-from lightning_vmat.files.atomic import atomic_file
+from lightning_vmat.files.yaml_file import read_mapping, write_mapping
 
 SPLIT_FILE, MANIFEST_FILE = "split.yaml", "manifest.yaml"
 SPLITS = ("train", "validation", "test")
@@ -76,10 +73,10 @@ class Cohort:
         path, is_new = self.root / MANIFEST_FILE, not self.root.exists()
         about = {**manifest, "package_version": __version__, "case_version": CASE_VERSION}
         if path.is_file():
-            about = _merged(_read_yaml(path), about, path)
+            about = _merged(read_mapping(path), about, path)
         if self._missing(about):
             (self.root / SPLIT_FILE).unlink(missing_ok=True)
-        _write_yaml(path, about)
+        write_mapping(path, about)
         try:
             yield
         finally:
@@ -97,8 +94,8 @@ class Cohort:
 
     def write(self, manifest: Mapping[str, object]) -> None:
         """Write how the cohort was made, then the split."""
-        _write_yaml(self.root / MANIFEST_FILE, manifest)
-        _write_yaml(self.root / SPLIT_FILE, self.split)
+        write_mapping(self.root / MANIFEST_FILE, manifest)
+        write_mapping(self.root / SPLIT_FILE, self.split)
 
     def _missing(self, about: Mapping[str, object]) -> bool:
         """Whether a case, or the plan of one in a cohort with plans, is not there yet."""
@@ -138,7 +135,7 @@ def read_cohort(root: Path) -> Cohort:
             f"{path}: no such file, expected a cohort folder as `vmat prepare` writes it"
             f"{half if (root / MANIFEST_FILE).is_file() else ''}"
         )
-    split = _read_yaml(path)
+    split = read_mapping(path)
     if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in split.values()):
         raise ValueError(f"{path}: expected a list of case names for each of {', '.join(SPLITS)}")
     return Cohort(root, split)
@@ -190,18 +187,3 @@ def _merged(found: Mapping[str, object], manifest: Mapping[str, object], path: P
         if before != value and not (key == "planner" and before is None):
             raise ValueError(f"{path}: made with {key} {before}, expected {value}; choose another folder")
     return merged
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected keys and values")
-    return content
-
-
-def _write_yaml(path: Path, content: Mapping[str, object]) -> None:
-    with atomic_file(path) as draft:
-        draft.write_text(yaml.safe_dump(dict(content), sort_keys=False))

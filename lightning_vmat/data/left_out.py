@@ -6,9 +6,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
 from lightning_vmat.files.atomic import atomic_file
+from lightning_vmat.files.yaml_file import write_mapping
 
 LEFT_OUT_FILE, NOTES = "left_out.yaml", ".left_out"
 
@@ -34,8 +33,7 @@ def write_list(root: Path, reasons: Mapping[str, str]) -> None:
     if not reasons:
         clear(root)
         return
-    with atomic_file(root / LEFT_OUT_FILE) as draft:
-        draft.write_text(yaml.safe_dump(dict(reasons), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    write_mapping(root / LEFT_OUT_FILE, reasons)
 
 
 def clear(root: Path) -> None:

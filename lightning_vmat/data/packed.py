@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
@@ -31,6 +30,7 @@ from lightning_vmat.data.cohort import MANIFEST_FILE, SPLIT_FILE, SPLITS
 from lightning_vmat.data.packed_plans import pack_leaf_tips, pack_monitor_units, unpack_plan
 from lightning_vmat.data.preparation import prepare
 from lightning_vmat.files.atomic import atomic_file
+from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.case import Case
@@ -172,7 +172,7 @@ def _pack_of_folder(root: Path) -> Pack:
     path = root / MANIFEST_FILE
     if not path.is_file():
         raise ValueError(f"{root}: no cohort, expected a folder that `vmat prepare phantom` wrote, or a packed cohort")
-    manifest = yaml.safe_load(path.read_text())
+    manifest = read_mapping(path)
     if manifest.get("source") != "phantom":
         raise ValueError(
             f"{root}: cases of {manifest.get('source')}, expected phantoms; others cannot be made from seeds"

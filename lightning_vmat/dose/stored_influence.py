@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from lightning_vmat.dose.influence_check import check_influence
 from lightning_vmat.dose.operator import DoseOperator, check_last, result_type
 from lightning_vmat.dose.sparse_rows import SparseRows
+from lightning_vmat.files.atomic import atomic_file
 
 FORMAT_VERSION = 1
 
@@ -126,13 +126,8 @@ class StoredInfluence:
             "value": (values / scale).half(),
         }
         about = {"version": FORMAT_VERSION, "fluence_shape": self.fluence_shape, "scale": scale}
-        path = Path(path)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, partial, {"dose": json.dumps(about)})
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with atomic_file(Path(path)) as draft:
+            save_file({name: t.cpu().contiguous() for name, t in tensors.items()}, draft, {"dose": json.dumps(about)})
 
     @classmethod
     def load(

@@ -8,8 +8,7 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.plan.checks import check_kinds, check_values, is_number
 
 DEFAULT_MACHINE = "truebeam_millennium120"
@@ -130,11 +129,8 @@ def load_machine(name_or_path: str | Path) -> Machine:
     path, where = Path(name_or_path), f"machine {name_or_path}"
     if not shipped.is_file() and not path.is_file():
         raise ValueError(f"{where}: expected one of {', '.join(shipped_machines())}, or a YAML file")
-    try:
-        values = yaml.safe_load(shipped.read_text() if shipped.is_file() else path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where}: not YAML ({' '.join(str(error).split())})") from error
-    if not isinstance(values, dict) or "leaf_blocks" not in values:
+    values = read_mapping(shipped if shipped.is_file() else path, where)
+    if "leaf_blocks" not in values:
         raise ValueError(f"{where}: no leaf_blocks, expected the keys of a machine")
     if "leaf_edges_mm" in values:
         raise ValueError(f"{where}: key leaf_edges_mm is unknown, expected leaf_blocks")

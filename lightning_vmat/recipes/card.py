@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from lightning_vmat import __version__
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.data.cohort import MANIFEST_FILE, Cohort, read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
+from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.recipes.base import PlanRecipe, fluence_error, objective
 from lightning_vmat.recipes.runs import find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE
@@ -32,7 +32,7 @@ def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str,
         recipe: the trained recipe.
     """
     cohort = read_cohort(unpacked(Path(config["data"]["cohort"])))
-    manifest = yaml.safe_load((cohort.root / MANIFEST_FILE).read_text())
+    manifest = read_mapping(cohort.root / MANIFEST_FILE)
     used = sum(p.numel() for name, p in recipe.named_parameters() if not name.startswith(recipe.TRAINING_ONLY))
     return {
         "recipe": type(recipe).__name__,

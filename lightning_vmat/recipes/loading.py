@@ -6,12 +6,12 @@ import pickle
 from pathlib import Path
 
 import torch
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from lightning import Trainer
 
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.data.transforms import BuildCondition
+from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.recipes.base import PlanRecipe
 from lightning_vmat.recipes.runs import check_structures, find_checkpoint, find_config
 from lightning_vmat.recipes.weights import WEIGHTS_FILE, read_weights
@@ -51,9 +51,9 @@ def build_recipe(config: Path) -> PlanRecipe:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(PlanRecipe, "model", required=True)
     try:
-        model = yaml.safe_load(config.read_text())["model"]
+        model = read_mapping(config)["model"]
         return parser.instantiate(parser.parse_object({"model": model})).model  # type: ignore[no-any-return]
-    except (yaml.YAMLError, KeyError, TypeError, ArgumentError) as error:
+    except (KeyError, TypeError, ArgumentError) as error:
         raise ValueError(f"configuration {config}: no recipe: {' '.join(str(error).split())[:300]}") from error
 
 

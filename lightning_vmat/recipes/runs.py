@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
+from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.recipes.weights import CONFIG_FILE, WEIGHTS_FILE, shipped_weights
 
 CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", WEIGHTS_FILE)  # the first that exists
@@ -56,8 +55,8 @@ def condition_structures(run: Path) -> list[str]:
     """
     config = find_config(Path(run))
     try:
-        return [str(name) for name in yaml.safe_load(config.read_text())["data"]["structures"]]
-    except (yaml.YAMLError, KeyError, TypeError) as error:
+        return [str(name) for name in read_mapping(config)["data"]["structures"]]
+    except (KeyError, TypeError) as error:
         raise ValueError(f"configuration {config}: no data.structures: {error}") from error
 
 
@@ -69,8 +68,8 @@ def condition_wishes(run: Path) -> bool:
     """
     config = find_config(Path(run))
     try:
-        wishes = yaml.safe_load(config.read_text())["data"].get("wishes", False)
-    except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        wishes = read_mapping(config)["data"].get("wishes", False)
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"configuration {config}: no data: {error}") from error
     if not isinstance(wishes, bool):
         raise ValueError(f"configuration {config}: data.wishes is {wishes!r}, expected true or false")

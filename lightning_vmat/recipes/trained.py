@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
+from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import bev_channels
@@ -108,9 +108,9 @@ def read_run(run: Path) -> RunFiles:
     """
     config = find_config(find_checkpoint(run))
     try:
-        model = yaml.safe_load(config.read_text())["model"]
+        model = read_mapping(config)["model"]
         return RunFiles(run, config, str(model["class_path"]), dict(model.get("init_args") or {}))
-    except (yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"configuration {config}: no recipe: {' '.join(str(error).split())[:300]}") from error
 
 

@@ -163,7 +163,8 @@ def test_machine_file_errors_name_the_file(tmp_path) -> None:  # type: ignore[no
         (shipped.replace("sad_mm: 1000.0", ""), "sad_mm is missing"),
         (shipped.replace("1000.0", "far"), "sad_mm is 'far'"),
         (shipped.replace("1000.0", "-1.0"), "sad_mm is -1.0"),
-        ("[1, 2]", "leaf_blocks"),
+        ("[1, 2]", "broken.yaml: expected keys and values"),
+        ("name: nothing", "leaf_blocks"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

@@ -10,6 +10,7 @@ import yaml
 
 from lightning_vmat.cases.dicom.files import shown_word
 from lightning_vmat.cases.dicom.valid_values import valid_or_blank
+from lightning_vmat.files.yaml_file import read_mapping
 
 LINK_FILE = "dicom.yaml"
 FLIPPED_ENDS = {"HFS": False, "HFP": False, "FFS": True, "FFP": True}
@@ -120,9 +121,9 @@ def read_link(folder: Path) -> PatientLink | None:
     path = Path(folder) / LINK_FILE
     if not path.is_file():
         return None
+    values = read_mapping(path)
     try:
-        values = yaml.safe_load(path.read_text())
         names = {field.name for field in fields(PatientLink)}
         return PatientLink(**{name: str(value) for name, value in values.items() if name in names})
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: no links to DICOM objects ({' '.join(str(error).split())})") from error

@@ -10,10 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lightning_vmat.cases.dicom.optimization_names import is_optimization
 from lightning_vmat.cases.dicom.rtstruct import Roi
+from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.plan.case import BODY
 
 SHIPPED = "roi_names.yaml"
@@ -139,13 +138,13 @@ def load_roi_names(path: Path | None = None) -> RoiNames:
             or a broken expression.
     """
     shipped = resources.files("lightning_vmat.cases.dicom") / SHIPPED
-    where = path or SHIPPED
+    where = str(path or SHIPPED)
+    values = read_mapping(path or shipped, where)
     try:
-        values = yaml.safe_load((path or shipped).read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or set(values) - {OPTIONAL} != set(SECTIONS):
+        if set(values) - {OPTIONAL} != set(SECTIONS):
             raise ValueError(f"expected the sections {', '.join(SECTIONS)} and perhaps {OPTIONAL}")
-        return _parse({OPTIONAL: yaml.safe_load(shipped.read_text(encoding="utf-8"))[OPTIONAL], **values})
-    except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, ValueError, re.error) as error:
+        return _parse({OPTIONAL: read_mapping(shipped)[OPTIONAL], **values})
+    except (AttributeError, TypeError, ValueError, re.error) as error:
         raise ValueError(f"{where}: not a mapping of ROI names ({' '.join(str(error).split())})") from error
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from lightning_vmat.files.yaml_file import read_mapping
 
 ROI_FILE = "rois.yaml"
 
@@ -99,12 +100,12 @@ def read_report(folder: Path) -> RoiReport | None:
     path = Path(folder) / ROI_FILE
     if not path.is_file():
         return None
+    values = read_mapping(path)
     try:
-        values: Mapping[str, list[dict[str, Any]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
         return RoiReport(
             tuple(StructureSource(**entry) for entry in values["structures"]),
             tuple(LeftOut(**entry) for entry in values["left_out"]),
             tuple(AssignedDensity(**entry) for entry in values["densities"]),
         )
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: no list of ROIs ({' '.join(str(error).split())})") from error
