@@ -7,11 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
-from lightning_vmat.benchmarks.comparison import Row, as_table, dose_table, means, median_course, quartiles, with_gap
+from lightning_vmat.benchmarks.comparison import (
+    Figures,
+    as_table,
+    dose_table,
+    means,
+    median_course,
+    quartiles,
+    with_gap,
+)
 from lightning_vmat.benchmarks.partial_file import PartialFile
 from lightning_vmat.planning.planner import TracePoint
 
-Rows = dict[str, dict[str, Row]]
+FiguresByCase = dict[str, dict[str, Figures]]
 Points = list[tuple[str, int, float, float]]
 KEPT = ("cases", "doses_gy", "courses")
 
@@ -30,8 +38,8 @@ class BenchmarkFile:
 
     path: Path
     settings: dict[str, object]
-    cases: Rows = field(default_factory=dict)
-    doses_gy: Rows = field(default_factory=dict)
+    cases: FiguresByCase = field(default_factory=dict)
+    doses_gy: FiguresByCase = field(default_factory=dict)
     courses: dict[str, dict[str, Points]] = field(default_factory=dict)
 
     @classmethod
@@ -55,17 +63,17 @@ class BenchmarkFile:
         return len({case_id for cases in self.cases.values() for case_id in cases})
 
     @property
-    def with_gaps(self) -> Rows:
+    def with_gaps(self) -> FiguresByCase:
         """Figures by planner and case, with the `gap` of each."""
         return with_gap(self.cases)
 
     def has(self, planner: str, case_id: str) -> bool:
         return case_id in self.cases.get(planner, {})
 
-    def add(self, planner: str, case_id: str, figures: Row) -> None:
+    def add(self, planner: str, case_id: str, figures: Figures) -> None:
         self.cases.setdefault(planner, {})[case_id] = figures
 
-    def add_doses(self, planner: str, case_id: str, doses_gy: Row) -> None:
+    def add_doses(self, planner: str, case_id: str, doses_gy: Figures) -> None:
         self.doses_gy.setdefault(planner, {})[case_id] = doses_gy
 
     def add_course(self, planner: str, case_id: str, points: Sequence[TracePoint]) -> None:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightning_vmat.benchmarks.comparison import Row
+from lightning_vmat.benchmarks.comparison import Figures
 
 
-def table_rows(cases: Mapping[str, Mapping[str, Row]]) -> tuple[list[str], list[list[str | float | None]]]:
+def table_rows(cases: Mapping[str, Mapping[str, Figures]]) -> tuple[list[str], list[list[str | float | None]]]:
     """Columns and rows: one row for each planner and case, None where a planner has no such figure.
 
     Args:
@@ -25,7 +25,7 @@ def table_rows(cases: Mapping[str, Mapping[str, Row]]) -> tuple[list[str], list[
 
 
 def log_table(
-    project: str, folder: Path, settings: Mapping[str, object], cases: Mapping[str, Mapping[str, Row]]
+    project: str, folder: Path, settings: Mapping[str, object], cases: Mapping[str, Mapping[str, Figures]]
 ) -> None:
     """One run of kind `benchmark`, with the table `benchmark` and the settings: online with a key, offline without.
 

@@ -11,11 +11,11 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.evaluation import Evaluation, sequencing_error
 from lightning_vmat.planning.planner import PlanResult, TracePoint
 
-Row = dict[str, float]
+Figures = dict[str, float]
 QUARTILES = (0.25, 0.5, 0.75)
 
 
-def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
+def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Figures:
     """The figures by which planners are compared.
 
     Args:
@@ -49,7 +49,7 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Row:
     }
 
 
-def with_gap(cases: Mapping[str, Mapping[str, Row]], bound: str = "fluence") -> dict[str, dict[str, Row]]:
+def with_gap(cases: Mapping[str, Mapping[str, Figures]], bound: str = "fluence") -> dict[str, dict[str, Figures]]:
     """The figures with a `gap`: objective over that of the fluence that no linac delivers, less one.
 
     Args:
@@ -66,7 +66,7 @@ def with_gap(cases: Mapping[str, Mapping[str, Row]], bound: str = "fluence") -> 
     }
 
 
-def quartiles(rows: Iterable[Row]) -> dict[str, list[float]]:
+def quartiles(rows: Iterable[Figures]) -> dict[str, list[float]]:
     """First quartile, median and third quartile of each figure that all rows have."""
     rows = list(rows)
     names = [name for name in rows[0] if all(name in row for row in rows)]
@@ -80,7 +80,7 @@ def median_course(courses: Sequence[Sequence[TracePoint]]) -> list[TracePoint]:
     return [TracePoint(*key, *np.median([astuple(points[key])[2:] for points in noted], axis=0)) for key in shared]
 
 
-def key_doses(case: Case, structures: Mapping[str, Mapping[str, float]]) -> Row:
+def key_doses(case: Case, structures: Mapping[str, Mapping[str, float]]) -> Figures:
     """D95 of each target, mean and maximum of every other structure, Gy: what a plan is compared by with another.
 
     Args:
@@ -96,14 +96,14 @@ def key_doses(case: Case, structures: Mapping[str, Mapping[str, float]]) -> Row:
     return doses
 
 
-def means(rows: Iterable[Row]) -> Row:
+def means(rows: Iterable[Figures]) -> Figures:
     """Mean of each figure over the rows that have it, in the order of names."""
     rows = list(rows)
     names = sorted({name for row in rows for name in row})
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
-def dose_table(averages: Mapping[str, Row]) -> str:
+def dose_table(averages: Mapping[str, Figures]) -> str:
     """Mean doses as Markdown: a row a figure, a column a planner."""
     names = sorted({name for row in averages.values() for name in row})
     lines = ["| Gy | " + " | ".join(averages) + " |", "|---" * (len(averages) + 1) + "|"]
@@ -111,7 +111,7 @@ def dose_table(averages: Mapping[str, Row]) -> str:
     return "\n".join(lines)
 
 
-def as_table(cases: Mapping[str, Mapping[str, Row]]) -> str:
+def as_table(cases: Mapping[str, Mapping[str, Figures]]) -> str:
     """Figures as Markdown: a row a case and planner, and at the end each planner's over the cases.
 
     These are medians, but the mean of `all_goals_met` (the share of such cases) and the sum of `machine_violations`.
@@ -125,7 +125,7 @@ def as_table(cases: Mapping[str, Mapping[str, Row]]) -> str:
     return "\n".join(lines)
 
 
-def _over_cases(rows: Sequence[Row]) -> Row:
+def _over_cases(rows: Sequence[Figures]) -> Figures:
     summary = {name: values[1] for name, values in quartiles(rows).items()}
     for name, reduced in (("all_goals_met", np.mean), ("machine_violations", np.sum)):
         if name in summary:
@@ -133,6 +133,6 @@ def _over_cases(rows: Sequence[Row]) -> Row:
     return summary
 
 
-def _line(case: str, planner: str, row: Row, columns: Iterable[str]) -> str:
+def _line(case: str, planner: str, row: Figures, columns: Iterable[str]) -> str:
     cells = [f"{row[name]:.3g}" if name in row else "" for name in columns]
     return f"| {case} | {planner} | {' | '.join(cells)} |"

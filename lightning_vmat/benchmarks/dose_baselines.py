@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy.sparse import csr_array, hstack
 
-from lightning_vmat.benchmarks.dose_speed import Device, Row, Work, measure, median_seconds, pencil_beam_work
+from lightning_vmat.benchmarks.dose_speed import Device, SpeedRow, Work, measure, median_seconds, pencil_beam_work
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.dose.projection import DoseProjection
 from lightning_vmat.dose.stored_influence import StoredInfluence
@@ -27,7 +27,7 @@ PYDOSERT_CONTROL_POINTS = 12
 PYDOSERT_REACH_MM = 60.0  # of its kernel, where scatter ends
 
 
-def sparse_rows(size: str, operator: PencilBeamOperator, device: Device, repeats: int) -> list[Row]:
+def sparse_rows(size: str, operator: PencilBeamOperator, device: Device, repeats: int) -> list[SpeedRow]:
     """Stored influence, torch.sparse and scipy, on the operator's matrix truncated to `DOSE_ERROR`."""
     names = ("stored influence, 1 %", "torch.sparse CSR, 1 %", "scipy CSR, 1 %")
     start = time.perf_counter()
@@ -36,7 +36,7 @@ def sparse_rows(size: str, operator: PencilBeamOperator, device: Device, repeats
     needed, free = BYTES * elements / 1e9, free_gb()
     if needed > free / 2 or elements > 2**31 - 1:
         reason = f"skipped: {elements:.2g} elements need {needed:.0f} GB, {free:.0f} GB are free"
-        return [Row(size, name, note=reason) for name in names]
+        return [SpeedRow(size, name, note=reason) for name in names]
     matrix = truncated_matrix(operator, threshold)
     transpose = matrix.T.tocsr()
     stored = StoredInfluence.from_scipy(matrix, operator.fluence_shape).to(device.name)
@@ -96,7 +96,7 @@ def truncated_matrix(operator: PencilBeamOperator, threshold: float) -> csr_arra
     return csr_array(hstack(blocks, format="csr"))
 
 
-def pydosert_rows(size: str, case: Case, device: Device, repeats: int) -> list[Row]:
+def pydosert_rows(size: str, case: Case, device: Device, repeats: int) -> list[SpeedRow]:
     """pydosert and the pencil beam, forward and backward, on every voxel of the grid and a few control points.
 
     Reference: pydosert 1.5, Nyholm kernels on planes of the beam's-eye view, rotated to the patient.
@@ -112,7 +112,7 @@ def pydosert_rows(size: str, case: Case, device: Device, repeats: int) -> list[R
     ours = measure(size, "pencil beam, whole grid", build_s, moves, pencil_beam_work(operator), device, repeats)
     ours = replace(ours, note=label)
     if find_spec("pydosert") is None:
-        return [ours, Row(size, "pydosert", note="skipped: not installed")]
+        return [ours, SpeedRow(size, "pydosert", note="skipped: not installed")]
     from pydosert import BeamSequence, DoseEngine, MachineConfig
 
     corner_to_isocentre = tuple(i - o for i, o in zip(case.isocentre_mm, case.grid.origin_mm, strict=True))
@@ -148,7 +148,7 @@ def pydosert_rows(size: str, case: Case, device: Device, repeats: int) -> list[R
         f"{1e3 * ours_s:.0f} ms; {both_s / (ours_s + build_s):.0f} times with the pencil beam's set-up "
         "(pydosert traces its depths in every call)"
     )
-    return [ours, Row(size, "pydosert", setup_s=setup_s, note=note)]
+    return [ours, SpeedRow(size, "pydosert", setup_s=setup_s, note=note)]
 
 
 def free_gb() -> float:

@@ -11,7 +11,7 @@ import torch
 
 from lightning_vmat.benchmarks.dose_baselines import pydosert_rows, sparse_rows
 from lightning_vmat.benchmarks.dose_judging import judging_row, setup_row
-from lightning_vmat.benchmarks.dose_speed import Device, Row, as_table, pencil_beam_row
+from lightning_vmat.benchmarks.dose_speed import Device, SpeedRow, as_table, pencil_beam_row
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cases.sizes import get_size
 from lightning_vmat.files.atomic import atomic_file
@@ -49,7 +49,7 @@ def time_dose(device: str, sizes: Sequence[str], repeats: int, json: Path | None
     )
 
 
-def _rows(size: str, device: Device, repeats: int) -> list[Row]:
+def _rows(size: str, device: Device, repeats: int) -> list[SpeedRow]:
     case = make_phantom(seed=0, size=size)
     operator, row = pencil_beam_row(size, case, device, repeats)
     rows = [row, *sparse_rows(size, operator, device, repeats)]

@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from lightning_vmat.benchmarks.dose_speed import Device, Row, added_memory_mb, median_seconds, synchronise
+from lightning_vmat.benchmarks.dose_speed import Device, SpeedRow, added_memory_mb, median_seconds, synchronise
 from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.plan.case import Case
@@ -16,20 +16,20 @@ from lightning_vmat.planning.body_dose import with_half_sectors
 SETUP_VOXELS = 100_000
 
 
-def setup_row(size: str, case: Case, device: Device) -> Row:
+def setup_row(size: str, case: Case, device: Device) -> SpeedRow:
     """Set-up alone, on `SETUP_VOXELS` voxels; nearly all of it is radiological depth."""
     index = sample_voxels(case, SETUP_VOXELS).index
     setup_s, operator = _timed_build(case, index, device, FINE_NODE_STEP_MM)
-    return Row(size, "pencil beam, set-up", setup_s=setup_s, note=_extent(operator))
+    return SpeedRow(size, "pencil beam, set-up", setup_s=setup_s, note=_extent(operator))
 
 
-def judging_row(size: str, case: Case, device: Device) -> Row:
+def judging_row(size: str, case: Case, device: Device) -> SpeedRow:
     """The whole body, once, as plans are judged: at two gantry angles a sector."""
     setup_s, operator = _timed_build(with_half_sectors(case), case.body_index, device, FINE_NODE_STEP_MM)
     fluence = torch.ones(operator.fluence_shape, device=device.name)
     peak_mb = added_memory_mb(lambda: operator.forward(fluence), device.name)
     forward_s = median_seconds(lambda: operator.forward(fluence), device.name, 1)
-    return Row(
+    return SpeedRow(
         size=size,
         method=f"pencil beam, body, {FINE_NODE_STEP_MM:g} mm nodes",
         setup_s=setup_s,

@@ -67,7 +67,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Row:
+class SpeedRow:
     """One line of the table; without figures where something could not be run, and why."""
 
     size: str
@@ -89,11 +89,11 @@ def measure(
     work: Work,
     device: Device,
     repeats: int,
-) -> Row:
+) -> SpeedRow:
     """Medians of forward and adjoint (`moves`), the peak of the memory that both add, and the effective bandwidth."""
     peak_mb = added_memory_mb(lambda: [move() for move in moves], device.name)
     forward_s, adjoint_s = (median_seconds(move, device.name, repeats) for move in moves)
-    return Row(
+    return SpeedRow(
         size=size,
         method=method,
         setup_s=setup_s,
@@ -156,7 +156,7 @@ def _hardware(device: str) -> str:
     return next((line.split(": ")[1] for line in lines if line.startswith("model name")), platform.machine())
 
 
-def pencil_beam_row(size: str, case: Case, device: Device, repeats: int) -> tuple[PencilBeamOperator, Row]:
+def pencil_beam_row(size: str, case: Case, device: Device, repeats: int) -> tuple[PencilBeamOperator, SpeedRow]:
     """The pencil beam on a case's voxel sample, set-up included."""
     index = sample_voxels(case, get_size(size).optimised_voxels).index
     start = time.perf_counter()
@@ -192,7 +192,7 @@ def pencil_beam_work(operator: PencilBeamOperator) -> Work:
     return Work(size / 1e9, 2 * control_points * a_map / 1e9)
 
 
-def as_table(rows: Sequence[Row]) -> str:
+def as_table(rows: Sequence[SpeedRow]) -> str:
     """A Markdown table."""
     heads = ("size", "method", "set-up s", "forward ms", "adjoint ms", "peak MB", "GB/s", "bound ms", "note")
     lines = ["| " + " | ".join(heads) + " |", "|---|---" + "|---:" * 6 + "|---|"]

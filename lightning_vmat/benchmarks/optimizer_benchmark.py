@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lightning_vmat.benchmarks.optimizer_race import LEARNED, Row, race, settings, summary
+from lightning_vmat.benchmarks.optimizer_race import LEARNED, RaceRow, race, settings, summary
 from lightning_vmat.benchmarks.partial_file import PartialFile
 from lightning_vmat.cases.case_files import read_case
 from lightning_vmat.data.cohort import read_cohort
@@ -32,7 +32,7 @@ def race_optimizers(
     evaluations: int,
     max_evaluations: int,
     voxels: int,
-) -> list[Row]:
+) -> list[RaceRow]:
     """The summary over cases; see `vmat benchmark optimizers` for the arguments.
 
     Raises:
@@ -48,7 +48,7 @@ def race_optimizers(
     about |= {"voxels": voxels}
     partial = PartialFile(json, about | {"run": run, "machine": machine, "cases": cases}) if json is not None else None
     kept = partial.read(["rows"]) if partial else None
-    rows: list[Row] = kept[0] if kept else []
+    rows: list[RaceRow] = kept[0] if kept else []
     done = {(row["case"], row["setting"]) for row in rows}
     for folder in tqdm(read_cohort(unpacked(cohort)).folders(split)[:cases], desc="cases"):
         given = read_case(folder)

@@ -11,7 +11,7 @@ from typing import Any
 from lightning_vmat.l2o.baselines.scipy_lbfgsb import run_scipy_lbfgsb
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.l2o.unroll import Trace, run
+from lightning_vmat.l2o.unroll import OptimizerTrace, run
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import BODY, Case
 from lightning_vmat.plan.jaws import within_jaws
@@ -19,7 +19,7 @@ from lightning_vmat.planning.planners import OPTIMIZERS
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.staged import Start, open_start
 
-Row = dict[str, Any]
+RaceRow = dict[str, Any]
 LEARNED, GENERATOR, OPEN_FIELD = "learned", "generator", "open field"
 NEVER = float("inf")  # of a median when most cases were given up
 
@@ -90,7 +90,7 @@ def race(
     optimizer: LearnedOptimizer,
     evaluations: int,
     most: int,
-) -> list[Row]:
+) -> list[RaceRow]:
     """All optimizers on one problem, from the generator's maps and from the open field.
 
     The hand-made ones go on until they reach what the learned optimizer reached from either start in `evaluations`.
@@ -109,7 +109,7 @@ def race(
     learned = {name: run(problem, optimizer, x0, evaluations) for name, x0 in starts.items()}
     goals = {name: float(trace.values[evaluations]) for name, trace in learned.items()}
     rows = [count(name, LEARNED, trace, evaluations, {name: goals[name]}) for name, trace in learned.items()]
-    racers: dict[str, Callable[..., Trace]] = {
+    racers: dict[str, Callable[..., OptimizerTrace]] = {
         name: partial(run, problem, member) for name, member in OPTIMIZERS.items()
     }
     racers["scipy L-BFGS-B"] = partial(run_scipy_lbfgsb, problem)
@@ -123,7 +123,7 @@ def race(
     return rows
 
 
-def count(start: str, optimizer: str, trace: Trace, evaluations: int, goals: Mapping[str, float]) -> Row:
+def count(start: str, optimizer: str, trace: OptimizerTrace, evaluations: int, goals: Mapping[str, float]) -> RaceRow:
     """What a racer reached in some evaluations, and when it matched each goal; None where it gave up before.
 
     Args:
@@ -133,7 +133,7 @@ def count(start: str, optimizer: str, trace: Trace, evaluations: int, goals: Map
         evaluations: after how many to look.
         goals: objectives that the learned optimizer reached, by start.
     """
-    row: Row = {
+    row: RaceRow = {
         "start": start,
         "optimizer": optimizer,
         "objective": float(trace.values[min(evaluations, len(trace.values) - 1)]),
@@ -146,19 +146,19 @@ def count(start: str, optimizer: str, trace: Trace, evaluations: int, goals: Map
     return row
 
 
-def summary(rows: Sequence[Row]) -> list[Row]:
+def summary(rows: Sequence[RaceRow]) -> list[RaceRow]:
     """Medians over the cases by setting, start and optimizer.
 
     `over_learned` is the median over cases of an objective over the learned optimizer's from the same start.
     Evaluations and seconds to match are None where half of the cases or more were given up.
     """
-    groups: dict[tuple[str, str, str], list[Row]] = {}
+    groups: dict[tuple[str, str, str], list[RaceRow]] = {}
     for row in rows:
         groups.setdefault((row["setting"], row["start"], row["optimizer"]), []).append(row)
     lines = []
     for (setting, start, optimizer), members in groups.items():
         reached = {row["case"]: row["objective"] for row in groups[setting, start, LEARNED]}
-        line: Row = {"setting": setting, "start": start, "optimizer": optimizer, "cases": len(members)}
+        line: RaceRow = {"setting": setting, "start": start, "optimizer": optimizer, "cases": len(members)}
         line |= {name: median(row[name] for row in members) for name in ("objective", "seconds")}
         line["over_learned"] = median(row["objective"] / reached[row["case"]] for row in members)
         for name in (name for name in members[0] if " to match " in name):
@@ -168,7 +168,7 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     return lines
 
 
-def as_table(lines: Sequence[Row]) -> str:
+def as_table(lines: Sequence[RaceRow]) -> str:
     """The summary as Markdown."""
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]

@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from lightning.pytorch import Callback, LightningModule, Trainer
 from matplotlib.figure import Figure
-from torch import Tensor
 
 from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.recipes.base import PlanRecipe
 
 
-def fluence_film(rows: dict[str, Float[Tensor, "control_point leaf_pair beamlet"]], frames: int = 12) -> Figure:
+def fluence_film(rows: dict[str, FluenceMap], frames: int = 12) -> Figure:
     """Beam's-eye view fluence along the arc: one row of frames for each set of maps, all on one grey scale.
 
     Args:

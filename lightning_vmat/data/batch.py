@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,7 @@ class PlanItem:
     case_id: str
     case_dir: Path
     condition: Float[Tensor, "channel control_point leaf_pair beamlet"]
-    fluence: Float[Tensor, "control_point leaf_pair beamlet"] | None
+    fluence: FluenceMap | None
     scale_mu: float
     problem: Problem | None
 
@@ -87,6 +89,42 @@ class PlanBatch:
     def __len__(self) -> int:
         return len(self.case_ids)
 
+    @property
+    def reference(self) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
+        """The reference plans' fluence, to learn from.
+
+        Raises:
+            ValueError: cases without a reference plan.
+        """
+        if self.fluence is None:
+            raise ValueError(f"cases {', '.join(self.case_ids)}: no reference plan (plan.safetensors) to learn from")
+        return self.fluence
+
+    def noise(self, seed: int) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
+        """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
+        return unit_noise(self.case_ids, self.condition, seed)
+
+    def required_problems(self) -> tuple[Problem, ...]:
+        """The planning problems.
+
+        Raises:
+            ValueError: the data module was not asked for them.
+        """
+        if not self.problems:
+            raise ValueError(
+                f"cases {', '.join(self.case_ids)}: no planning problems, expected data.with_problems: true"
+            )
+        return self.problems
+
+    def objective(self, x: Float[Tensor, "batch control_point leaf_pair beamlet"]) -> Float[Tensor, " batch"]:
+        """Plan objective of each case's fluence, in units of `scale_mu`, on its sampled voxels; differentiable.
+
+        Raises:
+            ValueError: see `required_problems`.
+        """
+        values = [problem.value(maps) for problem, maps in zip(self.required_problems(), x, strict=True)]
+        return torch.stack(values)
+
     def to(self, device: torch.device | str) -> PlanBatch:
         return replace(
             self,
@@ -95,3 +133,14 @@ class PlanBatch:
             scale_mu=self.scale_mu.to(device),
             problems=tuple(problem.to(device) for problem in self.problems),
         )
+
+
+def unit_noise(
+    case_ids: Sequence[str], condition: Float[Tensor, "batch channel control_point leaf_pair beamlet"], seed: int
+) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
+    """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
+    noise = []
+    for case_id in case_ids:
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{case_id} {seed}".encode()))
+        noise.append(torch.randn(condition.shape[2:], generator=generator))
+    return torch.stack(noise).to(condition)

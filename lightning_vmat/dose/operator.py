@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.plan.shapes import FluenceMaps
+
 
 @runtime_checkable
 class DoseOperator(Protocol):
@@ -26,14 +28,10 @@ class DoseOperator(Protocol):
     def voxel_count(self) -> int:
         """Number of voxels that receive dose."""
 
-    def forward(
-        self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
-    ) -> Float[Tensor, "*batch voxel"]:
+    def forward(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
         """Dose `D x`, Gy; records no gradient."""
 
-    def adjoint(
-        self, dose_weight: Float[Tensor, "*batch voxel"]
-    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+    def adjoint(self, dose_weight: Float[Tensor, "*batch voxel"]) -> FluenceMaps:
         """The transpose `D^T g`; records no gradient."""
 
     def to(self, device: torch.device | str) -> DoseOperator:

@@ -18,6 +18,7 @@ from lightning_vmat.dose.sampling import BevLookup, Sampling
 from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.beamlets import bev_extent
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.shapes import FluenceMaps
 
 SHARPEST = 0.6  # nodes apart, over the width of the penumbra: as for the built-in beam
 
@@ -99,9 +100,7 @@ class PencilBeamOperator:
         return len(self.sampling.axes), self.blur.across.shape[-1], self.blur.along.shape[-1]
 
     @torch.no_grad()
-    def forward(
-        self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
-    ) -> Float[Tensor, "*batch voxel"]:
+    def forward(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
         """Dose of the whole course, Gy."""
         check_last(fluence_mu, self.fluence_shape, "fluence")
         fluences = fluence_mu.float().reshape(-1, *self.fluence_shape)
@@ -112,9 +111,7 @@ class PencilBeamOperator:
         return doses.view(*fluence_mu.shape[:-3], self.voxel_count).to(result_type(fluence_mu))
 
     @torch.no_grad()
-    def adjoint(
-        self, dose_weight: Float[Tensor, "*batch voxel"]
-    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+    def adjoint(self, dose_weight: Float[Tensor, "*batch voxel"]) -> FluenceMaps:
         """The transpose: what each beamlet's dose weighs."""
         check_last(dose_weight, (self.voxel_count,), "dose")
         weights = dose_weight.float().reshape(-1, self.voxel_count)

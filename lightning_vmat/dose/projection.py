@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_vmat.dose._op import name_kind, project
 from lightning_vmat.dose.operator import DoseOperator
+from lightning_vmat.plan.shapes import FluenceMaps
 
 
 class DoseProjection(nn.Module):
@@ -32,9 +33,7 @@ class DoseProjection(nn.Module):
         self.tensors, self.settings = operator.tensors(), operator.settings()
         self.kind = name_kind(operator)
 
-    def forward(
-        self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
-    ) -> Float[Tensor, "*batch voxel"]:
+    def forward(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
         """Dose of the whole course, Gy; computed and returned in single precision where the fluence has less.
 
         Where neither autograd nor a compiler needs the PyTorch operator, the dose operator is called itself: the first

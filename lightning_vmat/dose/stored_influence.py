@@ -19,6 +19,7 @@ from lightning_vmat.dose.influence_check import check_influence
 from lightning_vmat.dose.operator import DoseOperator, check_last, result_type
 from lightning_vmat.dose.sparse_rows import SparseRows
 from lightning_vmat.files.atomic import atomic_file
+from lightning_vmat.plan.shapes import FluenceMaps
 
 FORMAT_VERSION = 1
 
@@ -81,17 +82,13 @@ class StoredInfluence:
         return int(self.matrix.shape[0])
 
     @torch.no_grad()
-    def forward(
-        self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
-    ) -> Float[Tensor, "*batch voxel"]:
+    def forward(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
         """Dose of the whole course, Gy."""
         check_last(fluence_mu, self.fluence_shape, "fluence")
         return self.matrix.product(fluence_mu.flatten(-3)).to(result_type(fluence_mu))
 
     @torch.no_grad()
-    def adjoint(
-        self, dose_weight: Float[Tensor, "*batch voxel"]
-    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+    def adjoint(self, dose_weight: Float[Tensor, "*batch voxel"]) -> FluenceMaps:
         """The transpose: what each beamlet's dose weighs."""
         check_last(dose_weight, (self.voxel_count,), "dose")
         fluence = self.transpose.product(dose_weight).to(result_type(dose_weight))

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
 from torch import distributed as dist
 
 from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
@@ -16,7 +14,8 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.l2o.unroll import Trace, run
+from lightning_vmat.l2o.unroll import OptimizerTrace, run
+from lightning_vmat.plan.shapes import FluenceMap
 
 COLUMNS = (0, 5, 10, 20)  # dose evaluations
 JUDGED = 10  # the column that is logged and timed
@@ -30,11 +29,9 @@ class Comparison:
     """Runs every optimizer from the same starts, and L-BFGS from the open field too; keeps what they did."""
 
     def __init__(self) -> None:
-        self.traces: dict[str, list[Trace]] = {}
+        self.traces: dict[str, list[OptimizerTrace]] = {}
 
-    def add(
-        self, problem: Problem, learned: LearnedOptimizer, x0: Float[Tensor, "control_point leaf_pair beamlet"]
-    ) -> None:
+    def add(self, problem: Problem, learned: LearnedOptimizer, x0: FluenceMap) -> None:
         """Run all of them on one problem; the open field shows what the start is worth."""
         members: dict[str, Optimizer[Any]] = {
             LEARNED: learned,
@@ -50,7 +47,7 @@ class Comparison:
         """Bring together what all ranks have; collective, and nothing to do in one process."""
         if not (dist.is_available() and dist.is_initialized()):
             return
-        parts: list[dict[str, list[Trace]]] = [{} for _ in range(dist.get_world_size())]
+        parts: list[dict[str, list[OptimizerTrace]]] = [{} for _ in range(dist.get_world_size())]
         dist.all_gather_object(parts, self.traces)
         self.traces = {name: [trace for part in parts for trace in part[name]] for name in parts[0]}
 
@@ -82,6 +79,6 @@ def _adam(rate: float) -> str:
     return f"{ADAM} {rate}"
 
 
-def _row(traces: Sequence[Trace]) -> dict[str, float]:
+def _row(traces: Sequence[OptimizerTrace]) -> dict[str, float]:
     row = {str(column): median(float(trace.values[column]) for trace in traces) for column in COLUMNS}
     return row | {f"seconds_{JUDGED}": median(float(trace.seconds[JUDGED]) for trace in traces)}

@@ -8,15 +8,16 @@ from torch import Tensor
 
 from lightning_vmat.l2o.line_search import longest_step, search_step
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @torch.no_grad()
 def descend(
     problem: Problem,
-    x: Float[Tensor, "control_point leaf_pair beamlet"],
+    x: FluenceMap,
     dose_gy: Float[Tensor, " voxel"],
-    direction: Float[Tensor, "control_point leaf_pair beamlet"],
-) -> tuple[Float[Tensor, "control_point leaf_pair beamlet"], Float[Tensor, " voxel"], Float[Tensor, ""], float]:
+    direction: FluenceMap,
+) -> tuple[FluenceMap, Float[Tensor, " voxel"], Float[Tensor, ""], float]:
     """The best point on the non-negative part of `x + step * direction` (one forward projection).
 
     Returns:
@@ -28,11 +29,11 @@ def descend(
 @torch.no_grad()
 def move(
     problem: Problem,
-    x: Float[Tensor, "control_point leaf_pair beamlet"],
+    x: FluenceMap,
     dose_gy: Float[Tensor, " voxel"],
-    direction: Float[Tensor, "control_point leaf_pair beamlet"],
+    direction: FluenceMap,
     direction_dose_gy: Float[Tensor, " voxel"],
-) -> tuple[Float[Tensor, "control_point leaf_pair beamlet"], Float[Tensor, " voxel"], Float[Tensor, ""], float]:
+) -> tuple[FluenceMap, Float[Tensor, " voxel"], Float[Tensor, ""], float]:
     """`descend` along a direction whose dose is already known: no projection at all."""
     finite = bool(direction.isfinite().all() & direction_dose_gy.isfinite().all())
     step = search_step(problem.objective, dose_gy, direction_dose_gy, longest_step(x, direction)) if finite else 0.0
@@ -43,12 +44,12 @@ def move(
 
 @torch.no_grad()
 def scaled_start(
-    problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]
+    problem: Problem, x: FluenceMap
 ) -> tuple[
-    Float[Tensor, "control_point leaf_pair beamlet"],
+    FluenceMap,
     Float[Tensor, " voxel"],
     Float[Tensor, ""],
-    Float[Tensor, "control_point leaf_pair beamlet"],
+    FluenceMap,
 ]:
     """The best multiple of a start, and the majoriser there (one dose evaluation; the multiple is free).
 

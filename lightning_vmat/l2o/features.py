@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.plan.shapes import FluenceMap
+
 MOMENTUM = (0.5, 0.9)  # forgetting factors of the two momenta
 DIRECTIONS = 5  # quasi-Newton, gradient, two momenta, last step
 CONTEXT = 6  # x, free, majoriser; broadcast: last step length, last decrease, number of steps
@@ -31,10 +33,10 @@ class Features:
     @torch.no_grad()
     def gather(
         cls,
-        x: Float[Tensor, "control_point leaf_pair beamlet"],
-        free: Float[Tensor, "control_point leaf_pair beamlet"],
-        steps: list[Float[Tensor, "control_point leaf_pair beamlet"]],
-        majoriser: Float[Tensor, "control_point leaf_pair beamlet"],
+        x: FluenceMap,
+        free: FluenceMap,
+        steps: list[FluenceMap],
+        majoriser: FluenceMap,
         progress: tuple[float, float, float],
     ) -> Features:
         """Normalise and stack.

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from lightning_vmat.l2o.conv_lstm import ConvLSTMCell, Memory
 from lightning_vmat.l2o.descent import scaled_start
@@ -17,6 +16,7 @@ from lightning_vmat.l2o.line_search import longest_step, search_step
 from lightning_vmat.l2o.optimizer import State
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.quasi_newton import QuasiNewton
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class LearnedState(State):
     """Adds the model of the curvature, the momenta, the last step and its success, and the LSTM's memory."""
 
     model: QuasiNewton
-    momenta: tuple[Float[Tensor, "control_point leaf_pair beamlet"], ...]
-    last_step: Float[Tensor, "control_point leaf_pair beamlet"]
+    momenta: tuple[FluenceMap, ...]
+    last_step: FluenceMap
     last_length: float
     last_decrease: float
     memory: Memory | None
@@ -69,7 +69,7 @@ class LearnedOptimizer(nn.Module):
             self.filter.weight.fill_(-1 / filter_size**2)
             self.filter.weight[0, 0, filter_size // 2, filter_size // 2] += 1
 
-    def init(self, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> LearnedState:
+    def init(self, problem: Problem, x: FluenceMap) -> LearnedState:
         x, dose_gy, value, majoriser = scaled_start(problem, x)
         model = QuasiNewton(majoriser, self.reach, self.memory, self.sharpen)
         momenta = tuple(torch.zeros_like(x) for _ in MOMENTUM)
@@ -93,9 +93,7 @@ class LearnedOptimizer(nn.Module):
             direction = (state.x + model.gradient_step(gradient)).clamp(min=0) - state.x
         return self._move(problem, state, direction, model, momenta, memory)
 
-    def _bend(
-        self, features: Features, memory: Memory | None
-    ) -> tuple[Float[Tensor, "control_point leaf_pair beamlet"], Memory]:
+    def _bend(self, features: Features, memory: Memory | None) -> tuple[FluenceMap, Memory]:
         directions = features.directions
         seen = torch.cat((torch.asinh(directions), features.context), dim=1)
         encoded = nn.functional.elu(self.encode(seen))
@@ -108,9 +106,9 @@ class LearnedOptimizer(nn.Module):
         self,
         problem: Problem,
         state: LearnedState,
-        direction: Float[Tensor, "control_point leaf_pair beamlet"],
+        direction: FluenceMap,
         model: QuasiNewton,
-        momenta: tuple[Float[Tensor, "control_point leaf_pair beamlet"], ...],
+        momenta: tuple[FluenceMap, ...],
         memory: Memory,
     ) -> LearnedState:
         """The exact search. Its length is a minimiser, so it is differentiated as a constant."""

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_vmat.l2o.quasi_newton import SHARPENING
+from lightning_vmat.plan.shapes import FluenceMap
 
 BENDS = (1.0, 4.0)  # periods around the arc at which the features of the arc's frequency bend
 SPEED = 10.0  # the filter learns so many times faster than the LSTM, whose gradients are larger
@@ -32,9 +33,7 @@ class LearnedFilter(nn.Module):
         nn.init.zeros_(self.log_gain.weight)
         nn.init.zeros_(self.log_gain.bias)
 
-    def forward(
-        self, maps: Float[Tensor, "control_point leaf_pair beamlet"]
-    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    def forward(self, maps: FluenceMap) -> FluenceMap:
         points, rows, columns = maps.shape
         size = (points, 2 * rows, 2 * columns)
         spectrum = torch.fft.rfftn(maps, size, dim=(0, 1, 2)) * self.gain(size).to(maps)

@@ -6,15 +6,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.l2o.problem import DoseObjective
+from lightning_vmat.l2o.problem import ObjectiveFunction
+from lightning_vmat.plan.shapes import FluenceMap
 
 COARSE = (0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0, 3 / 2, 2.0, 3.0, 4.0)
 FINE, ROUNDS = 9, 3  # points and rounds of refinement: the step is known to about 1 %
 
 
 def longest_step(
-    x: Float[Tensor, "control_point leaf_pair beamlet"],
-    direction: Float[Tensor, "control_point leaf_pair beamlet"],
+    x: FluenceMap,
+    direction: FluenceMap,
 ) -> float:
     """The largest step that keeps `x + step * direction` non-negative; infinite where nothing shrinks."""
     shrinking = direction < 0
@@ -25,7 +26,7 @@ def longest_step(
 
 @torch.no_grad()
 def search_step(
-    objective: DoseObjective,
+    objective: ObjectiveFunction,
     dose_gy: Float[Tensor, " voxel"],
     direction_dose_gy: Float[Tensor, " voxel"],
     longest: float,

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class State:
             which every optimizer needs, is not counted.
     """
 
-    x: Float[Tensor, "control_point leaf_pair beamlet"]
+    x: FluenceMap
     dose_gy: Float[Tensor, " voxel"]
     value: Float[Tensor, ""]
     evaluations: int
@@ -36,7 +37,7 @@ AnyState = TypeVar("AnyState", bound=State)
 class Optimizer(Protocol[AnyState]):
     """Minimises a problem by inner steps. An object of this kind holds settings only, no state."""
 
-    def init(self, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> AnyState:
+    def init(self, problem: Problem, x: FluenceMap) -> AnyState:
         """State at a start; negative entries of x are set to 0."""
         ...
 

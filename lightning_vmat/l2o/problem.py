@@ -10,17 +10,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.dose.projection import DoseProjection
+from lightning_vmat.plan.shapes import FluenceMap, FluenceMaps
 
 
 @runtime_checkable
-class DoseObjective(Protocol):
+class ObjectiveFunction(Protocol):
     """A function of the dose and its gradient."""
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch"]: ...
 
     def gradient(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]: ...
 
-    def to(self, device: torch.device | str) -> DoseObjective: ...
+    def to(self, device: torch.device | str) -> ObjectiveFunction: ...
 
 
 @dataclass(frozen=True)
@@ -37,44 +38,40 @@ class Problem:
 
     name: str
     projection: DoseProjection
-    objective: DoseObjective
+    objective: ObjectiveFunction
     scale_mu: float
-    open_field: Float[Tensor, "control_point leaf_pair beamlet"]
+    open_field: FluenceMap
 
     @property
     def voxel_count(self) -> int:
         """Number of voxels of the sample."""
         return self.projection.operator.voxel_count
 
-    def dose(self, x: Float[Tensor, "*batch control_point leaf_pair beamlet"]) -> Float[Tensor, "*batch voxel"]:
+    def dose(self, x: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
         """Dose in Gy (one forward projection); linear, differentiable."""
         dose_gy: Tensor = self.projection(x * self.scale_mu)
         return dose_gy
 
-    def back_project(
-        self, dose_gradient: Float[Tensor, "*batch voxel"]
-    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+    def back_project(self, dose_gradient: Float[Tensor, "*batch voxel"]) -> FluenceMaps:
         """The adjoint of `dose` (one adjoint); not differentiated."""
         with torch.no_grad():
             fluence: Tensor = self.projection.operator.adjoint(dose_gradient.detach()) * self.scale_mu
         return fluence
 
-    def value(self, x: Float[Tensor, "*batch control_point leaf_pair beamlet"]) -> Float[Tensor, "*batch"]:
+    def value(self, x: FluenceMaps) -> Float[Tensor, "*batch"]:
         """Objective (one forward projection)."""
         return self.objective(self.dose(x))
 
-    def gradient(self, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    def gradient(self, dose_gy: Float[Tensor, " voxel"]) -> FluenceMap:
         """Gradient in x at a dose already known (one adjoint); not differentiated further."""
         return self.back_project(self.objective.gradient(dose_gy.detach()))
 
-    def evaluate(
-        self, x: Float[Tensor, "control_point leaf_pair beamlet"]
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, "control_point leaf_pair beamlet"], Float[Tensor, " voxel"]]:
+    def evaluate(self, x: FluenceMap) -> tuple[Float[Tensor, ""], FluenceMap, Float[Tensor, " voxel"]]:
         """Objective, gradient and dose: one dose evaluation, that is one forward and one adjoint."""
         dose_gy = self.dose(x)
         return self.objective(dose_gy), self.gradient(dose_gy), dose_gy
 
-    def majoriser(self, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    def majoriser(self, dose_gy: Float[Tensor, " voxel"]) -> FluenceMap:
         """Diagonal `D^T W D 1` that bounds the Hessian in x (one dose evaluation); positive everywhere.
 
         W is the curvature per voxel at the dose given: a difference of gradients, which needs no projection and,

@@ -6,19 +6,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
+
+from lightning_vmat.plan.shapes import FluenceMap
 
 SHARPENING = 4.0
 """Chosen of 0, 2, 4, 8, 16 on the training phantoms 0000 to 0003 of the demo: 2 is best at 5 evaluations, 2 and 4 at
 10, 4 at 20. No validation or test case was looked at."""
 
-Pair = tuple[Float[Tensor, "control_point leaf_pair beamlet"], Float[Tensor, "control_point leaf_pair beamlet"]]
+Pair = tuple[FluenceMap, FluenceMap]
 
 
 def sharpened(
-    maps: Float[Tensor, "control_point leaf_pair beamlet"],
-) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    maps: FluenceMap,
+) -> FluenceMap:
     """Maps with the differences between control points enlarged.
 
     Where all control points change alike their doses add up and the majoriser is about right; where they differ the
@@ -42,7 +44,7 @@ class QuasiNewton:
     Reference: Nocedal and Wright 2006, algorithm 7.4.
     """
 
-    majoriser: Float[Tensor, "control_point leaf_pair beamlet"]
+    majoriser: FluenceMap
     reach: float
     memory: int
     sharpen: Callable[[Tensor], Tensor] = sharpened
@@ -51,8 +53,8 @@ class QuasiNewton:
 
     def observe(
         self,
-        x: Float[Tensor, "control_point leaf_pair beamlet"],
-        gradient: Float[Tensor, "control_point leaf_pair beamlet"],
+        x: FluenceMap,
+        gradient: FluenceMap,
     ) -> QuasiNewton:
         """The model after a gradient; a pair without positive curvature is left out."""
         pairs = self.pairs
@@ -66,24 +68,20 @@ class QuasiNewton:
         """The model without its pairs; without pairs to forget, a shorter first guess."""
         return replace(self, pairs=(), reach=self.reach if self.pairs else max(self.reach / 4, 1e-3))
 
-    def gradient_step(
-        self, gradient: Float[Tensor, "control_point leaf_pair beamlet"]
-    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    def gradient_step(self, gradient: FluenceMap) -> FluenceMap:
         """Steepest descent in the metric of `precondition`."""
         return -self.reach * self.precondition(gradient)
 
-    def precondition(
-        self, gradient: Float[Tensor, "control_point leaf_pair beamlet"]
-    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    def precondition(self, gradient: FluenceMap) -> FluenceMap:
         """Inverse majoriser with the filter inside; symmetric, positive definite."""
         root = self.majoriser.rsqrt()
         return root * self.sharpen(gradient * root)
 
     def step(
         self,
-        gradient: Float[Tensor, "control_point leaf_pair beamlet"],
+        gradient: FluenceMap,
         free: Bool[Tensor, "control_point leaf_pair beamlet"],
-    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    ) -> FluenceMap:
         """Quasi-Newton step within the subspace of the free beamlets (two-loop recursion)."""
         shift = torch.where(free, gradient, 0)
         used: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []

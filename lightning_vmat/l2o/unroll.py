@@ -12,10 +12,11 @@ from torch import Tensor
 
 from lightning_vmat.l2o.optimizer import AnyState, Optimizer
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
-class Trace:
+class OptimizerTrace:
     """What an optimizer did.
 
     Args:
@@ -24,7 +25,7 @@ class Trace:
         seconds: wall time spent until then.
     """
 
-    x: Float[Tensor, "control_point leaf_pair beamlet"]
+    x: FluenceMap
     values: Float[Tensor, " evaluation"]
     seconds: Float[Tensor, " evaluation"]
 
@@ -33,10 +34,10 @@ class Trace:
 def run(
     problem: Problem,
     optimizer: Optimizer[AnyState],
-    x0: Float[Tensor, "control_point leaf_pair beamlet"],
+    x0: FluenceMap,
     evaluations: int,
     stop: Callable[[Sequence[float]], bool] = lambda values: False,
-) -> Trace:
+) -> OptimizerTrace:
     """Minimise with a budget of dose evaluations.
 
     Args:
@@ -61,7 +62,7 @@ def run(
     while state.evaluations < evaluations and not stop(values):
         state = optimizer.update(problem, state)
         _note(values, seconds, state.evaluations, float(state.value), time.perf_counter() - began)
-    return Trace(state.x, torch.tensor(values), torch.tensor(seconds))
+    return OptimizerTrace(state.x, torch.tensor(values), torch.tensor(seconds))
 
 
 def _note(values: list[float], seconds: list[float], evaluations: int, value: float, now: float) -> None:

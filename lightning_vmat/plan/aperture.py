@@ -11,6 +11,7 @@ from torch import Tensor
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.leaf_motion import mean_coverage, sector_ends
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Plan:
         control_points, leaf_pairs = self.left_mm.shape
         return f"Plan of {control_points} control points, {leaf_pairs} leaf pairs, {float(self.mu.sum()):.0f} MU"
 
-    def fluence_mu(self, setup: BeamSetup) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    def fluence_mu(self, setup: BeamSetup) -> FluenceMap:
         """The fluence map that this plan delivers while its leaves move."""
         return delivered_fluence(self.left_mm, self.right_mm, self.mu, setup)
 
@@ -48,7 +49,7 @@ def coverage(
     left_mm: Float[Tensor, "control_point leaf_pair"],
     right_mm: Float[Tensor, "control_point leaf_pair"],
     beamlets: BeamletGrid,
-) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+) -> FluenceMap:
     """Fraction of each beamlet's width between still leaf tips."""
     edges = beamlets.beamlet_edges_mm.to(left_mm)
     low = torch.maximum(left_mm[..., None], edges[:-1])
@@ -61,7 +62,7 @@ def delivered_fluence(
     right_mm: Float[Tensor, "control_point leaf_pair"],
     mu: Float[Tensor, " control_point"],
     setup: BeamSetup,
-) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+) -> FluenceMap:
     """Delivered fluence `MU (T + (1 - T) c)`: c the open fraction of a beamlet, T the leaf transmission.
 
     The open fraction is the exact mean over the motion of the leaves in the sector, each half of which has half of

@@ -6,8 +6,6 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 from tqdm import tqdm
 
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS, LBFGSState
@@ -17,6 +15,7 @@ from lightning_vmat.l2o.quasi_newton import QuasiNewton
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
+from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.pulled_problem import PulledProblem
 from lightning_vmat.planning.sequencing import sequence
@@ -48,9 +47,7 @@ class AlternatingSequencing:
     growth: float = 1.068
     progress: bool = False
 
-    def sequence(
-        self, case: Case, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"], trace: Trace
-    ) -> Plan:
+    def sequence(self, case: Case, problem: Problem, x: FluenceMap, trace: Trace) -> Plan:
         """The plan of a fluence map that is given up to become deliverable.
 
         Args:
@@ -86,7 +83,7 @@ class AlternatingSequencing:
         return deliverable(case, problem, x + missed)
 
 
-def deliverable(case: Case, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> Plan:
+def deliverable(case: Case, problem: Problem, x: FluenceMap) -> Plan:
     """The sequenced plan of a fluence over `problem.scale_mu`, without a violation."""
     plan = sequence(x.clamp(min=0) * problem.scale_mu, case.beamlets)
     return project_to_limits(plan, case.beam_setup)

@@ -13,6 +13,7 @@ from lightning_vmat.dose.blur import FINE_NODE_STEP_MM
 from lightning_vmat.dose.operator import DoseOperator
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.shapes import FluenceMaps
 from lightning_vmat.planning.dose_operator import dose_operator
 
 
@@ -30,9 +31,7 @@ class BodyDose:
 
     case: Case
 
-    def of_fluence(
-        self, fluence_mu: Float[Tensor, "*batch control_point leaf_pair beamlet"]
-    ) -> Float[Tensor, "*batch voxel"]:
+    def of_fluence(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
         """Dose of the whole course, Gy, of fluence maps that need no leaves."""
         return self._of_sectors.forward(fluence_mu)
 

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.plan.shapes import FluenceMap
+
 Maps = Float[Tensor, "*stack control_point leaf_pair beamlet"]
 
 
@@ -83,12 +85,12 @@ class BfgsMatrix:
     basis: Float[Tensor, "two_pairs fluence"] | None
     middle: Float[Tensor, "two_pairs two_pairs"] | None
 
-    def __matmul__(self, maps: Float[Tensor, "control_point leaf_pair beamlet"]) -> Tensor:
+    def __matmul__(self, maps: FluenceMap) -> Tensor:
         product: Tensor = self.damping * self.model.scale * self.model._guess(maps)
         if self.basis is not None and self.middle is not None:
             product = product - (self.basis.T @ (self.middle @ (self.basis @ maps.flatten()))).view_as(maps)
         return product
 
-    def diagonal(self) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    def diagonal(self) -> FluenceMap:
         """That of the first guess, for differing control points."""
         return self.damping * self.model.scale / (1 + self.model.sharpen) * self.model.root.square()

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
+from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.evaluation import body_objective
 from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
 from lightning_vmat.planning.problem import VOXELS, build_problem
@@ -27,7 +26,7 @@ class DeliveredStart:
 
     given: Plan
 
-    def __call__(self, case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    def __call__(self, case: Case, problem: Problem) -> FluenceMap:
         return self.given.fluence_mu(case.beam_setup) / problem.scale_mu
 
 

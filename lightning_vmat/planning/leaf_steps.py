@@ -13,6 +13,7 @@ from lightning_vmat.plan.aperture import Plan, delivered_fluence
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.leaf_motion import sector_ends, time_in_beamlets
 from lightning_vmat.plan.limits import project_to_limits
+from lightning_vmat.plan.shapes import FluenceMap
 
 FluenceFunction = Callable[[Tensor], tuple[float, Tensor]]
 """Value and gradient by fluence [control_point, leaf_pair, beamlet] in MU."""
@@ -44,8 +45,8 @@ class LeafSteps:
         setup: BeamSetup,
         plan: Plan,
         function: FluenceFunction,
-        curvature: Float[Tensor, "control_point leaf_pair beamlet"],
-    ) -> tuple[Plan, Float[Tensor, "control_point leaf_pair beamlet"], float]:
+        curvature: FluenceMap,
+    ) -> tuple[Plan, FluenceMap, float]:
         """The best plan met, its fluence and its value.
 
         Args:
@@ -101,9 +102,7 @@ def _flat(plan: Plan) -> Float[Tensor, " variable"]:
     return torch.cat((plan.left_mm.flatten(), plan.right_mm.flatten(), plan.mu))
 
 
-def _diagonal(
-    setup: BeamSetup, plan: Plan, curvature: Float[Tensor, "control_point leaf_pair beamlet"]
-) -> Float[Tensor, " variable"]:
+def _diagonal(setup: BeamSetup, plan: Plan, curvature: FluenceMap) -> Float[Tensor, " variable"]:
     """Second derivative by each variable, where fluence has the given one; lifted where a tip is hardly felt."""
     tips_mm = torch.stack((plan.left_mm, plan.right_mm))
     begin, end = sector_ends(tips_mm, plan.mu, setup)

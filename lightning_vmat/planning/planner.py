@@ -8,13 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.html_table import html_table
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
@@ -72,11 +70,11 @@ class PlanResult:
         planner: name of the planner, as `planner()` takes it; empty if it has none.
     """
 
-    fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"]
+    fluence_mu: FluenceMap
     plan: Plan | None
     trace: Trace
-    wanted_mu: Float[Tensor, "control_point leaf_pair beamlet"] | None = None
-    sequenced_mu: Float[Tensor, "control_point leaf_pair beamlet"] | None = None
+    wanted_mu: FluenceMap | None = None
+    sequenced_mu: FluenceMap | None = None
     case: Case | None = None
     planner: str = ""
 

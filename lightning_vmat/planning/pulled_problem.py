@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.l2o.problem import DoseObjective, Problem
+from lightning_vmat.l2o.problem import ObjectiveFunction, Problem
+from lightning_vmat.plan.shapes import FluenceMap, FluenceMaps
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class PulledObjective:
         pull: strength.
     """
 
-    objective: DoseObjective
+    objective: ObjectiveFunction
     voxels: int
     target: Float[Tensor, " fluence"]
     pull: float
@@ -49,19 +50,15 @@ class PulledProblem(Problem):
     """A problem that sees, beside the dose, the fluence itself, so that its objective can pull at both."""
 
     @classmethod
-    def of(
-        cls, problem: Problem, target: Float[Tensor, "control_point leaf_pair beamlet"], pull: float
-    ) -> PulledProblem:
+    def of(cls, problem: Problem, target: FluenceMap, pull: float) -> PulledProblem:
         """A problem with `pull / 2 |x - target|^2` added to its objective."""
         objective = PulledObjective(problem.objective, problem.voxel_count, target.flatten(), pull)
         return cls(problem.name, problem.projection, objective, problem.scale_mu, problem.open_field)
 
-    def dose(self, x: Float[Tensor, "*batch control_point leaf_pair beamlet"]) -> Float[Tensor, "*batch seen"]:
+    def dose(self, x: FluenceMaps) -> Float[Tensor, "*batch seen"]:
         return torch.cat((super().dose(x), x.flatten(-3)), dim=-1)
 
-    def back_project(
-        self, dose_gradient: Float[Tensor, "*batch seen"]
-    ) -> Float[Tensor, "*batch control_point leaf_pair beamlet"]:
+    def back_project(self, dose_gradient: Float[Tensor, "*batch seen"]) -> FluenceMaps:
         dose_part, fluence_part = dose_gradient.split((self.voxel_count, self.open_field.numel()), dim=-1)
         own: Tensor = fluence_part.detach().unflatten(-1, self.open_field.shape)
         return super().back_project(dose_part) + own

@@ -8,11 +8,12 @@ from torch import Tensor
 
 from lightning_vmat.plan.aperture import Plan, coverage
 from lightning_vmat.plan.beamlets import BeamletGrid
+from lightning_vmat.plan.shapes import FluenceMap
 
 LEVELS = 32  # candidate aperture intensities, as fractions of the control point's maximum
 
 
-def sequence(fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"], beamlets: BeamletGrid) -> Plan:
+def sequence(fluence_mu: FluenceMap, beamlets: BeamletGrid) -> Plan:
     """Best two-level approximation `MU x aperture` of each control point's map in the least-squares sense.
 
     Opening a beamlet of fluence F at intensity m lowers the squared error by `2 F m - m^2`; for a given m the best
@@ -40,7 +41,7 @@ def sequence(fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"], beaml
 
 
 def _best_runs(
-    fluence_mu: Float[Tensor, "control_point leaf_pair beamlet"], intensity: Float[Tensor, "level control_point"]
+    fluence_mu: FluenceMap, intensity: Float[Tensor, "level control_point"]
 ) -> tuple[
     Float[Tensor, "level control_point leaf_pair"],
     Int[Tensor, "level control_point leaf_pair"],
@@ -56,7 +57,7 @@ def _best_runs(
 
 
 def _leaf_tips(
-    relative: Float[Tensor, "control_point leaf_pair beamlet"],
+    relative: FluenceMap,
     first: Int[Tensor, "control_point leaf_pair"],
     last: Int[Tensor, "control_point leaf_pair"],
     is_open: Tensor,

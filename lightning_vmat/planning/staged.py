@@ -7,13 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from jaxtyping import Float
-from torch import Tensor
-
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
 from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
 from lightning_vmat.planning.problem import VOXELS, build_problem
@@ -22,11 +20,11 @@ from lightning_vmat.planning.sequencing import sequence
 
 PULL_EVALUATIONS = 3  # a dose and the majoriser there before, the objective without the pull after
 
-Start = Callable[[Case, Problem], Float[Tensor, "control_point leaf_pair beamlet"]]
+Start = Callable[[Case, Problem], FluenceMap]
 """Gives the fluence, over `problem.scale_mu`, from which planning starts."""
 
 
-def open_start(case: Case, problem: Problem) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+def open_start(case: Case, problem: Problem) -> FluenceMap:
     """The even conformal open field."""
     return problem.open_field
 
@@ -95,10 +93,10 @@ class SequencedPlanner:
         self,
         case: Case,
         problem: Problem,
-        x: Float[Tensor, "control_point leaf_pair beamlet"],
+        x: FluenceMap,
         optimizer: Optimizer[Any],
         trace: Trace,
-    ) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+    ) -> FluenceMap:
         """Fluence optimization; of a pulled one the trace has the end alone, where the pull is left out."""
         with trace.stage("fluence"):
             begin = time.perf_counter()

@@ -14,14 +14,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from lightning_vmat.data.batch import PlanBatch
-from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.metrics.case_means import CaseMeans
 from lightning_vmat.metrics.dvh import Dvh
 from lightning_vmat.metrics.recall import CohortRecall
 from lightning_vmat.metrics.target_dose import TARGET_VALUES, target_values
 from lightning_vmat.objectives.goals import evaluate_goals
 from lightning_vmat.objectives.plan_objective import PlanObjective
-from lightning_vmat.recipes.fluence_models import unit_noise
 
 Fluence = Float[Tensor, "batch control_point leaf_pair beamlet"]
 PerCase = Float[Tensor, " batch"]
@@ -86,7 +84,7 @@ class PlanRecipe(LightningModule, ABC):
         if batch.problems:
             qualities["objective"] = self._judge_dose(batch, x, stage)
             if batch.fluence is not None:
-                qualities["reference_objective"] = objective(batch, batch.fluence)
+                qualities["reference_objective"] = batch.objective(batch.fluence)
         self._means(stage).update(qualities)
         if stage == "test":
             known = x[:0] if batch.fluence is None else batch.fluence
@@ -118,19 +116,8 @@ class PlanRecipe(LightningModule, ABC):
         self.log_dict({f"{stage}/{name}": value for name, value in measured.items()}, sync_dist=True)
 
 
-def reference_fluence(batch: PlanBatch) -> Fluence:
-    """The maps to learn from.
-
-    Raises:
-        ValueError: cases without a reference plan.
-    """
-    if batch.fluence is None:
-        raise ValueError(f"cases {', '.join(batch.case_ids)}: no reference plan (plan.safetensors) to learn from")
-    return batch.fluence
-
-
-def finite(loss: Float[Tensor, ""], batch: PlanBatch) -> Float[Tensor, ""]:
-    """The loss, looked at before anything follows its gradient.
+def require_finite(loss: Float[Tensor, ""], batch: PlanBatch) -> Float[Tensor, ""]:
+    """The loss, checked before any step follows its gradient.
 
     Raises:
         ValueError: it is NaN or infinite; the weights are still as they were before this batch.
@@ -143,11 +130,6 @@ def finite(loss: Float[Tensor, ""], batch: PlanBatch) -> Float[Tensor, ""]:
     return loss
 
 
-def case_noise(batch: PlanBatch, seed: int) -> Fluence:
-    """The `unit_noise` of a batch's cases."""
-    return unit_noise(batch.case_ids, batch.condition, seed)
-
-
 def fluence_error(x: Fluence, reference: Fluence) -> PerCase:
     """Squared error of all maps of a case over the squared reference."""
     squared: Tensor = reference.square().flatten(1).sum(dim=1)
@@ -158,22 +140,6 @@ def diversity(first: Fluence, second: Fluence) -> PerCase:
     """Mean absolute difference of two plans of a case over their mean fluence: 0 alike, 2 disjoint."""
     difference = (first - second).abs().flatten(1).mean(dim=1)
     return difference / ((first + second).flatten(1).mean(dim=1) / 2).clamp(min=1e-6)
-
-
-def objective(batch: PlanBatch, x: Fluence) -> PerCase:
-    """Plan objective of each case's fluence, on its sampled voxels; differentiable."""
-    return torch.stack([problem.value(maps) for problem, maps in zip(problems_of(batch), x, strict=True)])
-
-
-def problems_of(batch: PlanBatch) -> tuple[Problem, ...]:
-    """The planning problems of a batch.
-
-    Raises:
-        ValueError: the data module was not asked for them.
-    """
-    if not batch.problems:
-        raise ValueError(f"cases {', '.join(batch.case_ids)}: no planning problems, expected data.with_problems: true")
-    return batch.problems
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int | float) -> OptimizerLRSchedulerConfig:

@@ -14,7 +14,7 @@ from lightning_vmat.data.cohort import MANIFEST_FILE, Cohort, read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
 from lightning_vmat.files.yaml_file import read_mapping
-from lightning_vmat.recipes.base import PlanRecipe, fluence_error, objective
+from lightning_vmat.recipes.base import PlanRecipe, fluence_error
 from lightning_vmat.recipes.runs import find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE
 
@@ -64,7 +64,7 @@ def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> di
         batch = PlanBatch.collate([transform({"case_dir": folder})])
         with torch.no_grad():
             x = recipe.generate(batch)
-            row = {"objective": float(objective(batch, x))}
+            row = {"objective": float(batch.objective(x))}
         if batch.fluence is not None:
             row["fluence_error"] = float(fluence_error(x, batch.fluence))
         figures[folder.name] = {name: round(value, 4) for name, value in row.items()}

@@ -18,7 +18,8 @@ from lightning_vmat.diffusion.denoising_loss import DenoisingLoss
 from lightning_vmat.diffusion.distribution_matching import DistributionMatchingLoss
 from lightning_vmat.diffusion.noise import KarrasNoise
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, finite, objective, reference_fluence
+from lightning_vmat.plan.shapes import FluenceMap
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, require_finite
 from lightning_vmat.recipes.fluence_models import one_step_maps
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 from lightning_vmat.recipes.teacher import Teacher
@@ -84,7 +85,7 @@ class Distillation(PlanRecipe):
         self.pairs, self.pairs_weight, self.dose_weight = pairs, pairs_weight, dose_weight
         self.gradient_clip_norm = gradient_clip_norm
         self._teacher: list[Teacher] = []  # in a list, so that it is no submodule and in no checkpoint
-        self._pairs: dict[tuple[str, int], Float[Tensor, "control_point leaf_pair beamlet"]] = {}
+        self._pairs: dict[tuple[str, int], FluenceMap] = {}
 
     def setup(self, stage: str) -> None:
         """Read the teacher and start as its copies; a checkpoint to resume from is read after this."""
@@ -110,7 +111,7 @@ class Distillation(PlanRecipe):
 
     @torch.no_grad()
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
-        return self.one_step(case_noise(batch, seed), batch.condition).clamp(min=0.0)
+        return self.one_step(batch.noise(seed), batch.condition).clamp(min=0.0)
 
     def one_step(self, unit_noise: Fluence, condition: Tensor) -> Fluence:
         """The generator: one call at the highest noise level."""
@@ -127,11 +128,11 @@ class Distillation(PlanRecipe):
         with torch.set_grad_enabled(generator_turn):
             generated = self.one_step(torch.randn_like(batch.condition[:, 0]), batch.condition)
         if generator_turn:
-            self._step(generator_optimizer, finite(self._generator_loss(generated, batch), batch))
-        fake_loss = finite(self.denoising(self.fake, generated.detach(), batch.condition), batch)
+            self._step(generator_optimizer, require_finite(self._generator_loss(generated, batch), batch))
+        fake_loss = require_finite(self.denoising(self.fake, generated.detach(), batch.condition), batch)
         self._log("train/fake_loss", fake_loss, batch)
         if self.critic is not None:
-            critic_loss = self.adversarial.of_critic(self.critic, generated, reference_fluence(batch), batch.condition)
+            critic_loss = self.adversarial.of_critic(self.critic, generated, batch.reference, batch.condition)
             self._log("train/critic_loss", critic_loss, batch)
             fake_loss = fake_loss + critic_loss
         self._step(fake_optimizer, fake_loss)
@@ -149,7 +150,7 @@ class Distillation(PlanRecipe):
             self._log("train/adversarial_loss", adversarial, batch)
             loss = loss + self.critic_weight * adversarial
         if self.dose_weight:
-            dose_loss = objective(batch, generated.relu()).log().mean()
+            dose_loss = batch.objective(generated.relu()).log().mean()
             self.dose_evaluations += len(batch)
             self._log("train/log_objective", dose_loss, batch)
             loss = loss + self.dose_weight * dose_loss
@@ -158,7 +159,7 @@ class Distillation(PlanRecipe):
     def _regression(self, batch: PlanBatch) -> Float[Tensor, ""]:
         """Mean absolute error to the teacher's sample from the same noise."""
         number = int(torch.randint(self.pairs, ()))
-        noise = case_noise(batch, number)
+        noise = batch.noise(number)
         new = [i for i, case_id in enumerate(batch.case_ids) if (case_id, number) not in self._pairs]
         if new:
             teacher = self._teacher[0]

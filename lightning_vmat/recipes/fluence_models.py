@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
-
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,15 +9,6 @@ from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
 
 Fluence = Float[Tensor, "batch control_point leaf_pair beamlet"]
 Condition = Float[Tensor, "batch channel control_point leaf_pair beamlet"]
-
-
-def unit_noise(case_ids: Sequence[str], condition: Condition, seed: int) -> Fluence:
-    """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
-    noise = []
-    for case_id in case_ids:
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{case_id} {seed}".encode()))
-        noise.append(torch.randn(condition.shape[2:], generator=generator))
-    return torch.stack(noise).to(condition)
 
 
 def one_step_maps(generator: EDMPreconditioning, sigma_max: float, noise: Fluence, condition: Condition) -> Fluence:

@@ -17,7 +17,7 @@ from lightning_vmat.l2o.learned import LearnedOptimizer, LearnedState
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run, unroll
 from lightning_vmat.objectives.plan_objective import PlanObjective
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, finite, objective, problems_of, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, require_finite, warmup_cosine
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 
 TABLE_FILE = "comparison.json"
@@ -82,14 +82,14 @@ class LearnedOptimization(PlanRecipe):
     def start(self, batch: PlanBatch, seed: int = 0) -> Fluence:
         """Where the optimizers start: the generator's maps, or the open field of each case."""
         if self.generator_run is None:
-            return torch.stack([problem.open_field for problem in problems_of(batch)])
+            return torch.stack([problem.open_field for problem in batch.required_problems()])
         if not self._generator:
             self._generator = [load_recipe(self.generator_run).requires_grad_(False)]
         with torch.no_grad():
             return self._generator[0].to(self.device).generate(batch, seed)
 
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
-        starts = zip(problems_of(batch), self.start(batch, seed), strict=True)
+        starts = zip(batch.required_problems(), self.start(batch, seed), strict=True)
         return torch.stack([run(problem, self.network, x0, self.evaluations).x for problem, x0 in starts])
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
@@ -101,7 +101,7 @@ class LearnedOptimization(PlanRecipe):
             self.dose_evaluations += steps
             self._unrolls[case_id] = problem, state.detach()
             losses.append(loss)
-        loss = finite(torch.stack(losses).mean(), batch)
+        loss = require_finite(torch.stack(losses).mean(), batch)
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
         return loss
 
@@ -113,9 +113,9 @@ class LearnedOptimization(PlanRecipe):
         ]
         if any(over):
             starts = self.start(batch, seed=int(torch.randint(2**31, ())))
-            open_fields = torch.stack([problem.open_field for problem in problems_of(batch)])
+            open_fields = torch.stack([problem.open_field for problem in batch.required_problems()])
             starts = varied_start(mixed(starts, open_fields, self.open_field_share))
-            for case_id, problem, x0, new in zip(batch.case_ids, problems_of(batch), starts, over, strict=True):
+            for case_id, problem, x0, new in zip(batch.case_ids, batch.required_problems(), starts, over, strict=True):
                 if new:
                     problem = with_other_weights(problem, self.weight_spread)
                     self._unrolls[case_id] = problem, self.network.init(problem, x0)
@@ -129,7 +129,7 @@ class LearnedOptimization(PlanRecipe):
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
         reached = self._judge_dose(batch, self.generate(batch), "val")
-        ratios = (reached / objective(batch, self.start(batch))).log()
+        ratios = (reached / batch.objective(self.start(batch))).log()
         self.log("val/log_ratio", ratios.mean(), prog_bar=True, batch_size=len(batch), sync_dist=True)
 
     def on_test_start(self) -> None:
@@ -137,7 +137,7 @@ class LearnedOptimization(PlanRecipe):
 
     def test_step(self, batch: PlanBatch, batch_index: int) -> None:
         self.evaluate(batch, "test")
-        for problem, x0 in zip(problems_of(batch), self.start(batch), strict=True):
+        for problem, x0 in zip(batch.required_problems(), self.start(batch), strict=True):
             self._comparison.add(problem, self.network, x0)
 
     def on_test_epoch_end(self) -> None:

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from lightning_vmat.data.batch import PlanBatch
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, finite, reference_fluence, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, require_finite, warmup_cosine
 from lightning_vmat.recipes.fluence_models import regressed_maps
 
 
@@ -38,8 +38,8 @@ class Regression(PlanRecipe):
         return regressed_maps(self.network, condition)
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
-        error = self(batch.condition) - reference_fluence(batch)
-        loss = finite(error.abs().mean() + error.square().mean(), batch)
+        error = self(batch.condition) - batch.reference
+        loss = require_finite(error.abs().mean() + error.square().mean(), batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(error))
         return loss
 

@@ -14,7 +14,7 @@ from lightning_vmat.diffusion.denoising_loss import DenoisingLoss
 from lightning_vmat.diffusion.heun_sampler import HeunSampler
 from lightning_vmat.diffusion.noise import NoiseDistribution
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, case_noise, finite, reference_fluence, warmup_cosine
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, require_finite, warmup_cosine
 
 
 class Teacher(PlanRecipe):
@@ -48,15 +48,15 @@ class Teacher(PlanRecipe):
         self.warmup_steps = warmup_steps
 
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
-        return self.sampler(self.denoiser, case_noise(batch, seed), batch.condition).clamp(min=0.0)
+        return self.sampler(self.denoiser, batch.noise(seed), batch.condition).clamp(min=0.0)
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
-        loss = finite(self.loss(self.denoiser, reference_fluence(batch), batch.condition), batch)
+        loss = require_finite(self.loss(self.denoiser, batch.reference, batch.condition), batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.case_ids))
         return loss
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
-        clean, losses = reference_fluence(batch), []
+        clean, losses = batch.reference, []
         for i, case_id in enumerate(batch.case_ids):  # each with its own noise, whatever the batches and ranks are
             noise = torch.Generator().manual_seed(zlib.crc32(case_id.encode()))
             losses.append(self.loss(self.denoiser, clean[i, None], batch.condition[i, None], noise))

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.data.batch import PlanBatch, unit_noise
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
 from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import bev_channels
 from lightning_vmat.plan.case import Case
-from lightning_vmat.recipes.fluence_models import Condition, Fluence, one_step_maps, regressed_maps, unit_noise
+from lightning_vmat.recipes.fluence_models import Condition, Fluence, one_step_maps, regressed_maps
 from lightning_vmat.recipes.runs import (
     check_structures,
     condition_structures,

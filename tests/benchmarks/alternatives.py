@@ -30,7 +30,7 @@ from lightning_vmat.networks.arc_blocks import ResidualBlock
 from lightning_vmat.networks.denoiser import FluenceDenoiser
 from lightning_vmat.plan.aperture import delivered_fluence
 from lightning_vmat.plan.case import Case
-from lightning_vmat.recipes.base import fluence_error, objective, reference_fluence, warmup_cosine
+from lightning_vmat.recipes.base import fluence_error, warmup_cosine
 from lightning_vmat.recipes.regression import Regression
 
 STRUCTURES = ["Rectum", "Bladder", "FemoralHeadLeft", "FemoralHeadRight", "Bowel", "PenileBulb"]
@@ -115,7 +115,7 @@ def train(net: nn.Module, items: list[PlanItem], epochs: int) -> nn.Module:
     schedule = warmup_cosine(optimizer, WARMUP_STEPS, epochs * len(batches))["lr_scheduler"]["scheduler"]  # type: ignore[index]
     for epoch in range(epochs):  # noqa: B007 - `batches` reads it
         for batch in DataLoader(items, batch_sampler=batches, collate_fn=PlanBatch.collate):  # type: ignore[arg-type]
-            error = recipe(batch.condition) - reference_fluence(batch)
+            error = recipe(batch.condition) - batch.reference
             optimizer.zero_grad()
             (error.abs().mean() + error.square().mean()).backward()
             nn.utils.clip_grad_norm_(net.parameters(), 1.0)
@@ -131,8 +131,8 @@ def judge(net: nn.Module, items: list[PlanItem]) -> dict[str, float]:
     recipe, rows = Regression(net, torch.optim.AdamW), []
     for item in items:
         batch = PlanBatch.collate([item])
-        maps, reference = recipe.generate(batch), reference_fluence(batch)
-        values = [float(objective(batch, x)) for x in (maps, reference)]
+        maps, reference = recipe.generate(batch), batch.reference
+        values = [float(batch.objective(x)) for x in (maps, reference)]
         rows.append([float(fluence_error(maps, reference)), values[0], values[0] / values[1]])
     table = torch.tensor(rows)
     medians = table.median(dim=0).values.tolist()

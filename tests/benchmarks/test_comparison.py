@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from lightning_vmat.benchmarks.comparison import Row, as_table, median_course, quartiles, with_gap
+from lightning_vmat.benchmarks.comparison import Figures, as_table, median_course, quartiles, with_gap
 from lightning_vmat.planning.planner import TracePoint
 
 
-def row(objective: float, met: float, violations: float) -> Row:
+def row(objective: float, met: float, violations: float) -> Figures:
     return {"objective": objective, "all_goals_met": met, "machine_violations": violations}
 
 

@@ -29,6 +29,7 @@ from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.delivery_time import delivery_seconds
 from lightning_vmat.plan.limits import project_to_limits
+from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.body_dose import BodyDose
 
 SUB_STEPS = 400
@@ -71,7 +72,7 @@ def still_apertures(
     return mu[:, None, None] * (passes + (1 - passes) * open_fraction)
 
 
-def averaged(case: Case, rtplan: RtPlan) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+def averaged(case: Case, rtplan: RtPlan) -> FluenceMap:
     """Fluence of each sector as the mean over many still apertures on the leaves' way, from the file's own points."""
     maps = []
     first = [case.machine.leaf_edges_mm.index(edge) for edge in case.beamlets.leaf_edges_mm[:-1]]  # pair of each row
@@ -88,7 +89,7 @@ def averaged(case: Case, rtplan: RtPlan) -> Float[Tensor, "control_point leaf_pa
     return torch.stack(maps)
 
 
-def sector_fluence(case: Case, rtplan: RtPlan) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+def sector_fluence(case: Case, rtplan: RtPlan) -> FluenceMap:
     """What the check finds when its sub-sectors are the plan's sectors."""
     maps = []
     for arc, beam_arc in zip(rtplan.arcs, rtplan.beam_arcs, strict=True):
@@ -104,7 +105,7 @@ def volume(case: Case, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x
     return whole.reshape(case.grid.shape)
 
 
-def still_fluence(case: Case, plan: Plan) -> Float[Tensor, "control_point leaf_pair beamlet"]:
+def still_fluence(case: Case, plan: Plan) -> FluenceMap:
     return still_apertures(case, plan.left_mm, plan.right_mm, plan.mu)
 
 

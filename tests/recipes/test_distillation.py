@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from synthetic import NETWORK, SIGMA_DATA, fit, repeated, small_network, synthetic_batch, synthetic_problem
 
 from lightning_vmat.networks.critic import FluenceCritic
-from lightning_vmat.recipes.base import diversity, fluence_error, objective
+from lightning_vmat.recipes.base import diversity, fluence_error
 from lightning_vmat.recipes.distillation import Distillation
 from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.teacher import Teacher
@@ -104,9 +104,9 @@ def test_dose_term_lowers_the_objective(teacher_run: Path) -> None:
     batch = replace(synthetic_batch(1), problems=(synthetic_problem(),))
     recipe = distillation(teacher_run, pairs=0, fake_updates=1, dose_weight=1.0)
     recipe.setup("fit")
-    before = objective(batch, recipe.generate(batch, seed=5)).item()
+    before = batch.objective(recipe.generate(batch, seed=5)).item()
     fit(recipe, batch, 60)
-    assert objective(batch, recipe.generate(batch, seed=5)).item() < 0.5 * before
+    assert batch.objective(recipe.generate(batch, seed=5)).item() < 0.5 * before
 
 
 @pytest.mark.filterwarnings("ignore")

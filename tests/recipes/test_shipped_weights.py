@@ -17,7 +17,7 @@ from lightning_vmat.cases.plan_files import write_plan
 from lightning_vmat.cli import main
 from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.data.packed import read_pack
-from lightning_vmat.l2o.unroll import Trace
+from lightning_vmat.l2o.unroll import OptimizerTrace
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.recipes.card import CHECKED_CASES, case_figures
@@ -103,7 +103,7 @@ def test_a_case_without_the_organs_that_the_weights_know_is_named() -> None:
 
 
 def test_a_racer_is_counted_until_it_matches_each_goal() -> None:
-    trace = Trace(torch.zeros(1, 1, 1), torch.tensor([9.0, 5.0, 2.0]), torch.tensor([0.0, 0.1, 0.3]))
+    trace = OptimizerTrace(torch.zeros(1, 1, 1), torch.tensor([9.0, 5.0, 2.0]), torch.tensor([0.0, 0.1, 0.3]))
     row = count(GENERATOR, "adam", trace, 1, {GENERATOR: 5.0, OPEN_FIELD: 1.0})
     assert (row["objective"], row["seconds"]) == pytest.approx((5.0, 0.1))
     assert row[f"evaluations to match learned from {GENERATOR}"] == 1

@@ -12,7 +12,7 @@ from synthetic import SIGMA_DATA, small_network, synthetic_batch
 
 from lightning_vmat.diffusion.heun_sampler import HeunSampler
 from lightning_vmat.diffusion.noise import LogNormalNoise
-from lightning_vmat.recipes.base import case_noise, diversity, fluence_error, reference_fluence
+from lightning_vmat.recipes.base import diversity, fluence_error
 from lightning_vmat.recipes.loading import build_recipe, load_recipe
 from lightning_vmat.recipes.teacher import Teacher
 
@@ -34,7 +34,7 @@ def test_teacher_learns_one_case_by_heart(teacher_run: Path) -> None:
 def test_samples_are_non_negative_and_follow_the_seed() -> None:
     batch, teacher = synthetic_batch(2), untrained()
     first = teacher.generate(batch, 3)
-    assert first.shape == reference_fluence(batch).shape
+    assert first.shape == batch.reference.shape
     assert first.min().item() >= 0.0
     torch.testing.assert_close(teacher.generate(batch, 3), first)
     assert diversity(first, teacher.generate(batch, 4)).min().item() > 0.1
@@ -50,8 +50,8 @@ def test_noise_of_a_case_does_not_depend_on_its_batch() -> None:
         fluence=None,
         scale_mu=batch.scale_mu[1:2],
     )
-    torch.testing.assert_close(case_noise(alone, 7), case_noise(batch, 7)[1:2])
-    assert not torch.equal(case_noise(batch, 7)[0], case_noise(batch, 7)[1])
+    torch.testing.assert_close(alone.noise(7), batch.noise(7)[1:2])
+    assert not torch.equal(batch.noise(7)[0], batch.noise(7)[1])
 
 
 def test_cases_without_a_plan_are_named() -> None:
@@ -93,6 +93,6 @@ def test_configuration_that_does_not_fit_the_weights_is_named(teacher_run: Path,
 @pytest.mark.parametrize("text", ["trainer: {}", "model: {class_path: torch.nn.Linear}", "model: ["])
 def test_configuration_without_a_recipe_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
-    with pytest.raises(ValueError, match=r"configuration .*config\.yaml: no recipe") as caught:
+    with pytest.raises(ValueError, match=r"config\.yaml: (no recipe|not YAML)") as caught:
         build_recipe(tmp_path / "config.yaml")
     assert "\n" not in str(caught.value)

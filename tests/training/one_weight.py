@@ -13,7 +13,7 @@ from torch import nn
 
 from lightning_vmat.cli import main
 from lightning_vmat.data.batch import PlanBatch
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, finite
+from lightning_vmat.recipes.base import Fluence, PlanRecipe, require_finite
 
 DIE_IN = "TEST_DIE_IN"  # environment variable: a hook, a colon, and at which call
 
@@ -43,7 +43,7 @@ class OneWeight(PlanRecipe):
         loss = (self.weight - torch.randn(())).square() * (1 + len(batch.case_ids[0]))
         if self.global_step == self.spoil:
             loss = loss * float("nan")
-        finite(loss, batch)
+        require_finite(loss, batch)
         self.log("train/loss", loss.detach(), batch_size=1)
         self.log("train/case", float(batch.case_ids[0][-1]), batch_size=1)
         return loss

@@ -121,10 +121,10 @@ def read_measurements(path: Path, sad_mm: float = 1000.0) -> Measurements:
     return found
 
 
-Row = tuple[str, dict[str, float]]
+Measured = tuple[str, dict[str, float]]
 
 
-def _row(header: tuple[str, ...], line: str, where: str, sad_mm: float) -> Row:
+def _row(header: tuple[str, ...], line: str, where: str, sad_mm: float) -> Measured:
     cells = [cell.strip() for cell in next(csv.reader([line]))]
     if len(cells) != len(header):
         raise ValueError(f"{where}: {len(cells)} values, expected {len(header)}")
@@ -158,7 +158,7 @@ def _number(text: str, where: str) -> float:
     return value
 
 
-def _curves(rows: Iterable[Row]) -> Iterable[Curve]:
+def _curves(rows: Iterable[Measured]) -> Iterable[Curve]:
     """Points of a kind that belong together, in order."""
     together = {
         "pdd": ("field_mm", "ssd_mm"), "tpr": ("field_mm",), "profile": ("field_mm", "depth_mm", "ssd_mm"),
@@ -175,13 +175,13 @@ def _curves(rows: Iterable[Row]) -> Iterable[Curve]:
         yield Curve(kind, field, depth, offset, ssd, value)
 
 
-def _one(rows: Iterable[Row], kind: str) -> float | None:
+def _one(rows: Iterable[Measured], kind: str) -> float | None:
     """Mean of what was measured more than once."""
     values = [numbers["value"] for name, numbers in rows if name == kind]
     return float(np.mean(values)) if values else None
 
 
-def _dose_per_mu(rows: Iterable[Row]) -> tuple[float, float, float, float] | None:
+def _dose_per_mu(rows: Iterable[Measured]) -> tuple[float, float, float, float] | None:
     found = [numbers for name, numbers in rows if name == "dose_per_mu"]
     if not found:
         return None

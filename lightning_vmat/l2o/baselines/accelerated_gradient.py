@@ -11,16 +11,17 @@ from torch import Tensor
 from lightning_vmat.l2o.descent import descend, scaled_start
 from lightning_vmat.l2o.optimizer import State
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
 class AcceleratedState(State):
     """Adds the previous point and its dose, the momentum's clock, the metric, and the length of the next step."""
 
-    previous_x: Float[Tensor, "control_point leaf_pair beamlet"]
+    previous_x: FluenceMap
     previous_dose_gy: Float[Tensor, " voxel"]
     clock: float
-    majoriser: Float[Tensor, "control_point leaf_pair beamlet"]
+    majoriser: FluenceMap
     reach: float
 
 
@@ -39,7 +40,7 @@ class AcceleratedProjectedGradient:
 
     reach: float = 2.0
 
-    def init(self, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> AcceleratedState:
+    def init(self, problem: Problem, x: FluenceMap) -> AcceleratedState:
         x, dose_gy, value, majoriser = scaled_start(problem, x)
         return AcceleratedState(x, dose_gy, value, 1, x, dose_gy, 1.0, majoriser, self.reach)
 

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lightning_vmat.l2o.optimizer import State
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
 class AdamState(State):
     """Adds the running means of the gradient and of its square."""
 
-    mean: Float[Tensor, "control_point leaf_pair beamlet"]
-    square: Float[Tensor, "control_point leaf_pair beamlet"]
+    mean: FluenceMap
+    square: FluenceMap
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ class Adam:
     beta_square: float = 0.999
 
     @torch.no_grad()
-    def init(self, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> AdamState:
+    def init(self, problem: Problem, x: FluenceMap) -> AdamState:
         x = x.clamp(min=0)
         dose_gy = problem.dose(x)
         return AdamState(x, dose_gy, problem.objective(dose_gy), 0, torch.zeros_like(x), torch.zeros_like(x))

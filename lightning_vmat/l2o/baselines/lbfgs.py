@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from lightning_vmat.l2o.descent import descend, scaled_start
 from lightning_vmat.l2o.optimizer import State
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.quasi_newton import QuasiNewton
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class LBFGS:
     memory: int = 12
     reach: float = 2.0
 
-    def init(self, problem: Problem, x: Float[Tensor, "control_point leaf_pair beamlet"]) -> LBFGSState:
+    def init(self, problem: Problem, x: FluenceMap) -> LBFGSState:
         x, dose_gy, value, majoriser = scaled_start(problem, x)
         return LBFGSState(x, dose_gy, value, 1, QuasiNewton(majoriser, self.reach, self.memory))
 

@@ -8,12 +8,11 @@ from contextlib import suppress
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from scipy.optimize import Bounds, minimize
-from torch import Tensor
 
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.l2o.unroll import Trace
+from lightning_vmat.l2o.unroll import OptimizerTrace
+from lightning_vmat.plan.shapes import FluenceMap
 
 
 class _Enough(Exception):
@@ -22,10 +21,10 @@ class _Enough(Exception):
 
 def run_scipy_lbfgsb(
     problem: Problem,
-    x0: Float[Tensor, "control_point leaf_pair beamlet"],
+    x0: FluenceMap,
     evaluations: int,
     stop: Callable[[Sequence[float]], bool] = lambda values: False,
-) -> Trace:
+) -> OptimizerTrace:
     """Minimise; the best objective so far after each dose evaluation, as `unroll.run` has it.
 
     Args:
@@ -56,4 +55,4 @@ def run_scipy_lbfgsb(
     flat = x0.clamp(min=0).flatten().double().cpu().numpy()
     with suppress(_Enough):
         minimize(evaluate, flat, jac=True, method="L-BFGS-B", bounds=Bounds(0, np.inf), options={"maxcor": 12})
-    return Trace(best, torch.tensor(values), torch.tensor(seconds))
+    return OptimizerTrace(best, torch.tensor(values), torch.tensor(seconds))
