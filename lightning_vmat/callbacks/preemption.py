@@ -1,7 +1,7 @@
-"""Word from outside that a training's time is nearly up: SIGUSR1, which Slurm sends before the time limit.
+"""Handles SIGUSR1, Slurm's warning before the time limit.
 
-The signal only leaves a note, so it does no harm while Python still imports, or after the training; and processes
-that train together stop after the same batch, where Lightning's own handler would save at once, wherever each is.
+The handler only remembers the signal, so that it does no harm during imports or after the training. Processes that
+train together then stop after the same batch; Lightning's own handler would save at once, at different batches.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import threading
 from types import FrameType
 
 STOPPED = 75  # exit status: stopped with a checkpoint, to go on later (EX_TEMPFAIL of sysexits.h)
-_notes: list[int] = []
+_received: list[int] = []
 
 
 class TimeIsUp(Exception):
@@ -19,16 +19,16 @@ class TimeIsUp(Exception):
 
 
 def listen() -> None:
-    """From now on SIGUSR1 is a notice. Only the main thread of a process can listen."""
-    _notes.clear()
+    """Remember SIGUSR1 from now on. Only the main thread of a process can listen."""
+    _received.clear()
     if hasattr(signal, "SIGUSR1") and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGUSR1, _take)
+        signal.signal(signal.SIGUSR1, _remember)
 
 
-def given() -> bool:
-    """Whether notice was given since this process began to listen."""
-    return bool(_notes)
+def preempted() -> bool:
+    """Whether the signal came since this process began to listen."""
+    return bool(_received)
 
 
-def _take(number: int, frame: FrameType | None) -> None:
-    _notes.append(number)
+def _remember(number: int, frame: FrameType | None) -> None:
+    _received.append(number)

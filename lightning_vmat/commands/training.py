@@ -21,7 +21,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
 from lightning_vmat.callbacks.seeds import EpochSeeds
-from lightning_vmat.callbacks.stop_on_notice import StopOnNotice
+from lightning_vmat.callbacks.stop_on_preemption import StopOnPreemption
 from lightning_vmat.callbacks.throughput import Throughput
 from lightning_vmat.callbacks.trace import StepTrace
 from lightning_vmat.callbacks.wandb_run import LogSettings
@@ -90,7 +90,7 @@ class RecipeCLI(LightningCLI):
         """Without `--ckpt_path`, go on where the run directory's last run was stopped."""
         config = self.config["fit"]
         settings = yaml.safe_load(self._parser("fit").dump(config, skip_unset=False))
-        self.trainer.callbacks += [LogSettings(settings), StopOnNotice()]  # type: ignore[attr-defined]
+        self.trainer.callbacks += [LogSettings(settings), StopOnPreemption()]  # type: ignore[attr-defined]
         if config["resume"] and not config["ckpt_path"]:
             self.config_init["fit"]["ckpt_path"] = stopped_at(Path(config["trainer"]["default_root_dir"]), settings)
 

@@ -1,4 +1,4 @@
-"""Stop in time, with a checkpoint, so that a job goes on in its next turn."""
+"""Stops a fit before the time limit, with a checkpoint to continue from."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from lightning_vmat.callbacks.checkpoint import ready_to_save
-from lightning_vmat.callbacks.preemption import TimeIsUp, given
+from lightning_vmat.callbacks.preemption import TimeIsUp, preempted
 
 
-class StopOnNotice(Checkpoint):
-    """On SIGUSR1, ends the training after the batch: `checkpoints/last.ckpt` first, then `TimeIsUp`.
+class StopOnPreemption(Checkpoint):
+    """On SIGUSR1, saves `checkpoints/last.ckpt` after the batch and raises `TimeIsUp`.
 
-    Processes that train together ask each other after each batch, so notice to one stops all. The last batch of an
-    epoch belongs with its validation: the training ends after that. Must come after all other callbacks.
+    Processes that train together ask each other after each batch, so a signal to one stops all. After the last batch
+    of an epoch the training first validates. This callback must come after all others.
     """
 
     def on_train_batch_end(
@@ -31,12 +31,12 @@ class StopOnNotice(Checkpoint):
 
 
 def stop_if_asked(trainer: Trainer) -> None:
-    """Keep a checkpoint and stop, if notice was given to any process.
+    """Save a checkpoint and stop, if any process received the signal.
 
     Raises:
-        TimeIsUp: it was.
+        TimeIsUp: it did.
     """
-    if trainer.strategy.reduce_boolean_decision(given(), all=False):
+    if trainer.strategy.reduce_boolean_decision(preempted(), all=False):
         checkpoint = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         ready_to_save(trainer, checkpoint)
         trainer.save_checkpoint(checkpoint)

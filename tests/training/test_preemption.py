@@ -15,7 +15,7 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from one_weight import configuration, weight_of
 
-from lightning_vmat.callbacks import preemption as notice
+from lightning_vmat.callbacks import preemption
 from lightning_vmat.cli import main
 
 EPOCHS, BATCHES = 2, 3
@@ -40,11 +40,11 @@ def fit(config: Path, *options: str) -> int:
     return main(["fit", "--config", str(config), "--trainer.max_epochs", str(EPOCHS), *options])
 
 
-def with_notice(config: Path, step: int) -> Path:
+def preempted_at(config: Path, step: int) -> Path:
     """Another configuration, of a training that gets notice before one batch."""
     content = yaml.safe_load(config.read_text())
     content["trainer"]["callbacks"].append({"class_path": f"{__name__}.GiveNotice", "init_args": {"step": step}})
-    path = config.with_name("with_notice.yaml")
+    path = config.with_name("preempted_at.yaml")
     path.write_text(yaml.safe_dump(content))
     return path
 
@@ -62,7 +62,7 @@ def test_every_step_counts_once(
     step: int, config: Path, uninterrupted: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     last = config.parent / "run" / "checkpoints" / "last.ckpt"
-    assert fit(with_notice(config, step)) == notice.STOPPED
+    assert fit(preempted_at(config, step)) == preemption.STOPPED
     assert f"stopped at step {step + 1}" in capsys.readouterr().err
     assert torch.load(last, weights_only=True)["global_step"] == step + 1
     assert fit(config) == 0
@@ -73,12 +73,13 @@ def test_every_step_counts_once(
 
 
 def test_notice_of_the_last_batch_comes_too_late(config: Path) -> None:
-    assert fit(with_notice(config, EPOCHS * BATCHES - 1)) == 0
+    assert fit(preempted_at(config, EPOCHS * BATCHES - 1)) == 0
 
 
 @pytest.mark.parametrize(("listens", "status", "output"), [(True, 0, "True\n"), (False, -signal.SIGUSR1, "")])
 def test_early_notice_harms_nobody_who_listens(listens: bool, status: int, output: str) -> None:
-    code = "import os, signal; from lightning_vmat.callbacks import notice; "
-    code += f"{'notice.listen(); ' if listens else ''}os.kill(os.getpid(), signal.SIGUSR1); print(notice.given())"
+    code = "import os, signal; from lightning_vmat.callbacks import preemption; "
+    code += "preemption.listen(); " if listens else ""
+    code += "os.kill(os.getpid(), signal.SIGUSR1); print(preemption.preempted())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (status, output)
