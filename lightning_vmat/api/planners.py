@@ -11,6 +11,7 @@ from lightning_vmat.api.planner_settings import Factory, PlannerKind, PlannerSet
 from lightning_vmat.api.shipped_planners import PLANNERS
 from lightning_vmat.objectives.wishes import with_wishes
 from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.beam_setup import check_gantry_slowdown
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
 from lightning_vmat.planning.planner import Planner, PlanResult
@@ -30,6 +31,7 @@ def planner(
     start: str | Path | Plan | None = None,
     jaw_margin_mm: float | None = JAW_MARGIN_MM,
     wishes: Mapping[str, float] | None = None,
+    gantry_slowdown: float | None = None,
     voxels: int = VOXELS,
     evaluations: int | None = None,
     seed: int = 0,
@@ -57,6 +59,8 @@ def planner(
         jaw_margin_mm: least distance of the jaws from the targets' voxels in the beam's-eye view; None keeps those of
             the case.
         wishes: factors on the weights of the protocol's objectives, beside those of the case; see `objectives.wishes`.
+        gantry_slowdown: how many times as long as at the gantry's full speed a sector may take where its leaves need
+            it; None keeps that of the case, which is 1 unless it says otherwise.
         voxels: size of the voxel sample on which the plan is optimised.
         evaluations: dose evaluations in all of a planner that takes a budget; 20 if not given.
         seed: seed for the voxel sample and the generator's noise.
@@ -69,6 +73,7 @@ def planner(
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
     check_jaw_margin(jaw_margin_mm)
+    check_gantry_slowdown(1.0 if gantry_slowdown is None else gantry_slowdown)
     plain, at, budget = name.partition("@")
     kind, plus, optimizer = plain.partition("+")
     if at and not budget.isdecimal():
@@ -87,31 +92,58 @@ def planner(
         seed=seed,
         progress=progress,
     )
-    return ConfiguredPlanner.of(_find_kind(kind), settings, jaw_margin_mm, dict(wishes or {}))
+    changes = CaseChanges(jaw_margin_mm, dict(wishes or {}), gantry_slowdown)
+    return ConfiguredPlanner.of(_find_kind(kind), settings, changes)
+
+
+@dataclass(frozen=True)
+class CaseChanges:
+    """What a planner changes of the cases that it plans.
+
+    Args:
+        jaw_margin_mm: see `planner`.
+        wishes: see `planner`.
+        gantry_slowdown: see `planner`.
+    """
+
+    jaw_margin_mm: float | None
+    wishes: dict[str, float]
+    gantry_slowdown: float | None
+
+    def apply(self, case: Case, jaws: bool) -> Case:
+        """The case with the changes; with new jaws only if asked for.
+
+        Raises:
+            ValueError: a wish that the protocol does not know, or a slowdown out of range.
+        """
+        changed = with_wishes(case, self.wishes)
+        if jaws:
+            changed = with_jaws(changed, self.jaw_margin_mm)
+        if self.gantry_slowdown is not None:
+            changed = changed.with_settings(gantry_slowdown=float(self.gantry_slowdown))
+        names = ("wishes", "beamlets", "gantry_slowdown")
+        same = all(getattr(changed, name) == getattr(case, name) for name in names)
+        return case if same else changed  # the case itself keeps what it has worked out
 
 
 @dataclass(frozen=True)
 class ConfiguredPlanner:
-    """A planner with its jaws and wishes; made by `planner`.
+    """A planner with its jaws, wishes and gantry speed; made by `planner`.
 
     Args:
         kind: how planners of the name are made.
         settings: all that it was asked to do.
-        jaw_margin_mm: see `planner`.
-        wishes: see `planner`.
-        inner: plans a case that has the jaws and wishes.
+        changes: to the cases before they are planned.
+        inner: plans a case that has the changes.
     """
 
     kind: PlannerKind = field(repr=False)
     settings: PlannerSettings
-    jaw_margin_mm: float | None
-    wishes: dict[str, float]
+    changes: CaseChanges
     inner: Planner = field(repr=False)
 
     @classmethod
-    def of(
-        cls, kind: PlannerKind, settings: PlannerSettings, jaw_margin_mm: float | None, wishes: dict[str, float]
-    ) -> ConfiguredPlanner:
+    def of(cls, kind: PlannerKind, settings: PlannerSettings, changes: CaseChanges) -> ConfiguredPlanner:
         """Make the planner.
 
         Raises:
@@ -119,9 +151,7 @@ class ConfiguredPlanner:
         """
         kind.check(settings)
         from_file = isinstance(settings.start, Path)
-        return cls(
-            kind, settings, jaw_margin_mm, wishes, _FromRtplan(kind, settings) if from_file else kind.make(settings)
-        )
+        return cls(kind, settings, changes, _FromRtplan(kind, settings) if from_file else kind.make(settings))
 
     def starting_from(self, start: Plan) -> ConfiguredPlanner:
         """The same planner from a plan that fits the cases to plan.
@@ -129,19 +159,15 @@ class ConfiguredPlanner:
         Raises:
             ValueError: a planner that does not start from plans.
         """
-        return self.of(self.kind, replace(self.settings, start=start), self.jaw_margin_mm, self.wishes)
+        return self.of(self.kind, replace(self.settings, start=start), self.changes)
 
     def prepared(self, case: Case) -> Case:
-        """The case with the planner's wishes and jaws; without these where it starts from a plan.
+        """The case with the planner's wishes, gantry speed and jaws; with its own jaws where it starts from a plan.
 
         Raises:
-            ValueError: a wish that the protocol does not know.
+            ValueError: see `CaseChanges.apply`.
         """
-        prepared = with_wishes(case, self.wishes)
-        if self.settings.start is None:
-            prepared = with_jaws(prepared, self.jaw_margin_mm)
-        same = (prepared.wishes, prepared.beamlets) == (case.wishes, case.beamlets)
-        return case if same else prepared  # the case itself keeps what it has worked out
+        return self.changes.apply(case, jaws=self.settings.start is None)
 
     def plan(self, case: Case) -> PlanResult:
         """Plan one case; `case` of the result has the jaws and wishes.

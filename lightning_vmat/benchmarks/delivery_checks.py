@@ -183,7 +183,10 @@ def _fitting(plan_file: Path, case: Case) -> tuple[Case, Plan]:
             f"case {case.case_id} has"
         )
     jaws = metadata.get("jaws_mm")
-    case = case.with_settings(wishes=metadata.get("wishes", case.wishes))
+    case = case.with_settings(
+        wishes=metadata.get("wishes", case.wishes),
+        gantry_slowdown=metadata.get("gantry_slowdown", case.gantry_slowdown),
+    )
     return (case if jaws is None else within_jaws(case, tuple(jaws))), plan
 
 

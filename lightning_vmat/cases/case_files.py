@@ -107,6 +107,7 @@ def read_case(folder: Path) -> Case:
             beamlets=BeamletGrid(**check_values(BeamletGrid, settings["beamlets"], "beamlets")),
             machine_name=str(settings["machine"]),
             protocol=str(settings["protocol"]),
+            gantry_slowdown=float(settings.get("gantry_slowdown", 1.0)),
             wishes=check_wishes(settings.get("wishes", {}), f"case {settings['case_id']}"),
             influence_path=influence if (influence := folder / INFLUENCE_FILE).is_file() else None,
             **check_kinds(Case, plain, f"case {settings['case_id']}"),
@@ -168,6 +169,7 @@ def _settings(case: Case) -> dict[str, object]:
         "protocol": case.protocol,
         "structures": list(case.structures),
         "wishes": dict(case.wishes),
+        "gantry_slowdown": case.gantry_slowdown,
     }
 
 

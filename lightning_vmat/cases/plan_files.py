@@ -39,6 +39,7 @@ def plan_metadata(case: Case, planner: str) -> dict[str, object]:
         "package_version": __version__,
         "jaws_mm": list(case.beamlets.field_mm),
         "wishes": dict(case.wishes),
+        "gantry_slowdown": case.gantry_slowdown,
     }
 
 

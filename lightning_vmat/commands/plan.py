@@ -19,6 +19,7 @@ def plan(
     wish: dict[str, float] | None = None,
     machine: str | None = None,
     jaw_margin_mm: float | None = 8.0,
+    gantry_slowdown: float | None = None,
     voxels: int = 30_000,
     evaluations: int | None = None,
     seed: int = 0,
@@ -54,6 +55,8 @@ def plan(
         jaw_margin_mm: least distance of the jaws, which do not move, from the targets' voxels in the beam's-eye view;
             with `null`, or a dose influence of the case's own, they stand where the case has them, else at the edges
             of the field. Those of a plan to start from stay, but at a boundary of leaves and beamlets.
+        gantry_slowdown: `2` allows a sector twice the time of the gantry's full speed where its leaves need it; delivery
+            takes longer. The case's own if not given, which is 1 for cases that say nothing.
         voxels: size of the voxel sample on which the plan is optimised.
         evaluations: dose evaluations of a quick planner in all, from the start to the deliverable plan; 20 if not
             given. Not for `reference` and `fluence`, which have their own.
@@ -83,6 +86,7 @@ def plan(
         start=start,
         jaw_margin_mm=jaw_margin_mm,
         wishes=wish,
+        gantry_slowdown=gantry_slowdown,
         voxels=voxels,
         evaluations=evaluations,
         seed=seed,

@@ -79,7 +79,7 @@ PUBLISHED = {
 }
 
 _CHECKS = {
-    "leaf_speed": ("Leaf speed", "≤ {0.leaf_speed_mm_per_s:g} mm/s at the gantry's full speed"),
+    "leaf_speed": ("Leaf speed", "≤ {0.leaf_speed_mm_per_s:g} mm/s at the gantry's {1}"),
     "leaf_gap": ("Leaf gap", "≥ {0.min_leaf_gap_mm:g} mm in motion, ≥ {0.min_still_leaf_gap_mm:g} mm at rest"),
     "leaf_span": ("Leaf span of a bank", "≤ {0.max_leaf_span_mm:g} mm"),
     "leaf_position": ("Leaf position", "within ±{0.max_leaf_position_mm:g} mm"),
@@ -116,10 +116,12 @@ def measure_text(measure: str) -> str:
 
 def check_rows(content: ReportContent) -> list[CheckRow]:
     """The machine check, limit by limit."""
+    slowdown = content.case.gantry_slowdown
+    gantry = "full speed" if slowdown == 1 else f"full speed, slowed down to 1/{slowdown:g} where leaves need it"
     rows = []
     for key, count in content.evaluation.violations.items():
         name, limit = _CHECKS.get(key, (key.replace("_", " "), ""))
-        rows.append(CheckRow(name, limit.format(content.case.machine), count))
+        rows.append(CheckRow(name, limit.format(content.case.machine, gantry), count))
     return rows
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lightning_vmat.plan.arc import Arc, ControlPoints
-from lightning_vmat.plan.beam_setup import BeamSetup
+from lightning_vmat.plan.beam_setup import BeamSetup, check_gantry_slowdown
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.checks import check_kinds
 from lightning_vmat.plan.html_table import html_table
@@ -46,6 +46,7 @@ class Case:
         protocol: name of the planning protocol (objectives and clinical goals).
         influence_path: file of a dose influence on all voxels of the grid, if dose is to come from one.
         wishes: factors on the weights of the protocol's objectives, see `plan.wishes`.
+        gantry_slowdown: see `BeamSetup`.
 
     Raises:
         ValueError: what is wrong with the case, by name.
@@ -65,6 +66,7 @@ class Case:
     protocol: str
     influence_path: Path | None = None
     wishes: dict[str, float] = field(default_factory=dict)
+    gantry_slowdown: float = 1.0
 
     def __post_init__(self) -> None:
         where = f"case {self.case_id}"
@@ -100,6 +102,7 @@ class Case:
         if self.fractions < 1:
             raise ValueError(f"{where}: {self.fractions} fractions, expected at least 1")
         check_wishes(self.wishes, where)
+        check_gantry_slowdown(self.gantry_slowdown, where)
 
     def __repr__(self) -> str:
         """Five lines at most; `case.structures` and other fields have the rest."""
@@ -152,7 +155,7 @@ class Case:
 
     @cached_property
     def beam_setup(self) -> BeamSetup:
-        return BeamSetup(self.control_points, self.beamlets, self.machine)
+        return BeamSetup(self.control_points, self.beamlets, self.machine, self.gantry_slowdown)
 
     @property
     def fluence_shape(self) -> tuple[int, int, int]:

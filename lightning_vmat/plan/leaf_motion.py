@@ -18,11 +18,14 @@ tip on a beamlet edge over this length (5 micrometres for beamlets of 5 mm)."""
 Bank = Float[Tensor, "*banks control_point leaf_pair"]
 
 
+def gantry_half_sector_seconds(setup: BeamSetup) -> Float[Tensor, " control_point"]:
+    """Time for half of each sector at the gantry's full speed."""
+    return setup.control_points.sector_deg / 2 / setup.machine.gantry_speed_deg_per_s
+
+
 def half_sector_seconds(mu: Float[Tensor, " control_point"], setup: BeamSetup) -> Float[Tensor, " control_point"]:
     """Shortest time for half of each sector: the gantry's or the dose rate's, whichever is longer."""
-    machine = setup.machine
-    gantry_s = setup.control_points.sector_deg.to(mu) / 2 / machine.gantry_speed_deg_per_s
-    return torch.maximum(gantry_s, mu / 2 / machine.dose_rate_mu_per_s)
+    return torch.maximum(gantry_half_sector_seconds(setup).to(mu), mu / 2 / setup.machine.dose_rate_mu_per_s)
 
 
 def sector_ends(tips_mm: Bank, mu: Float[Tensor, " control_point"], setup: BeamSetup) -> tuple[Bank, Bank]:

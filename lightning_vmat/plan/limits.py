@@ -18,15 +18,17 @@ from lightning_vmat.plan.leaf_constraints import (
     parked,
     within_span,
 )
-from lightning_vmat.plan.leaf_motion import half_sector_seconds
+from lightning_vmat.plan.leaf_motion import gantry_half_sector_seconds, half_sector_seconds
 from lightning_vmat.plan.machine import Machine
 
 TOLERANCE_MU = 1e-4  # float32 rounding
 
 
 def step_seconds(mu: Float[Tensor, " control_point"], setup: BeamSetup) -> Float[Tensor, " step"]:
-    """Shortest time from the middle of each sector to that of the next: the gantry's or the dose rate's."""
-    half_s = half_sector_seconds(mu, setup)
+    """Time that leaves have from the middle of each sector to that of the next: the gantry's or the dose rate's."""
+    half_s = torch.maximum(
+        half_sector_seconds(mu, setup), setup.gantry_slowdown * gantry_half_sector_seconds(setup).to(mu)
+    )
     return half_s[:-1] + half_s[1:]
 
 
@@ -98,10 +100,10 @@ def project_to_limits(plan: Plan, setup: BeamSetup) -> Plan:
 
     Monitor units are clipped. Leaf pairs are opened to the least gap, and to their neighbours where these may not pass
     (see `opened`), each bank is clipped into the middle window of the allowed span, and speed is limited, in this
-    order. The speed limit at the fastest gantry is a Lipschitz bound `d` per step; the average of the largest minorant
-    and the smallest majorant that keep it is the nearest such path in the maximum norm. Windows and envelopes are
-    monotone and commute with shifts, so what holds between leaves of a control point (gap, span, interdigitation)
-    still holds afterwards.
+    order. The speed limit at the gantry's full speed, or at the slower one that is allowed, is a Lipschitz bound `d`
+    per step; the average of the largest minorant and the smallest majorant that keep it is the nearest such path in the
+    maximum norm. Windows and envelopes are monotone and commute with shifts, so what holds between leaves of a control
+    point (gap, span, interdigitation) still holds afterwards.
 
     A pair that is closed and at rest over an arc is not opened: it stands still there, see `parked`.
     """
@@ -114,7 +116,8 @@ def project_to_limits(plan: Plan, setup: BeamSetup) -> Plan:
     left = within_span(left, -farthest_mm, farthest_mm - gap, machine.max_leaf_span_mm)
     right = within_span(right, gap - farthest_mm, farthest_mm, machine.max_leaf_span_mm)
 
-    reach_mm = machine.leaf_speed_mm_per_s * (sector[1:] + sector[:-1]) / 2 / machine.gantry_speed_deg_per_s
+    half_s = setup.gantry_slowdown * gantry_half_sector_seconds(setup).to(plan.mu)
+    reach_mm = machine.leaf_speed_mm_per_s * (half_s[1:] + half_s[:-1])
     for arc in control_points.arc_index.unique().tolist():
         steps = (control_points.arc_index == arc).nonzero()[:, 0].to(left.device)
         own = slice(int(steps[0]), int(steps[-1]) + 1)

@@ -156,7 +156,7 @@ def judged_case(case: Case, result: PlanResult) -> Case:
         return case
     if (planned.case_id, planned.grid, planned.arcs) != (case.case_id, case.grid, case.arcs):
         raise ValueError(f"plan of case {planned.case_id}: expected one of case {case.case_id}, its grid and its arcs")
-    settings = {"beamlets": planned.beamlets, "wishes": planned.wishes}
+    settings = {name: getattr(planned, name) for name in ("beamlets", "wishes", "gantry_slowdown")}
     if all(getattr(planned, f.name) is getattr(case, f.name) for f in fields(case) if f.name not in settings):
         return planned  # with what it has worked out already
     return case.with_settings(**settings)

@@ -114,6 +114,7 @@ def test_the_budget_in_a_name_is_that_beside_it(folder: Path) -> None:
         ("referense", {}, r"^planner 'referense': expected one of reference, conventional, fluence"),
         ("no_such_package.Planner", {}, r"^planner no_such_package.Planner: cannot be imported"),
         ("conventional", {"voxels": 0}, r"^voxels 0: expected at least 1$"),
+        ("conventional", {"gantry_slowdown": 0.5}, r"gantry_slowdown 0.5, expected 1 to 10$"),
         ("conventional", {"jaw_margin_mm": 1.0}, r"^jaw margin 1.0 mm: expected at least 5$"),
     ],
 )

@@ -10,6 +10,7 @@ from lightning_vmat.plan.aperture import Plan, coverage, delivered_fluence
 from lightning_vmat.plan.arc import Arc, ControlPoints
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
+from lightning_vmat.plan.delivery_time import delivery_seconds
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.machine import Machine, load_machine
 
@@ -110,6 +111,18 @@ def test_high_dose_rate_demand_gives_leaves_more_time() -> None:
     slow = replace(SETUP, machine=replace(MACHINE, leaf_speed_mm_per_s=10.0))
     assert machine_violations(plan, slow)["leaf_speed"] > 0
     assert machine_violations(replace(plan, mu=torch.full((90,), 25.0)), slow)["leaf_speed"] == 0
+
+
+def test_a_slower_gantry_gives_leaves_more_time_and_delivery_takes_it() -> None:
+    plan = random_plan(0, 150.0)
+    twice = replace(SETUP, gantry_slowdown=2.0)
+    fast, slow = project_to_limits(plan, SETUP), project_to_limits(plan, twice)
+    assert not any(machine_violations(slow, twice).values())
+    assert machine_violations(slow, SETUP)["leaf_speed"] > 0
+    travel = [float(projected.left_mm.diff(dim=0).abs().amax()) for projected in (fast, slow)]
+    assert 1.1 * travel[0] < travel[1] <= 2 * travel[0] * (1 + 1e-4)
+    seconds = [float(delivery_seconds(projected, SETUP).sum()) for projected in (fast, slow)]
+    assert 1.2 * seconds[0] < seconds[1] < 2.01 * seconds[0]
 
 
 RIGID = replace(SETUP, machine=replace(MACHINE, interdigitation=False))
