@@ -55,8 +55,8 @@ def plan(
         jaw_margin_mm: least distance of the jaws, which do not move, from the targets' voxels in the beam's-eye view;
             with `null`, or a dose influence of the case's own, they stand where the case has them, else at the edges
             of the field. Those of a plan to start from stay, but at a boundary of leaves and beamlets.
-        gantry_slowdown: `2` allows a sector twice the time of the gantry's full speed where its leaves need it; delivery
-            takes longer. The case's own if not given, which is 1 for cases that say nothing.
+        gantry_slowdown: `2` allows a sector twice the time of the gantry's full speed where its leaves need it, and
+            delivery takes longer. The case's own if not given; 1 unless it was prepared otherwise.
         voxels: size of the voxel sample on which the plan is optimised.
         evaluations: dose evaluations of a quick planner in all, from the start to the deliverable plan; 20 if not
             given. Not for `reference` and `fluence`, which have their own.
