@@ -39,8 +39,8 @@ def plan(
         out: folder for the results; nothing of it is written unless everything is.
         planner: `reference` optimises slowly and well, `conventional` quickly and without learning, `fluence` stops at
             a fluence that no linac delivers; `learned`, `generator`, `teacher` and `regression` use a trained run of
-            that recipe, `recipe` that of any recipe. Behind a name, `+lbfgs`, `+adam`, `+accelerated` or `+learned`
-            gives the fluence to that optimizer, `@50` allows 50 dose evaluations in all: `fluence+adam`,
+            that recipe, `recipe` that of any recipe. Behind a name, `+lbfgs`, `+surrogate`, `+adam`, `+accelerated` or
+            `+learned` gives the fluence to that optimizer, `@50` allows 50 dose evaluations in all: `fluence+adam`,
             `generator+lbfgs@30`. A planner or optimizer of your own: its import path, `my_package.module.Name`.
         run: run directory, checkpoint or weights of that recipe; without it the weights in the package, which know
             prostate patients of base size (the learned optimizer alone, `fluence+learned`, takes any).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -148,6 +148,12 @@ class PencilBeamOperator:
         nodes = Nodes(*y_nodes), Nodes(*x_nodes)
         sampling = Sampling(offset_mm, depth_mm, axes, depth_weights, sad_mm, *nodes, look)
         return cls(Blur(*tensors[:count]), sampling)
+
+    def at(self, voxels: Int[Tensor, " some"]) -> PencilBeamOperator:
+        """The operator of some of its voxels, by number."""
+        sampling = self.sampling
+        offset_mm, depth_mm = sampling.offset_mm[voxels], sampling.depth_mm[:, voxels].contiguous()
+        return replace(self, sampling=replace(sampling, offset_mm=offset_mm, depth_mm=depth_mm, kept=None))
 
     @torch.no_grad()
     def block(self, control_point: int) -> Float[Tensor, "voxel leaf_pair beamlet"]:

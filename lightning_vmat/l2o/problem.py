@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lightning_vmat.dose.projection import DoseProjection
@@ -34,6 +34,8 @@ class Problem:
         objective: dose objective on the same voxels.
         scale_mu: monitor units that x = 1 stands for.
         open_field: x of the even conformal open field, the start when there is no better one.
+        centres_mm: centres of the sampled voxels; None where nobody knows.
+        in_target: which of them lie in a target; None where nobody knows.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Problem:
     objective: ObjectiveFunction
     scale_mu: float
     open_field: FluenceMap
+    centres_mm: Float[Tensor, "voxel 3"] | None = None
+    in_target: Bool[Tensor, " voxel"] | None = None
 
     @property
     def voxel_count(self) -> int:
@@ -71,6 +75,15 @@ class Problem:
         dose_gy = self.dose(x)
         return self.objective(dose_gy), self.gradient(dose_gy), dose_gy
 
+    @torch.no_grad()
+    def voxel_curvature(self, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, " voxel"]:
+        """Second derivative of the objective by each voxel's dose: a difference of gradients, no projection."""
+        dose_gy = dose_gy.detach()
+        apart = 0.02 * dose_gy.max() + torch.finfo(dose_gy.dtype).eps
+        ahead, behind = self.objective.gradient(torch.stack((dose_gy + apart, dose_gy - apart)))
+        curvature: Tensor = ((ahead - behind) / (2 * apart)).clamp(min=0)
+        return curvature
+
     def majoriser(self, dose_gy: Float[Tensor, " voxel"]) -> FluenceMap:
         """Diagonal `D^T W D 1` that bounds the Hessian in x (one dose evaluation); positive everywhere.
 
@@ -81,10 +94,7 @@ class Problem:
         Reference: De Pierro 1995, separable surrogate functions.
         """
         with torch.no_grad():
-            dose_gy = dose_gy.detach()
-            apart = 0.02 * dose_gy.max() + torch.finfo(dose_gy.dtype).eps
-            ahead, behind = self.objective.gradient(torch.stack((dose_gy + apart, dose_gy - apart)))
-            weights = ((ahead - behind) / (2 * apart)).clamp(min=0)
+            weights = self.voxel_curvature(dose_gy)
             diagonal = self.back_project(weights * self.dose(torch.ones_like(self.open_field)))
         mean = diagonal.mean()
         return torch.maximum(diagonal, torch.where(mean > 0, 0.02 * mean, torch.ones_like(mean)))
@@ -95,4 +105,6 @@ class Problem:
             projection=DoseProjection(self.projection.operator.to(device)),
             objective=self.objective.to(device),
             open_field=self.open_field.to(device),
+            centres_mm=None if self.centres_mm is None else self.centres_mm.to(device),
+            in_target=None if self.in_target is None else self.in_target.to(device),
         )

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.shapes import FluenceMap
 
 SHARPENING = 4.0
@@ -63,6 +64,15 @@ class QuasiNewton:
             if float((step * change).sum()) > 1e-6 * float(step.norm() * change.norm()):
                 pairs = (*pairs, (step, change))[-self.memory :]
         return replace(self, pairs=pairs, last=(x, gradient))
+
+    def at(
+        self,
+        problem: Problem,
+        dose_gy: Float[Tensor, " voxel"],
+        free: Bool[Tensor, "control_point leaf_pair beamlet"],
+    ) -> QuasiNewton:
+        """The model for a step from a dose with these beamlets free to change; this one goes by pairs alone."""
+        return self
 
     def forget(self) -> QuasiNewton:
         """The model without its pairs; without pairs to forget, a shorter first guess."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
 from lightning_vmat.l2o.baselines.adam import Adam
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
+from lightning_vmat.l2o.baselines.surrogate_lbfgs import SurrogateLBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.planning.alternating import AlternatingSequencing
@@ -31,6 +32,7 @@ COARSEST = 15_000
 
 OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "lbfgs": LBFGS(),
+    "surrogate": SurrogateLBFGS(),
     "adam": Adam(learning_rate=0.05, beta_square=0.95),
     "accelerated": AcceleratedProjectedGradient(),
 }

@@ -45,4 +45,6 @@ def build_problem(case: Case, voxels: int = VOXELS, seed: int = 0) -> Problem:
         objective=objective,
         scale_mu=case.prescription_gy[foremost] / open_dose_gy,
         open_field=open_field,
+        centres_mm=case.grid.centres_mm(sample.index).float(),
+        in_target=case.target.flatten()[sample.index],
     )

@@ -53,7 +53,7 @@ class PulledProblem(Problem):
     def of(cls, problem: Problem, target: FluenceMap, pull: float) -> PulledProblem:
         """A problem with `pull / 2 |x - target|^2` added to its objective."""
         objective = PulledObjective(problem.objective, problem.voxel_count, target.flatten(), pull)
-        return cls(problem.name, problem.projection, objective, problem.scale_mu, problem.open_field)
+        return cls(**{**vars(problem), "objective": objective})
 
     def dose(self, x: FluenceMaps) -> Float[Tensor, "*batch seen"]:
         return torch.cat((super().dose(x), x.flatten(-3)), dim=-1)

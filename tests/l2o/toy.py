@@ -100,4 +100,5 @@ def toy_problem(seed: int, shape: tuple[int, int, int] = SHAPE, side: int = 16) 
     scale = float(60 / matrix.sum(dim=1)[target].mean())
     hit = (matrix[target].sum(dim=0) > matrix[target].sum(dim=0).median()).reshape(shape)
     projection = DoseProjection(ToyOperator(matrix, shape))
-    return Problem(f"toy {seed}", projection, objective, scale, hit.float())
+    places = torch.stack(torch.broadcast_tensors(x[None], y[None], z[:, None, None]), dim=-1).reshape(-1, 3)[kept]
+    return Problem(f"toy {seed}", projection, objective, scale, hit.float(), 100 * places, target)

@@ -44,8 +44,8 @@ class LBFGS:
     @torch.no_grad()
     def update(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         gradient = problem.gradient(state.dose_gy)
-        model = state.model.observe(state.x, gradient)
         free = (state.x > 0) | (gradient < 0)
+        model = state.model.observe(state.x, gradient).at(problem, state.dose_gy, free)
         direction = (state.x + model.step(gradient, free)).clamp(min=0) - state.x
         if not float((gradient * direction).sum()) < 0:
             model = model.forget()
