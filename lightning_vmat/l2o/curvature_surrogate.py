@@ -18,12 +18,12 @@ from torch import Tensor
 
 from lightning_vmat.dose.pooled_rows import Cell, pooled_rows
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.plan.shapes import FluenceMap
+from lightning_vmat.plan.shapes import FluenceMap, FluenceMaps
 
 LLOYD_ROUNDS = 3
 TARGET_SHARE = 0.5  # of the chosen voxels lies in targets, where most of the curvature is
 
-Cells = Float[Tensor, " cell"]
+Cells = Float[Tensor, "*batch cell"]
 
 
 @dataclass(frozen=True)
@@ -33,23 +33,34 @@ class CurvatureSurrogate:
     Args:
         rows: mean dose to each chosen voxel of a unit of fluence in one beamlet of each cell, Gy.
         seen: numbers of these cells among all: those that are not behind the jaws.
+        shape: (control_point, leaf_pair, beamlet) of the maps.
         neighbourhood: which chosen voxel each voxel of the problem belongs to.
         cell: control points, leaf pairs and beamlets of a cell.
     """
 
     rows: Float[Tensor, "chosen cell"]
     seen: Int[Tensor, " cell"]
+    shape: tuple[int, int, int]
     neighbourhood: Int[Tensor, " voxel"]
     cell: Cell
 
     @classmethod
-    def of(cls, problem: Problem, voxels: int = 800, cell: Cell = (2, 2, 2), seed: int = 0) -> CurvatureSurrogate:
+    def of(
+        cls,
+        problem: Problem,
+        voxels: int = 800,
+        cell: Cell = (2, 1, 1),
+        *,
+        part: tuple[slice, slice] = (slice(None), slice(None)),
+        seed: int = 0,
+    ) -> CurvatureSurrogate:
         """The surrogate of a problem.
 
         Args:
             problem: tells where its voxels are.
             voxels: number of chosen voxels; all if the problem has no more.
             cell: control points, leaf pairs and beamlets of a cell.
+            part: leaf pairs and beamlets of the maps that it is for; all if not given. Only with cells of one beamlet.
             seed: of the choice.
 
         Raises:
@@ -58,9 +69,11 @@ class CurvatureSurrogate:
         if problem.centres_mm is None or problem.in_target is None:
             raise ValueError(f"{problem.name}: no places of the voxels, expected them for the curvature's surrogate")
         chosen, neighbourhood = choose_voxels(problem.centres_mm, problem.in_target, voxels, seed)
-        rows = pooled_rows(problem.projection.operator, chosen, cell).flatten(1) * problem.scale_mu
+        rows = pooled_rows(problem.projection.operator, chosen, cell)[:, :, part[0], part[1]] * problem.scale_mu
+        control_points, leaf_pairs, beamlets = problem.open_field[:, part[0], part[1]].shape
+        rows = rows.flatten(1)
         seen = rows.any(dim=0).nonzero()[:, 0]
-        return cls(rows[:, seen], seen, neighbourhood, cell)
+        return cls(rows[:, seen].contiguous(), seen, (control_points, leaf_pairs, beamlets), neighbourhood, cell)
 
     def weights(self, voxel_curvature: Float[Tensor, " voxel"]) -> Float[Tensor, " chosen"]:
         """W_c: the curvature of each neighbourhood."""
@@ -97,26 +110,36 @@ class CurvatureSurrogate:
         right = self._sums(held)
 
         def apply(z: Cells) -> Cells:
-            return counts * ((weights * (self.rows @ (counts * z))) @ self.rows) + ridge * bound * z
+            return counts * self._product(counts * z, weights) + ridge * bound * z
 
         coarse = conjugate_gradients(apply, right, (ridge + 0.1) * bound, iterations)
-        uneven = held / majoriser - self._spread(right / bound, free)
-        return torch.where(free, self._spread(coarse, free) + uneven / fine_ridge, 0)
+        uneven = held / majoriser - self._spread(right / bound)
+        return torch.where(free, self._spread(coarse) + uneven / fine_ridge, 0)
 
-    def _sums(self, maps: FluenceMap) -> Cells:
+    def multiply(self, maps: FluenceMaps, weights: Float[Tensor, " chosen"]) -> FluenceMaps:
+        """`C^T W_c C` times one map or several."""
+        return self._spread(self._product(self._sums(maps), weights))
+
+    def _product(self, cells: Cells, weights: Float[Tensor, " chosen"]) -> Cells:
+        product: Tensor = ((cells @ self.rows.T) * weights) @ self.rows
+        return product
+
+    def _sums(self, maps: FluenceMaps) -> Cells:
         """Sum over each cell."""
-        beyond = [-length % of for length, of in zip(maps.shape, self.cell, strict=True)]
-        padded = F.pad(maps, (0, beyond[2], 0, beyond[1], 0, beyond[0]))
-        means: Tensor = F.avg_pool3d(padded[None], self.cell, stride=self.cell)
-        return means.flatten()[self.seen] * math.prod(self.cell)
+        beyond = [-length % of for length, of in zip(self.shape, self.cell, strict=True)]
+        padded = F.pad(maps.reshape(-1, *self.shape), (0, beyond[2], 0, beyond[1], 0, beyond[0]))
+        means: Tensor = F.avg_pool3d(padded, self.cell, stride=self.cell)
+        return (means.flatten(1)[:, self.seen] * math.prod(self.cell)).reshape(*maps.shape[:-3], len(self.seen))
 
-    def _spread(self, cells: Cells, like: Tensor) -> FluenceMap:
+    def _spread(self, cells: Cells) -> FluenceMaps:
         """Each cell's value at all of its beamlets."""
-        shape = [-(-length // of) for length, of in zip(like.shape, self.cell, strict=True)]
-        maps = cells.new_zeros(math.prod(shape)).index_copy(0, self.seen, cells).view(shape)
+        counts = [-(-length // of) for length, of in zip(self.shape, self.cell, strict=True)]
+        maps = cells.new_zeros(*cells.shape[:-1], math.prod(counts)).index_copy(-1, self.seen, cells)
+        maps = maps.unflatten(-1, counts)
         for axis, of in enumerate(self.cell):
-            maps = maps.repeat_interleave(of, dim=axis)
-        return maps[: like.shape[0], : like.shape[1], : like.shape[2]]
+            maps = maps.repeat_interleave(of, dim=axis - 3) if of > 1 else maps
+        spread: Tensor = maps[..., : self.shape[0], : self.shape[1], : self.shape[2]]
+        return spread
 
 
 def conjugate_gradients(apply: Callable[[Cells], Cells], right: Cells, diagonal: Cells, iterations: int) -> Cells:

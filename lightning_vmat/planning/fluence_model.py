@@ -3,70 +3,138 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.l2o.curvature_surrogate import CurvatureSurrogate
 from lightning_vmat.plan.shapes import FluenceMap
 
 Maps = Float[Tensor, "*stack control_point leaf_pair beamlet"]
+
+
+@runtime_checkable
+class FirstGuess(Protocol):
+    """What the Hessian by fluence is taken for before there are pairs."""
+
+    @property
+    def scale(self) -> float:
+        """Factor on it as long as there is no pair."""
+
+    def multiply(self, maps: Maps) -> Maps:
+        """The guess times maps."""
+
+    def scale_after(self, step: Maps, change: Maps) -> float:
+        """Factor on it after a step in fluence and the change of the gradient."""
+
+    def diagonal(self) -> FluenceMap:
+        """Roughly its diagonal, for maps whose control points differ."""
+
+
+@dataclass(frozen=True)
+class MajoriserGuess:
+    """The majoriser M, less where control points differ: `M^1/2 S^-1 M^1/2`, with S of `l2o.quasi_newton.sharpened`.
+
+    Doses of differing control points cancel in part, so there M is too cautious.
+
+    Args:
+        root: square root of the majoriser, objective^1/2 per MU; zero where the fluence is not to be changed.
+        sharpen: strength of the filter S.
+        scale: factor as long as there is no pair.
+
+    Reference: Nocedal and Wright 2006, eq. 7.20 (scale of the first guess).
+    """
+
+    root: Maps
+    sharpen: float = 4.0
+    scale: float = 0.5
+
+    def multiply(self, maps: Maps) -> Maps:
+        scaled = self.root * maps
+        mean = scaled.mean(dim=-3, keepdim=True)
+        return self.root * (mean + (scaled - mean) / (1 + self.sharpen))
+
+    def scale_after(self, step: Maps, change: Maps) -> float:
+        return float((change * self._inverse(change)).sum()) / float((step * change).sum())
+
+    def diagonal(self) -> FluenceMap:
+        return self.root.square() / (1 + self.sharpen)
+
+    def _inverse(self, maps: Maps) -> Maps:
+        inverse = torch.where(self.root > 0, 1 / self.root, 0.0)
+        scaled = inverse * maps
+        return inverse * (scaled + self.sharpen * (scaled - scaled.mean(dim=-3, keepdim=True)))
+
+
+@dataclass(frozen=True)
+class SurrogateGuess:
+    """The surrogate of the Hessian at the current dose, `C^T W_c C`, and a small share of the majoriser.
+
+    Args:
+        surrogate: of the problem, for the maps of the model.
+        weights: W_c at the current dose, per MU^2.
+        majoriser: M, objective per MU^2.
+        ridge: share of M.
+        scale: its scale is right as it is.
+    """
+
+    surrogate: CurvatureSurrogate
+    weights: Float[Tensor, " chosen"]
+    majoriser: FluenceMap
+    ridge: float = 0.005
+    scale: float = 1.0
+
+    def multiply(self, maps: Maps) -> Maps:
+        product: Tensor = self.surrogate.multiply(maps, self.weights) + self.ridge * self.majoriser * maps
+        return product
+
+    def scale_after(self, step: Maps, change: Maps) -> float:
+        return 1.0
+
+    def diagonal(self) -> FluenceMap:
+        return self.majoriser / 10  # what is far from its true one only costs inner iterations
 
 
 @dataclass
 class FluenceModel:
     """The limited-memory BFGS matrix B of the objective's second derivative by fluence.
 
-    Its first guess is a multiple of the majoriser M, less where control points differ: `M^1/2 S^-1 M^1/2` with S of
-    `l2o.quasi_newton.sharpened`, since doses of differing control points cancel in part.
-
     Args:
-        root: square root of the majoriser, objective^1/2 per MU; zero where the fluence is not to be changed.
+        guess: of B without pairs; may be another one for each dose.
         memory: pairs of steps and changes of gradient that are kept.
-        sharpen: strength of the filter S.
-        scale: of the first guess, as long as there is no pair.
+        steps: those kept, the oldest first.
+        changes: of the gradient along them.
 
-    Reference: Nocedal and Wright 2006, eq. 7.24 (compact form) and eq. 7.20 (scale of the first guess).
+    Reference: Nocedal and Wright 2006, eq. 7.24 (compact form).
     """
 
-    root: Maps
+    guess: FirstGuess
     memory: int = 12
-    sharpen: float = 4.0
-    scale: float = 0.5
     steps: list[Maps] = field(default_factory=list)
     changes: list[Maps] = field(default_factory=list)
 
     def observe(self, step: Maps, change: Maps) -> None:
         """Take in a step in fluence and the change of the gradient; a pair without curvature is left out."""
-        curvature = float((step * change).sum())
-        if curvature > 1e-4 * float(step.norm() * change.norm()):
+        if float((step * change).sum()) > 1e-4 * float(step.norm() * change.norm()):
             self.steps = [*self.steps, step][-self.memory :]
             self.changes = [*self.changes, change][-self.memory :]
-            self.scale = float((change * self._inverse_guess(change)).sum()) / curvature
 
     def matrix(self, damping: float = 1.0) -> BfgsMatrix:
         """B, with its first guess counted `damping` times."""
         if not self.steps:
-            return BfgsMatrix(self, damping, None, None)
+            return BfgsMatrix(self.guess, damping * self.guess.scale, None, None)
+        scale = self.guess.scale_after(self.steps[-1], self.changes[-1])
         steps, changes = torch.stack(self.steps), torch.stack(self.changes)
-        guessed = self.scale * self._guess(steps)
+        guessed = scale * self.guess.multiply(steps)
         s, b, y = (maps.flatten(1) for maps in (steps, guessed, changes))
         products = (s @ y.T).double()
         lower = products.tril(-1)
         middle = torch.cat(
             (torch.cat(((s @ b.T).double(), lower), dim=1), torch.cat((lower.T, -products.diag().diag()), dim=1))
         )
-        return BfgsMatrix(self, damping, torch.cat((b, y)), torch.linalg.inv(middle).to(s))
-
-    def _guess(self, maps: Maps) -> Maps:
-        scaled = self.root * maps
-        mean = scaled.mean(dim=-3, keepdim=True)
-        return self.root * (mean + (scaled - mean) / (1 + self.sharpen))
-
-    def _inverse_guess(self, maps: Maps) -> Maps:
-        inverse = torch.where(self.root > 0, 1 / self.root, 0.0)
-        scaled = inverse * maps
-        return inverse * (scaled + self.sharpen * (scaled - scaled.mean(dim=-3, keepdim=True)))
+        return BfgsMatrix(self.guess, damping * scale, torch.cat((b, y)), torch.linalg.inv(middle).to(s))
 
 
 @dataclass(frozen=True)
@@ -74,23 +142,23 @@ class BfgsMatrix:
     """B in compact form.
 
     Args:
-        model: gives the first guess.
-        damping: factor on it.
+        guess: without pairs.
+        scale: factor on it.
         basis: rows that span what the pairs add to it.
         middle: between two projections onto the basis.
     """
 
-    model: FluenceModel
-    damping: float
+    guess: FirstGuess
+    scale: float
     basis: Float[Tensor, "two_pairs fluence"] | None
     middle: Float[Tensor, "two_pairs two_pairs"] | None
 
     def __matmul__(self, maps: FluenceMap) -> Tensor:
-        product: Tensor = self.damping * self.model.scale * self.model._guess(maps)
+        product: Tensor = self.scale * self.guess.multiply(maps)
         if self.basis is not None and self.middle is not None:
             product = product - (self.basis.T @ (self.middle @ (self.basis @ maps.flatten()))).view_as(maps)
         return product
 
     def diagonal(self) -> FluenceMap:
         """That of the first guess, for differing control points."""
-        return self.damping * self.model.scale / (1 + self.model.sharpen) * self.model.root.square()
+        return self.scale * self.guess.diagonal()

@@ -14,8 +14,9 @@ from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.planning.alternating import AlternatingSequencing
 from lightning_vmat.planning.from_plan import PolishingPlanner
 from lightning_vmat.planning.gradient_apertures import GradientApertures
+from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.problem import VOXELS
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
 from lightning_vmat.planning.staged import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
 from lightning_vmat.registry import find, import_object, is_import_path, register
 
@@ -147,7 +148,7 @@ def conventional_planner(
     """
     if evaluations < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
-    return SequencedPlanner(apertures=QuasiNewtonApertures(evaluations, progress=progress), voxels=voxels, seed=seed)
+    return SequencedPlanner(apertures=quick_apertures(evaluations, progress), voxels=voxels, seed=seed)
 
 
 def learned_planner(
@@ -176,8 +177,14 @@ def learned_planner(
     left = evaluations - (fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0)
     if left < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {evaluations - left + LEAST}")
-    apertures = QuasiNewtonApertures(left, progress=progress)
+    apertures = quick_apertures(left, progress)
     return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed, pull=0.01)
+
+
+def quick_apertures(evaluations: int, progress: bool = False) -> QuasiNewtonApertures:
+    """The aperture optimizer of the quick planners: the quasi-Newton model, from the surrogate's first guess."""
+    steps = LeafSteps(iterations=25)  # a better model is worth more work between two dose evaluations
+    return QuasiNewtonApertures(evaluations, steps, surrogate=SurrogateSettings(), progress=progress)
 
 
 def polishing_planner(

@@ -11,16 +11,35 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from lightning_vmat.l2o.curvature_surrogate import CurvatureSurrogate
 from lightning_vmat.l2o.line_search import search_step
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
-from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel
+from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel, MajoriserGuess, SurrogateGuess
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.planner import Trace
 
 MOST_FAILURES = 8  # in a row, each with four times the damping of the one before
+
+
+@dataclass(frozen=True)
+class SurrogateSettings:
+    """The surrogate of the Hessian that starts the model, see `CurvatureSurrogate` and `SurrogateGuess`.
+
+    Chosen on the training phantoms 3, 102 and 104: with it five dose evaluations from the open field give the objective
+    that took fifteen to twenty without. Twice the voxels gain 1 % more there, half of them lose 5 %.
+
+    Args:
+        voxels: chosen voxels.
+        control_points: in a cell.
+        ridge: share of the majoriser.
+    """
+
+    voxels: int = 400
+    control_points: int = 3
+    ridge: float = 0.005
 
 
 @dataclass(frozen=True)
@@ -37,12 +56,14 @@ class QuasiNewtonApertures:
         evaluations: dose evaluations in all; a forward projection or an adjoint alone is half of one.
         steps: minimises the model over leaf tips and monitor units.
         memory: pairs in B.
+        surrogate: starts B from the Hessian of the voxels that are active now; None to start from the majoriser.
         progress: show a progress bar.
     """
 
     evaluations: int = 20
     steps: LeafSteps = field(default_factory=LeafSteps)
     memory: int = 12
+    surrogate: SurrogateSettings | None = None
     progress: bool = False
 
     @torch.no_grad()
@@ -83,7 +104,9 @@ class _Run:
         self.value = float(problem.objective(self.dose_gy))
         majoriser = problem.majoriser(self.dose_gy)[:, self.rows, self.columns] / problem.scale_mu**2
         self.halves += 2
-        self.model = FluenceModel(majoriser.sqrt(), settings.memory)
+        self.surrogate = self._surrogate()
+        self.majoriser = majoriser
+        self.model = FluenceModel(MajoriserGuess(majoriser.sqrt()), settings.memory)
         self.gradient: Tensor | None = None
         self.last: tuple[Tensor, Tensor] | None = None
         self.note()
@@ -98,6 +121,11 @@ class _Run:
             if self.last is not None:
                 self.model.observe(fluence_mu - self.last[0], gradient - self.last[1])
             self.gradient, self.last = gradient, (fluence_mu, gradient)
+            if self.surrogate is not None and self.settings.surrogate is not None:
+                weights = self.surrogate.weights(self.problem.voxel_curvature(self.dose_gy)) / self.problem.scale_mu**2
+                self.model.guess = SurrogateGuess(
+                    self.surrogate, weights, self.majoriser, self.settings.surrogate.ridge
+                )
         matrix = self.model.matrix(self.damping)
         model = _Quadratic(fluence_mu, self.gradient, matrix)
         moved, _, expected = self.settings.steps.descend(self.setup, inner, model, matrix.diagonal())
@@ -106,6 +134,13 @@ class _Run:
         value = float(self.problem.objective(dose_gy))
         self._accept(trial, dose_gy, value, expected)
         self.note()
+
+    def _surrogate(self) -> CurvatureSurrogate | None:
+        wanted = self.settings.surrogate
+        if wanted is None:
+            return None
+        cell, part = (wanted.control_points, 1, 1), (self.rows, self.columns)
+        return CurvatureSurrogate.of(self.problem, wanted.voxels, cell, part=part)
 
     def note(self, last: bool = False) -> int:
         """Note the objective at each whole dose evaluation, and at the last one, whole or not; their number."""

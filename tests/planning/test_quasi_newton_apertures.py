@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,23 +10,23 @@ import torch
 from torch import Tensor
 
 from lightning_vmat.cases.phantom.phantom import make_phantom
-from lightning_vmat.dose.operator import DoseOperator
-from lightning_vmat.dose.projection import DoseProjection
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.leaf_motion import mean_coverage, time_in_beamlets
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
-from lightning_vmat.planning.fluence_model import FluenceModel
+from lightning_vmat.planning.fluence_model import FluenceModel, MajoriserGuess
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.planners import conventional_planner
 from lightning_vmat.planning.problem import build_problem
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
 from lightning_vmat.planning.sequencing import sequence
 
 SHAPE = (5, 3, 4)
+MODELS = [None, SurrogateSettings(voxels=100)]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,7 @@ def observed_model(pairs: int) -> tuple[FluenceModel, Tensor]:
     size = 60
     factor = torch.randn(size, size)
     hessian = factor @ factor.T / size + torch.eye(size)
-    model = FluenceModel(hessian.diagonal().reshape(SHAPE).sqrt())
+    model = FluenceModel(MajoriserGuess(hessian.diagonal().reshape(SHAPE).sqrt()))
     for _ in range(pairs):
         step = torch.randn(size)
         model.observe(step.view(SHAPE), (hessian @ step).view(SHAPE))
@@ -70,7 +71,9 @@ def test_the_matrix_maps_the_last_step_to_its_change_of_gradient() -> None:
 def test_the_matrix_is_that_of_the_updates_one_by_one() -> None:
     """Nocedal and Wright 2006, eq. 6.19, from the same first guess."""
     model, _ = observed_model(6)
-    matrix = dense(replace(model, steps=[], changes=[]))
+    scale = model.guess.scale_after(model.steps[-1], model.changes[-1])
+    assert isinstance(model.guess, MajoriserGuess)
+    matrix = dense(FluenceModel(replace(model.guess, scale=scale)))
     for s, y in zip(model.steps, model.changes, strict=True):
         step, change = s.flatten(), y.flatten()
         seen = matrix @ step
@@ -113,36 +116,30 @@ def test_leaf_steps_reach_a_fluence_that_leaves_can_deliver(case: Case) -> None:
     assert not any(machine_violations(plan, setup).values())
 
 
-class Counting:
-    """A dose operator that counts half a dose evaluation for each projection."""
-
-    def __init__(self, operator: DoseOperator) -> None:
-        self.operator, self.halves = operator, 0
-        self.voxel_count, self.fluence_shape = operator.voxel_count, operator.fluence_shape
-
-    def forward(self, fluence: Tensor) -> Tensor:
-        self.halves += 1
-        return self.operator.forward(fluence)
-
-    def adjoint(self, dose: Tensor) -> Tensor:
-        self.halves += 1
-        return self.operator.adjoint(dose)
-
-
+@pytest.mark.parametrize("surrogate", MODELS)
 @pytest.mark.parametrize("evaluations", [3, 10, 17])
-def test_it_spends_what_it_says(case: Case, problem: Problem, evaluations: int) -> None:
-    counting = Counting(problem.projection.operator)
+def test_it_spends_what_it_says(
+    case: Case,
+    problem: Problem,
+    evaluations: int,
+    surrogate: SurrogateSettings | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Half a dose evaluation for each projection; the surrogate's rows take none."""
+    halves = []
+    for name in ("forward", "adjoint"):
+        original = getattr(PencilBeamOperator, name)
 
-    class Counted(DoseProjection):
-        def forward(self, fluence: Tensor) -> Tensor:
-            return counting.forward(fluence)
+        def counted(
+            self: PencilBeamOperator, argument: Tensor, name: str = name, original: Callable[..., Tensor] = original
+        ) -> Tensor:
+            halves.append(name)
+            return original(self, argument)
 
-    projection = Counted(problem.projection.operator)
-    counted = replace(problem, projection=projection)
-    projection.operator = counting  # type: ignore[assignment]
+        monkeypatch.setattr(PencilBeamOperator, name, counted)
     trace = Trace()
-    QuasiNewtonApertures(evaluations).refine(case, counted, start(case, problem), trace)
-    assert counting.halves in (2 * evaluations - 1, 2 * evaluations)
+    QuasiNewtonApertures(evaluations, surrogate=surrogate).refine(case, problem, start(case, problem), trace)
+    assert len(halves) in (2 * evaluations - 1, 2 * evaluations)
     assert trace.dose_evaluations == evaluations == trace.points[-1].dose_evaluations
 
 
@@ -150,9 +147,12 @@ def start(case: Case, problem: Problem) -> Plan:
     return sequence(problem.open_field * problem.scale_mu, case.beamlets)
 
 
-def test_the_objective_never_rises_and_all_limits_hold(case: Case, problem: Problem) -> None:
+@pytest.mark.parametrize("surrogate", MODELS)
+def test_the_objective_never_rises_and_all_limits_hold(
+    case: Case, problem: Problem, surrogate: SurrogateSettings | None
+) -> None:
     trace = Trace()
-    plan = QuasiNewtonApertures(25).refine(case, problem, start(case, problem), trace)
+    plan = QuasiNewtonApertures(25, surrogate=surrogate).refine(case, problem, start(case, problem), trace)
     course = [point.objective for point in trace.points]
     assert course == sorted(course, reverse=True) and course[-1] < 0.7 * course[0]
     final = float(problem.value(plan.fluence_mu(case.beam_setup) / problem.scale_mu))
@@ -160,15 +160,28 @@ def test_the_objective_never_rises_and_all_limits_hold(case: Case, problem: Prob
     assert not any(machine_violations(plan, case.beam_setup).values())
 
 
-def test_rows_behind_the_jaws_stay_where_they_are(case: Case, problem: Problem) -> None:
+@pytest.mark.parametrize("surrogate", MODELS)
+def test_rows_behind_the_jaws_stay_where_they_are(
+    case: Case, problem: Problem, surrogate: SurrogateSettings | None
+) -> None:
     rows, _ = case.beamlets.open_part
     behind = torch.ones(case.beamlets.shape[0], dtype=torch.bool)
     behind[rows] = False
     assert bool(behind.any())
     first = project_to_limits(start(case, problem), case.beam_setup)
-    plan = QuasiNewtonApertures(6).refine(case, problem, first, Trace())
+    plan = QuasiNewtonApertures(6, surrogate=surrogate).refine(case, problem, first, Trace())
     torch.testing.assert_close(plan.left_mm[:, behind], first.left_mm[:, behind])
     assert float((plan.left_mm - first.left_mm)[:, ~behind].abs().max()) > 1.0
+
+
+def test_the_surrogate_saves_half_of_the_evaluations() -> None:
+    case = with_jaws(make_phantom(3, "demo"), 8.0)
+    problem = build_problem(case, 1500)
+    plain, quick = Trace(), Trace()
+    QuasiNewtonApertures(12).refine(case, problem, start(case, problem), plain)
+    steps = LeafSteps(iterations=25)
+    QuasiNewtonApertures(6, steps, surrogate=SurrogateSettings()).refine(case, problem, start(case, problem), quick)
+    assert quick.points[-1].objective < plain.points[-1].objective
 
 
 def test_more_evaluations_give_a_conventional_plan_that_is_no_worse(case: Case) -> None:
