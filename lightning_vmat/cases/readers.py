@@ -115,9 +115,8 @@ def read_matrad(
 ) -> Case:
     """The case of a matRad or pyRadPlan patient: `ct` and `cst` of a `.mat` file such as `TG119.mat`.
 
-    >>> import lightning_vmat as vmat
-    >>> case = vmat.read_matrad("TG119.mat")  # doctest: +SKIP
-    >>> vmat.read_matrad("PROSTATE.mat", "prostate_78gy_39fx")  # doctest: +SKIP
+    The file's objectives become the protocol of the case, `case.protocol`, as YAML. `vmat prepare matrad` prints which
+    of them are left out; here `read_patient` in `cases/matrad/patient.py` gives them with the case.
 
     Args:
         path: of the file.

@@ -54,7 +54,7 @@ def row(name: str, kind: str, box: Box | None, priority: float, objectives: Any 
 
 def patient(**changes: Any) -> dict[str, Any]:
     """`ct` and `cst`; changes replace fields of `ct`, and `cst`, or add variables."""
-    ct = {
+    ct: dict[str, Any] = {
         "cubeHU": [cube()],
         "cubeDim": np.array([[NY, NX, NZ]], float),
         "resolution": dict(zip("xyz", SPACING_MM, strict=True)),
@@ -69,7 +69,7 @@ def patient(**changes: Any) -> dict[str, Any]:
         row("BODY", "OAR", BODY, 3, [entry("SquaredOverdosing", 100.0, 30.0)]),
         row("Corner", "IGNORED", CORNER, 4),
     ]
-    others = {name: changes.pop(name) for name in ("cst", "pln", "stf") if name in changes}
+    others: dict[str, Any] = {name: changes.pop(name) for name in ("cst", "pln", "stf") if name in changes}
     ct |= changes
     return {"ct": {name: value for name, value in ct.items() if value is not None}, "cst": cst, **others}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,9 +72,9 @@ def planning_volumes(ct: MatradCt, vois: Sequence[Voi], names: Mapping[int, str]
         notes.insert(0, f"ct: {ct.scenarios} scenarios, of which the first is read")
     if BODY not in fine:
         shown = [voi.mask for voi in vois if voi.kind in ("TARGET", "OAR")]
-        fine[BODY] = np.any([automatic_body(ct.hu, ct.grid), *shown], axis=0)
+        fine[BODY] = reduce(np.logical_or, shown, automatic_body(ct.hu, ct.grid))
         notes.append(f"{BODY}: no outline in cst: CT above {THRESHOLD_HU:g} HU, with all targets and organs")
-    inside = np.any([fine[BODY], *(voi.mask for voi in vois)], axis=0)
+    inside = reduce(np.logical_or, (voi.mask for voi in vois), fine[BODY])
     block = coarsening(ct.grid, voxel_mm)
     box = crop_box(inside, block)
     masks = {name: coarse_mask(mask, box, block) for name, mask in fine.items()}
