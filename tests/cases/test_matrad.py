@@ -146,6 +146,11 @@ def test_overlap_priorities(tmp_path: Path) -> None:
     assert torch.equal(masks["Body_cropped"], masks["Body"] & ~masks["PTV 1"] & ~masks["Core"])
     placed = {line.structure for line in load_protocol(case.protocol).objectives}
     assert placed == {"Core_cropped", "Body_cropped", "PTV 1"}
+    named = patient()
+    named["cst"][3][1] = "Core_cropped"  # the patient's own by that name stays what it is
+    case = read_patient(write_v5(tmp_path / "n.mat", named), size=FINE).case
+    assert int(case.structures["Core_cropped"].sum()) == np.prod([len(part) for part in CORNER])
+    assert torch.equal(case.structures["Core_cropped_cropped"], masks["Core_cropped"])
     equal = patient()
     for line in equal["cst"]:
         line[4]["Priority"] = 1

@@ -58,7 +58,6 @@ def own_protocol(
     Raises:
         ValueError: no objective of a target that gives a prescription, or an objective that makes no sense.
     """
-    taken = {voi.row for voi in vois if voi.objectives}
     prescription_gy: dict[str, float] = {}
     cropped: dict[str, dict[str, list[str]]] = {}
     objectives: list[dict[str, Any]] = []
@@ -66,34 +65,26 @@ def own_protocol(
     notes = []
     for voi in (voi for voi in vois if voi.objectives):
         stored = _stored(voi)
-        if reason := _unused(voi, names, masks):
+        reason = _unused(voi, names, masks)
+        above = [] if reason else _with_priority(voi, vois, names, masks)
+        if above and (masks[names[voi.row]] <= np.any([masks[one] for one in above], axis=0)).all():
+            reason = f"{', '.join(above)} cover all of it"
+        if reason:
             notes += [f"{voi.name}: {one.kind}: left out: {reason}" for one in stored]
             continue
-        structure = names[voi.row]
-        above = [names[one.row] for one in vois if one.row in taken and one.priority < voi.priority]
-        above = [one for one in above if one in masks and bool((masks[structure] & masks[one]).any())]
-        place = structure
+        structure = place = names[voi.row]
         if above:
-            place = f"{structure}{CROPPED}"
-            if not (masks[structure] & ~np.any([masks[one] for one in above], axis=0)).any():
-                notes += [f"{voi.name}: {one.kind}: left out: {', '.join(above)} cover all of it" for one in stored]
-                continue
+            place = _free_name(structure, {*names.values(), *cropped})
             cropped[place] = {"difference": [structure, *above]}
         if voi.kind == "TARGET":
             prescription_gy |= _prescription(voi, structure, stored, dose_factor)
         for number, one in enumerate(stored, start=1):
             made = _translated(voi, number, one, fractions, dose_factor)
-            objectives += [
-                {"structure": place, "name": f"{place}.{number}.{line['type']}", **line} for line in made.objectives
-            ]
+            called = f"{place}.{number}."
+            objectives += [{"structure": place, "name": called + line["type"], **line} for line in made.objectives]
             goals += [{"structure": place, **line} for line in made.goals]
             notes += [f"{voi.name}: {one.kind}: {made.note}"] if made.note else []
-    if not prescription_gy:
-        targets = ", ".join(voi.name for voi in vois if voi.kind == "TARGET") or "none"
-        raise ValueError(
-            f"cst: no TARGET (there: {targets}) with an objective that gives its dose: expected a squared deviation or "
-            "underdosing or a minimum DVH"
-        )
+    _check_prescribed(prescription_gy, vois)
     document = {
         "prescription_gy": prescription_gy,
         "fractions": fractions,
@@ -103,6 +94,28 @@ def own_protocol(
     }
     text = yaml.safe_dump(document, sort_keys=False, width=1000, allow_unicode=True, default_flow_style=None)
     return OwnProtocol(HEADER.format(name=name, cropped=CROPPED) + text, tuple(notes))
+
+
+def _with_priority(
+    voi: Voi, vois: Sequence[Voi], names: Mapping[int, str], masks: Mapping[str, NDArray[np.bool_]]
+) -> list[str]:
+    """Structures with objectives that have the voxels shared with this one, as in `matRad_setOverlapPriorities`."""
+    above = [names[one.row] for one in vois if one.objectives and one.priority < voi.priority and one.row in names]
+    return [name for name in above if name in masks and bool((masks[names[voi.row]] & masks[name]).any())]
+
+
+def _free_name(structure: str, taken: set[str]) -> str:
+    name = f"{structure}{CROPPED}"
+    return _free_name(name, taken) if name in taken else name
+
+
+def _check_prescribed(prescription_gy: Mapping[str, float], vois: Sequence[Voi]) -> None:
+    if not prescription_gy:
+        targets = ", ".join(voi.name for voi in vois if voi.kind == "TARGET") or "none"
+        raise ValueError(
+            f"cst: no TARGET (there: {targets}) with an objective that gives its dose: expected a squared deviation or "
+            "underdosing or a minimum DVH"
+        )
 
 
 def _unused(voi: Voi, names: Mapping[int, str], masks: Mapping[str, NDArray[np.bool_]]) -> str:
@@ -128,7 +141,9 @@ def _translated(voi: Voi, number: int, stored: StoredObjective, fractions: int, 
 def _prescription(voi: Voi, structure: str, stored: Sequence[StoredObjective], dose_factor: float) -> dict[str, float]:
     """The dose that a target's objectives ask for: the deviation's, else the highest one to be reached."""
     for kinds in (("SquaredDeviation",), ("SquaredUnderdosing",), ("MinDVH",)):
-        doses = {dose_gy(one, 0, dose_factor) for one in stored if one.kind in kinds and not one.quantity}
+        doses = {
+            dose_gy(one, 0, dose_factor) for one in stored if one.kind in kinds and not one.quantity and one.penalty
+        }
         if len(doses) > 1 and kinds == ("SquaredDeviation",):
             listed = " and ".join(f"{dose:g}" for dose in sorted(doses))
             raise ValueError(f"cst{{{voi.row},6}} of {voi.name!r}: squared deviations from {listed} Gy, expected one")
