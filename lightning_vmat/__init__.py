@@ -19,6 +19,7 @@ _PLACES = {
     "read_case": "cases.readers",
     "read_dicom": "cases.readers",
     "read_dicom_patient": "cases.readers",
+    "read_matrad": "cases.readers",
     "write_case": "cases.case_files",
     "Case": "plan.case",
     "Arc": "plan.arc",

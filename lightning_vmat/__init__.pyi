@@ -9,6 +9,7 @@ from lightning_vmat.cases.plan_files import write_plan as write_plan
 from lightning_vmat.cases.readers import read_case as read_case
 from lightning_vmat.cases.readers import read_dicom as read_dicom
 from lightning_vmat.cases.readers import read_dicom_patient as read_dicom_patient
+from lightning_vmat.cases.readers import read_matrad as read_matrad
 from lightning_vmat.cases.readers import register_reader as register_reader
 from lightning_vmat.l2o.optimizer import Optimizer as Optimizer
 from lightning_vmat.l2o.optimizer import State as State
@@ -43,6 +44,7 @@ __all__ = [
     "read_case",
     "read_dicom",
     "read_dicom_patient",
+    "read_matrad",
     "write_case",
     "Case",
     "Arc",

@@ -14,6 +14,7 @@ COMMANDS = {
     "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
     "prepare dicom": ("prepare:dicom", "patients from DICOM folders as a cohort"),
     "prepare portpy": ("prepare:portpy", "PortPy patients with their stored influence as a cohort"),
+    "prepare matrad": ("prepare:matrad", "matRad or pyRadPlan patients (.mat) as a cohort"),
     "prepare pack": ("prepare:pack", "a cohort of planned phantoms as one small file"),
     "prepare unpack": ("prepare:unpack", "the cohort of such a file, or of a shipped one"),
     "prepare sheet": ("prepare:sheet", "slices of a cohort's cases with their outlines, as an image"),

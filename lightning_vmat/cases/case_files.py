@@ -22,13 +22,14 @@ from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
-from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.case import Case, is_protocol_text
 from lightning_vmat.plan.checks import check_kinds, check_values, is_number
 from lightning_vmat.plan.wishes import check_wishes
 
 CASE_VERSION = 1
 CASE_FILE, CT_FILE, STRUCTURES = "case.yaml", "ct.nii.gz", "structures"
 INFLUENCE_FILE = "influence.safetensors"
+PROTOCOL_FILE = "protocol.yaml"  # of a case with a protocol of its own
 PLAN_FILE, DOSE_FILE, CLINICAL_DOSE_FILE = "plan.safetensors", "dose.nii.gz", "clinical_dose.nii.gz"
 STRUCTURE_NAME = r"[\w-][\w -]*"
 KEYS = {"case_id", "source", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets", "machine", "protocol"}
@@ -74,7 +75,11 @@ def write_case(
             (draft / INFLUENCE_FILE).chmod(0o644)
         for name, text in (texts or {}).items():
             (draft / name).write_text(text, encoding="utf-8")
-        (draft / CASE_FILE).write_text(yaml.safe_dump(_settings(case), sort_keys=False))
+        settings = _settings(case)
+        if (own := _own_protocol(case.protocol)) is not None:
+            (draft / PROTOCOL_FILE).write_text(own, encoding="utf-8")
+            settings["protocol"] = PROTOCOL_FILE
+        (draft / CASE_FILE).write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
 def read_case(folder: Path) -> Case:
@@ -106,8 +111,8 @@ def read_case(folder: Path) -> Case:
             arcs=tuple(Arc(**check_values(Arc, arc, "arc")) for arc in settings["arcs"]),
             beamlets=BeamletGrid(**check_values(BeamletGrid, settings["beamlets"], "beamlets")),
             machine_name=str(settings["machine"]),
-            protocol=str(settings["protocol"]),
             gantry_slowdown=float(settings.get("gantry_slowdown", 1.0)),
+            protocol=_protocol(folder, str(settings["protocol"])),
             wishes=check_wishes(settings.get("wishes", {}), f"case {settings['case_id']}"),
             influence_path=influence if (influence := folder / INFLUENCE_FILE).is_file() else None,
             **check_kinds(Case, plain, f"case {settings['case_id']}"),
@@ -171,6 +176,24 @@ def _settings(case: Case) -> dict[str, object]:
         "wishes": dict(case.wishes),
         "gantry_slowdown": case.gantry_slowdown,
     }
+
+
+def _own_protocol(protocol: str) -> str | None:
+    """The YAML of a protocol that belongs to its case alone: as text, or in the folder of a case that was read."""
+    if is_protocol_text(protocol):
+        return protocol
+    path = Path(protocol)
+    is_own = path.name == PROTOCOL_FILE and (path.parent / CASE_FILE).is_file()
+    return path.read_text(encoding="utf-8") if is_own and path.is_file() else None
+
+
+def _protocol(folder: Path, protocol: str) -> str:
+    """A protocol's name or path; a case's own is in its folder, wherever that is."""
+    if protocol != PROTOCOL_FILE:
+        return protocol
+    if not (folder / PROTOCOL_FILE).is_file():
+        raise ValueError(f"no {PROTOCOL_FILE} beside it, expected the case's own protocol")
+    return str(folder / PROTOCOL_FILE)
 
 
 def _prescription_gy(settings: dict[Any, Any]) -> dict[str, float]:

@@ -104,6 +104,38 @@ def read_dicom_patient(
     )
 
 
+def read_matrad(
+    path: str | Path,
+    protocol: str | None = None,
+    *,
+    size: str = "base",
+    fractions: int = 30,
+    use_isocentre: bool = True,
+    machine: str = DEFAULT_MACHINE,
+) -> Case:
+    """The case of a matRad or pyRadPlan patient: `ct` and `cst` of a `.mat` file such as `TG119.mat`.
+
+    The file's objectives become the protocol of the case, `case.protocol`, as YAML. `vmat prepare matrad` prints which
+    of them are left out; here `read_patient` in `cases/matrad/patient.py` gives them with the case.
+
+    Args:
+        path: of the file.
+        protocol: shipped protocol or YAML in place of the file's own objectives.
+        size: voxels, control points and beamlets: tiny, demo, base or clinical.
+        fractions: number of fractions where neither the file nor a protocol says it.
+        use_isocentre: take the isocentre of `pln` or `stf`; else it is the centre of the targets.
+        machine: shipped machine or path of a YAML.
+
+    Raises:
+        ValueError: a file that cannot be read or is none of matRad's.
+    """
+    from lightning_vmat.cases.matrad.patient import read_patient
+
+    return read_patient(
+        Path(path), protocol, size=size, fractions=fractions, use_isocentre=use_isocentre, machine=machine
+    ).case
+
+
 def only_patient(folder: Path) -> Path:
     """The folder of the one patient whose DICOM files are below a folder.
 
@@ -128,7 +160,8 @@ def read_case(folder: str | Path, reader: str | None = None) -> Case:
 
     Args:
         folder: what to read.
-        reader: `case` (taken if not given), `dicom`, a registered name, or an import path `package.module.function`.
+        reader: `case` (taken if not given), `dicom`, `matrad`, a registered name, or an import path
+            `package.module.function`.
 
     Raises:
         ValueError: an unknown reader, or a folder that it cannot read.
@@ -174,5 +207,5 @@ def register_reader(name: str) -> Callable[[AnyReader], AnyReader]:
     return add
 
 
-READERS: dict[str, Reader] = {"case": read_case_folder, "dicom": read_dicom}
+READERS: dict[str, Reader] = {"case": read_case_folder, "dicom": read_dicom, "matrad": read_matrad}
 """Name -> function from a folder to its case; `register_reader` adds to it."""

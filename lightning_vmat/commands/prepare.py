@@ -206,6 +206,66 @@ def portpy(
     prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard)
 
 
+def matrad(
+    source: Path,
+    *,
+    out: Path,
+    protocol: str | None = None,
+    fractions: int = 30,
+    use_isocentre: bool = True,
+    size: SizeName = "base",
+    machine: str = "truebeam_millennium120",
+    plan: bool = False,
+    jobs: int = 2,
+    shard: str = "1/1",
+) -> int:
+    """Make a cohort of matRad or pyRadPlan patients: CT, structures and objectives of `.mat` files such as TG119.mat.
+
+    Prints a line for each structure and objective that is left out or means something else than in matRad.
+
+    Args:
+        source: a file, or a folder of them. Files that cannot be read are left out of the cohort, listed with the
+            reason in `left_out.yaml`, and the exit status is 1.
+        out: folder of the cohort; cases that it already holds are kept.
+        protocol: shipped protocol or YAML to use in place of each file's own objectives and prescriptions; structures
+            are then found by their names.
+        fractions: number of fractions where a file has no `pln`, and no protocol is given.
+        use_isocentre: take the isocentre of `pln` or `stf`; else it is the centre of the targets.
+        size: voxels, control points and beamlets.
+        machine: shipped machine or YAML of another.
+        plan: give each case a reference plan.
+        jobs: processes.
+        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+
+    Returns:
+        Exit status.
+
+    Raises:
+        ValueError: no file that can be read, a number of fractions that is not positive, or a cohort of other settings
+            in `out`.
+    """
+    from lightning_vmat.cases.matrad.source import MatradSource, patient_files, read_notes
+    from lightning_vmat.data.cohort import split_in_order
+    from lightning_vmat.data.preparation import prepare
+    from lightning_vmat.plan.machine import DEFAULT_MACHINE, machine_name
+
+    if fractions < 1:
+        raise ValueError(f"fractions {fractions}: expected at least 1")
+    machine = machine_name(machine)
+    sources = [MatradSource(path, size, protocol, fractions, use_isocentre, machine) for path in patient_files(source)]
+    manifest: dict[str, object] = {"source": "matrad", "size": size, "protocol": protocol or "own"}
+    manifest |= {} if protocol else {"fractions": fractions}
+    manifest |= {"use_isocentre": use_isocentre} | ({} if machine == DEFAULT_MACHINE else {"machine": machine})
+    names = [one.name for one in sources]
+    left_out = prepare(sources, split_in_order(names), out, manifest, plan=plan, jobs=jobs, shard=shard, refused={})
+    for name in names:
+        for note in read_notes(out / name):
+            print(f"{name}: {note}")
+    for name, why in left_out.items():
+        print(f"left out {name}: {why}", file=sys.stderr)
+    return int(bool(left_out))
+
+
 def pack(cohort: Path, *, out: Path, join: Path | None = None) -> None:
     """Pack planned phantoms into one small file: seeds, checksums, leaves to 0.1 mm, monitor units to 0.1 %.
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_vmat.files.atomic import atomic_file
-from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.case import Case, protocol_label
 from lightning_vmat.plan.wishes import wishes_text
 
 WINDOW_HU = (-160.0, 240.0)
@@ -49,7 +49,7 @@ def draw_sheet(cases: Sequence[Case], path: Path) -> None:
         for view, axis in zip(VIEWS, axes[number * len(VIEWS) :], strict=False):
             _draw_view(case, view, axis)
         wishes = f"\nwishes: {wishes_text(case.wishes)}" if case.wishes else ""
-        title = f"{case.case_id}, {case.protocol}{wishes}"
+        title = f"{case.case_id}, {protocol_label(case.protocol)}{wishes}"
         axes[number * len(VIEWS)].set_title(title, color="white", fontsize=9, loc="left")
     with atomic_file(path) as draft:
         figure.savefig(draft, dpi=110)

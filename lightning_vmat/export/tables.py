@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lightning_vmat.export.content import ReportContent
 from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.plan.arc import Arc
-from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.case import Case, protocol_label
 from lightning_vmat.plan.machine import Machine
 from lightning_vmat.plan.wishes import wishes_text
 
@@ -172,7 +172,7 @@ def header_facts(content: ReportContent) -> dict[str, str]:
     return {
         "Prescription": doses,
         "Fractions": f"{case.fractions} of {per_fraction:.2f} Gy",
-        "Protocol": case.protocol,
+        "Protocol": protocol_label(case.protocol),
         **({"Wishes": wishes_text(case.wishes).replace(" x ", " \N{MULTIPLICATION SIGN} ")} if case.wishes else {}),
         "Source": case.source,
         "Planner": content.result.planner,

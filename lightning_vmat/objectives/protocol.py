@@ -21,6 +21,7 @@ from lightning_vmat.objectives.max_dose import MaxDose
 from lightning_vmat.objectives.mean_dose import MeanDose
 from lightning_vmat.objectives.squared_overdose import SquaredOverdose
 from lightning_vmat.objectives.squared_underdose import SquaredUnderdose
+from lightning_vmat.plan.case import is_protocol_text, protocol_label
 from lightning_vmat.registry import load_plugins, register
 
 OBJECTIVE_TYPES: dict[str, type[DoseObjective]] = {
@@ -131,16 +132,16 @@ class Protocol:
 
 
 def load_protocol(name_or_path: str | Path) -> Protocol:
-    """A protocol by the name of a shipped YAML, or from a YAML file.
+    """A protocol by the name of a shipped YAML, from a YAML file, or from YAML itself, which has several lines.
 
     Raises:
         ValueError: no such protocol, or a file with a wrong key or value; names both.
     """
-    text = _text(name_or_path)
+    text, shown = _text(name_or_path), protocol_label(str(name_or_path))
     try:
-        return _parse(Path(name_or_path).stem, yaml.safe_load(text))
+        return _parse(Path(shown).stem, yaml.safe_load(text))
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"protocol {name_or_path}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"protocol {shown}: {' '.join(str(error).split())}") from error
 
 
 def protocol_checksum(name_or_path: str | Path) -> str:
@@ -153,11 +154,13 @@ def protocol_checksum(name_or_path: str | Path) -> str:
 
 
 def _text(name_or_path: str | Path) -> str:
-    """A protocol's YAML, a shipped one's or a file's.
+    """A protocol's YAML, a shipped one's or a file's, or the text itself.
 
     Raises:
-        ValueError: neither, or no text.
+        ValueError: none of these.
     """
+    if is_protocol_text(str(name_or_path)):
+        return str(name_or_path)
     shipped = resources.files("lightning_vmat.objectives") / "protocols" / f"{name_or_path}.yaml"
     if shipped.is_file():
         return shipped.read_text(encoding="utf-8")

@@ -27,6 +27,16 @@ BODY = "Body"
 MOST_SHOWN = 12  # structures in the `repr` of a case
 
 
+def is_protocol_text(protocol: str) -> bool:
+    """Whether a case's protocol is the YAML itself, and not a name or a path."""
+    return "\n" in protocol
+
+
+def protocol_label(protocol: str) -> str:
+    """How a case's protocol is called where it is shown."""
+    return "own protocol" if is_protocol_text(protocol) else protocol
+
+
 @dataclass(frozen=True)
 class Case:
     """CT, structures, prescription and beam set-up on one voxel grid.
@@ -43,7 +53,8 @@ class Case:
         arcs: arcs, in the order of delivery.
         beamlets: beamlet grid at the isocentre plane.
         machine_name: shipped machine or path of a YAML.
-        protocol: name of the planning protocol (objectives and clinical goals).
+        protocol: the planning protocol (objectives and clinical goals): name of a shipped one, path of a YAML, or the
+            YAML itself where it is the case's own.
         influence_path: file of a dose influence on all voxels of the grid, if dose is to come from one.
         wishes: factors on the weights of the protocol's objectives, see `plan.wishes`.
         gantry_slowdown: see `BeamSetup`.
@@ -108,10 +119,10 @@ class Case:
         """Five lines at most; `case.structures` and other fields have the rest."""
         treated = ", ".join(f"{name} {self.prescription_gy[name]:g} Gy" for name in self.target_names)
         shown = [f"{name} {volume_cc:.0f}" for name, volume_cc in list(self.volumes_cc().items())[:MOST_SHOWN]]
-        hidden = len(self.structures) - len(shown)
+        hidden, protocol = len(self.structures) - len(shown), protocol_label(self.protocol)
         return "\n".join(
             [
-                f"Case {self.case_id} ({self.source}): {treated} in {self.fractions} fractions, {self.protocol}",
+                f"Case {self.case_id} ({self.source}): {treated} in {self.fractions} fractions, {protocol}",
                 f"  {self._volume_text()}",
                 f"  structures in cc: {', '.join(shown)}{f' and {hidden} more' if hidden else ''}",
                 f"  {self._field_text()}",
@@ -123,7 +134,11 @@ class Case:
         rows: list[tuple[object, ...]] = [(name, f"{volume:.1f} cc") for name, volume in self.volumes_cc().items()]
         for name, dose_gy in self.prescription_gy.items():
             rows.append((f"prescription of {name}", f"{dose_gy:g} Gy in {self.fractions} fractions"))
-        rows += [("protocol", self.protocol), ("volume", self._volume_text()), ("field", self._field_text())]
+        rows += [
+            ("protocol", protocol_label(self.protocol)),
+            ("volume", self._volume_text()),
+            ("field", self._field_text()),
+        ]
         return html_table(f"Case {self.case_id} ({self.source})", [*rows, ("wishes", wishes_text(self.wishes))])
 
     def _volume_text(self) -> str:

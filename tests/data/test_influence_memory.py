@@ -9,10 +9,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from scipy.io import savemat
-from scipy.sparse import csc_array, csc_matrix, save_npz
+from scipy.sparse import csc_array, save_npz
 
-from lightning_vmat.cases.matrad.influence import read_matrad_influence
 from lightning_vmat.cases.portpy.beam import read_beam
 from lightning_vmat.cases.portpy.files import PortPyFolder
 from lightning_vmat.dose.imported_influence import read_scipy_influence
@@ -36,20 +34,6 @@ def scipy_file(folder: Path, matrix: csc_array) -> Callable[[], object]:
     return lambda: read_scipy_influence(folder / "influence.npz", (1, 200, COLUMNS // 200))
 
 
-def matrad_file(folder: Path, matrix: csc_array) -> Callable[[], object]:
-    cell = np.empty((1, 1), object)
-    cell[0, 0] = csc_matrix(matrix)
-    axes = {"x": np.arange(40.0), "y": np.arange(50.0), "z": np.arange(30.0)}
-    grid = {"resolution": dict.fromkeys("xyz", 1.0), **axes}
-    column = np.arange(COLUMNS)
-    place = np.stack((5.0 * (column % 200), np.zeros(COLUMNS), 5.0 * (column // 200)), axis=1)
-    ray = np.array([(p,) for p in place], dtype=[("rayPos_bev", object)])
-    beam = {"gantryAngle": 0.0, "couchAngle": 0.0, "bixelWidth": 5.0, "isoCenter": np.zeros(3), "ray": ray}
-    dij = {"physicalDose": cell, "doseGrid": grid, "beamNum": np.ones(COLUMNS), "rayNum": column + 1.0}
-    savemat(folder / "dij.mat", {"dij": dij, "stf": beam})
-    return lambda: read_matrad_influence(folder / "dij.mat")
-
-
 def portpy_folder(folder: Path, matrix: csc_array) -> Callable[[], object]:
     (folder / "Beams").mkdir()
     column = np.arange(COLUMNS)
@@ -70,7 +54,7 @@ def portpy_folder(folder: Path, matrix: csc_array) -> Callable[[], object]:
     return lambda: read_beam(PortPyFolder(folder), about, 0, rows=ROWS, full=False, target=None)
 
 
-@pytest.mark.parametrize("source", [scipy_file, matrad_file, portpy_folder])
+@pytest.mark.parametrize("source", [scipy_file, portpy_folder])
 def test_reading_takes_a_few_times_the_matrix_itself(
     source: Callable[[Path, csc_array], Callable[[], object]], tmp_path: Path
 ) -> None:

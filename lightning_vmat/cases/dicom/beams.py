@@ -60,7 +60,12 @@ def planned_beams(plan: RtPlan, protocol: Protocol, machine: Machine, size: Size
 
 
 def default_beams(
-    points_mm: Float[Tensor, "voxel 3"], patient_position: str, machine: Machine, size: Size, folder: Path
+    points_mm: Float[Tensor, "voxel 3"],
+    patient_position: str,
+    machine: Machine,
+    size: Size,
+    folder: Path,
+    isocentre_mm: tuple[float, float, float] | None = None,
 ) -> Beams:
     """One full arc about the centre of the target, with the phantoms' field if the target fits into it.
 
@@ -70,11 +75,12 @@ def default_beams(
         machine: gives leaf boundaries.
         size: gives control points and beamlets.
         folder: of the patient, for messages.
+        isocentre_mm: in place of the target's centre.
 
     Raises:
         ValueError: a target that no field covers.
     """
-    x, y, z = (round(float(value), 1) for value in points_mm.double().mean(dim=0))
+    x, y, z = isocentre_mm or tuple(round(float(value), 1) for value in points_mm.double().mean(dim=0))
     gantry_deg, couch_deg = lying_supine(patient_position, GANTRY_DEG, 0.0)
     arc = Arc(gantry_deg, gantry_deg, size.control_points, collimator_deg=COLLIMATOR_DEG, couch_deg=couch_deg)
     points = ControlPoints.from_arcs((arc,))
