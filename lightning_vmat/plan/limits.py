@@ -132,7 +132,7 @@ def project_to_limits(plan: Plan, setup: BeamSetup) -> Plan:
     left = within_span(left, -farthest_mm, farthest_mm - gap, machine.max_leaf_span_mm)
     right = within_span(right, gap - farthest_mm, farthest_mm, machine.max_leaf_span_mm)
 
-    # at the fastest gantry, whatever the dose rate: monitor units can only add time, so the path need not depend on them
+    # at the fastest gantry, whatever the dose rate: monitor units can only add time, so the path does not need them
     reach_mm = machine.leaf_speed_mm_per_s * (sector[1:] + sector[:-1]) / 2 / machine.gantry_speed_deg_per_s
     for arc in control_points.arc_index.unique().tolist():
         steps = (control_points.arc_index == arc).nonzero()[:, 0].to(left.device)
