@@ -33,7 +33,7 @@ class DenoisingLoss:
     ) -> Float[Tensor, ""]:
         sigma = self.noise.sample(len(clean), generator).to(clean)
         n = torch.randn(clean.shape, generator=generator).to(clean)
-        # lambda(sigma) = 1 / c_out^2: the raw network's error has weight 1, and while it returns zero the loss is about 1
+        # lambda(sigma) = 1 / c_out^2: the raw network's error has weight 1; while it returns zero the loss is about 1
         weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
         error = denoiser(clean + per_map(sigma, clean) * n, sigma, condition) - clean
         return (per_map(weight, clean) * error**2).mean()  # (2)
