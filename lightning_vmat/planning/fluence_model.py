@@ -1,4 +1,4 @@
-"""A quadratic model of the objective in fluence, where it has no kinks however the leaves move."""
+"""A quadratic model of the objective in fluence, in which it is smooth, unlike in leaf tips."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Maps = Float[Tensor, "*stack control_point leaf_pair beamlet"]
 
 @dataclass
 class FluenceModel:
-    """The limited-memory BFGS matrix B of the objective's second derivative by fluence.
+    """Limited-memory BFGS approximation B of the objective's second derivative by fluence.
 
-    Its first guess is a multiple of the majoriser M, less where control points differ: `M^1/2 S^-1 M^1/2` with S of
-    `l2o.quasi_newton.sharpened`, since doses of differing control points cancel in part.
+    The first guess is a multiple of `M^1/2 S^-1 M^1/2`, with the majoriser M and the filter S of
+    `l2o.quasi_newton.sharpened`: smaller where control points differ, because their doses then cancel in part.
 
     Args:
-        root: square root of the majoriser, objective^1/2 per MU; zero where the fluence is not to be changed.
-        memory: pairs of steps and changes of gradient that are kept.
+        root: square root of the majoriser, objective^1/2 per MU; zero where the fluence must not change.
+        memory: number of pairs (step, change of gradient) kept.
         sharpen: strength of the filter S.
-        scale: of the first guess, as long as there is no pair.
+        scale: factor on the first guess while there are no pairs.
 
     Reference: Nocedal and Wright 2006, eq. 7.24 (compact form) and eq. 7.20 (scale of the first guess).
     """
@@ -37,20 +37,23 @@ class FluenceModel:
     changes: list[Maps] = field(default_factory=list)
 
     def observe(self, step: Maps, change: Maps) -> None:
-        """Take in a step in fluence and the change of the gradient; a pair without curvature is left out."""
+        """Adds a step in fluence and the change of the gradient; a pair without positive curvature is left out."""
         curvature = float((step * change).sum())
         if curvature > 1e-4 * float(step.norm() * change.norm()):
             self.steps = [*self.steps, step][-self.memory :]
             self.changes = [*self.changes, change][-self.memory :]
+            # y P y / s y for the newest pair, the inverse of eq. 7.20 in the metric of the first guess P^-1
             self.scale = float((change * self._inverse_guess(change)).sum()) / curvature
 
     def matrix(self, damping: float = 1.0) -> BfgsMatrix:
-        """B, with its first guess counted `damping` times."""
+        """Returns B with its first guess multiplied by `damping`."""
         if not self.steps:
             return BfgsMatrix(self, damping, None, None)
         steps, changes = torch.stack(self.steps), torch.stack(self.changes)
         guessed = self.scale * self._guess(steps)
         s, b, y = (maps.flatten(1) for maps in (steps, guessed, changes))
+        # eq. 7.24: B = B0 - [B0 S, Y] middle^-1 [B0 S, Y]^T with middle = [[S^T B0 S, L], [L^T, -D]]; L and D are the
+        # strictly lower triangle and the diagonal of S^T Y; double precision, as it is inverted
         products = (s @ y.T).double()
         lower = products.tril(-1)
         middle = torch.cat(
@@ -74,10 +77,10 @@ class BfgsMatrix:
     """B in compact form.
 
     Args:
-        model: gives the first guess.
-        damping: factor on it.
-        basis: rows that span what the pairs add to it.
-        middle: between two projections onto the basis.
+        model: model with the first guess.
+        damping: factor on the first guess.
+        basis: rows `[B0 S, Y]` of the low-rank part; None without pairs.
+        middle: inverse of the middle matrix of the low-rank part; None without pairs.
     """
 
     model: FluenceModel
@@ -92,5 +95,5 @@ class BfgsMatrix:
         return product
 
     def diagonal(self) -> FluenceMap:
-        """That of the first guess, for differing control points."""
+        """Returns the diagonal of the first guess for changes that differ between control points."""
         return self.damping * self.model.scale / (1 + self.model.sharpen) * self.model.root.square()
