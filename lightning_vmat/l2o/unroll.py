@@ -101,6 +101,7 @@ def unroll(
         The state at the end, with graph, and the meta-loss.
     """
     start = state.value.detach()
+    # keeps the logarithm finite where an objective reaches zero
     tiny = 1e-6 * start.abs() + torch.finfo(start.dtype).tiny
     ratios = []
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""Jaws fitted to the targets, so that more than closed leaves shields what lies outside."""
+"""Jaws around the targets, which shield the rest of the field in addition to closed leaves."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class SequencedPlanner:
         delivered_mu = plan.fluence_mu(case.beam_setup)
         if (
             self.start is open_start and self.optimizer is None
-        ):  # only the open field was sequenced, not a fluence that anyone wanted
+        ):  # the open field is no wanted fluence
             return PlanResult(delivered_mu, plan, trace)
         return PlanResult(delivered_mu, plan, trace, fluence_mu, sequenced_mu)
 

@@ -26,7 +26,7 @@ from lightning_vmat.recipes.teacher import Teacher
 
 
 class Distillation(PlanRecipe):
-    """Trains a one-step generator against a frozen teacher, with several updates of the fake score for each of its own.
+    """Trains a one-step generator against a frozen teacher, with several fake-score updates for each of the generator.
 
     Generator and fake score start as copies of the teacher, which is read when training starts and not stored in
     checkpoints.

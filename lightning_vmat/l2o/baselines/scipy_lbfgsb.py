@@ -49,7 +49,7 @@ def run_scipy_lbfgsb(
         values.append(min([float(value), *values[-1:]]))
         seconds.append(time.perf_counter() - began)
         if len(values) > evaluations or stop(values):
-            raise _Enough
+            raise _Enough  # scipy's own limit is checked between iterations only, not within a line search
         return float(value), gradient.flatten().double().cpu().numpy()
 
     flat = x0.clamp(min=0).flatten().double().cpu().numpy()
