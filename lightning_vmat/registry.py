@@ -1,11 +1,11 @@
-"""Names for planners, optimizers, objectives and readers: the package's own, and those that users add.
+"""Names of planners, optimizers, objectives and readers: the package's own, and those that users add.
 
-A thing of one's own is found in one of two ways:
+Users' classes are found in one of two ways:
 
 * by registration, with a decorator such as `register_planner("mine")`, in a module that is imported first. The `vmat`
   command imports the modules that the environment variable `VMAT_PLUGINS` names, separated by commas;
-* by import path, `package.module.Name`, wherever the user types a name. Data never does: a protocol or a case can
-  only name what is registered.
+* by import path, `package.module.Name`, wherever the user types a name. Data cannot use import paths: a protocol or a
+  case can only name what is registered.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ PLUGINS = "VMAT_PLUGINS"
 """Environment variable: modules to import, separated by commas, before an unknown name is refused."""
 
 PACKAGE = __name__.partition(".")[0]
-_owners: dict[tuple[str, str], str] = {}  # kind and name -> module, of what users register
+_owners: dict[tuple[str, str], str] = {}  # (kind, name) -> module, for values that users registered
 
 
 def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -> None:
-    """Add a value under a name; a definition may be replaced by another of the same module, as in a notebook.
+    """Adds a value under a name; another definition in the same module replaces it, as in a notebook.
 
     Args:
-        kind: of the value, for messages.
-        known: values by name; gets the new one.
+        kind: kind of the value, for messages.
+        known: values by name; the new one is added.
         name: letters, digits, `_` and `-`; dots, `+`, `@`, `=` and `,` have a meaning on command lines.
-        value: what is registered.
-        module: where it is defined.
+        value: the value to register.
+        module: module that defines it.
 
     Raises:
         ValueError: a name with other characters, or one that belongs to the package or to another module.
@@ -47,7 +47,7 @@ def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -
 
 
 def find(kind: str, known: Mapping[str, T], name: str) -> T:
-    """A registered value; if the name is unknown, after the modules in `VMAT_PLUGINS` were imported.
+    """Returns a registered value; imports the modules in `VMAT_PLUGINS` first if the name is unknown.
 
     Raises:
         ValueError: an unknown name, or a module that cannot be imported.
@@ -60,7 +60,7 @@ def find(kind: str, known: Mapping[str, T], name: str) -> T:
 
 
 def load_plugins() -> None:
-    """Import the modules that `VMAT_PLUGINS` names.
+    """Imports the modules that `VMAT_PLUGINS` names.
 
     Raises:
         ValueError: one of them cannot be imported.
@@ -73,16 +73,16 @@ def load_plugins() -> None:
 
 
 def is_import_path(name: str) -> bool:
-    """Whether a name is of the form `package.module.Name`."""
+    """Whether a name has the form `package.module.Name`."""
     parts = name.split(".")
     return len(parts) > 1 and all(part.isidentifier() for part in parts)
 
 
 def import_object(kind: str, path: str) -> object:
-    """What an import path `package.module.Name` names.
+    """Returns the object at an import path `package.module.Name`.
 
     Raises:
-        ValueError: no such module, or nothing of that name in it.
+        ValueError: no such module, or no such name in it.
     """
     module, _, name = path.rpartition(".")
     try:

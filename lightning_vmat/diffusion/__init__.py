@@ -1,1 +1,1 @@
-"""Diffusion of fluence maps: preconditioning, noise, sampling, losses. A network is its call signature, no more."""
+"""Diffusion of fluence maps: preconditioning, noise, sampling, losses. Networks are known by call signature only."""

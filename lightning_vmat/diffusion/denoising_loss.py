@@ -1,4 +1,4 @@
-"""The denoising loss: recover clean maps from noisy ones, weighted alike at every noise level."""
+"""The denoising loss: recover clean maps from noisy ones, with weights that balance the noise levels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning_vmat.diffusion.preconditioning import Condition, Denoiser, Maps, 
 
 
 class DenoisingLoss:
-    """`E_sigma lambda(sigma) |D(y + sigma n; sigma) - y|^2`, averaged over the map.
+    """Denoising loss `E_sigma lambda(sigma) |D(y + sigma n; sigma) - y|^2`, averaged over the map.
 
     Args:
         noise: distribution of sigma.
@@ -33,6 +33,7 @@ class DenoisingLoss:
     ) -> Float[Tensor, ""]:
         sigma = self.noise.sample(len(clean), generator).to(clean)
         n = torch.randn(clean.shape, generator=generator).to(clean)
-        weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2  # lambda(sigma)
+        # lambda(sigma) = 1 / c_out^2: the raw network's error has weight 1; while it returns zero the loss is about 1
+        weight = (sigma**2 + self.sigma_data**2) / (sigma * self.sigma_data) ** 2
         error = denoiser(clean + per_map(sigma, clean) * n, sigma, condition) - clean
         return (per_map(weight, clean) * error**2).mean()  # (2)

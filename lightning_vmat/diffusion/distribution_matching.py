@@ -1,4 +1,4 @@
-"""Distribution matching distillation: pull the generator's maps from the fake score's mode to the teacher's."""
+"""Distribution matching distillation: move the generator's distribution of maps toward the teacher's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lightning_vmat.diffusion.preconditioning import Condition, Denoiser, Maps, 
 class DistributionMatchingLoss:
     """A loss whose gradient is the difference of fake and real denoised maps at a random noise level.
 
-    It descends the reverse Kullback-Leibler divergence from generated to real maps, diffused.
+    Its gradient descends the reverse Kullback-Leibler divergence between the diffused generated and real maps.
 
     Args:
         noise: distribution of the noise level, e.g. the middle 96 % of the sampler's levels.
@@ -33,6 +33,7 @@ class DistributionMatchingLoss:
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, ""]:
         gradient = self.gradient(generated.detach(), condition, real, fake, generator)
+        # the derivative of this by `generated` is the gradient over the number of elements: the target is a constant
         return 0.5 * (generated - (generated.detach() - gradient)).square().mean()
 
     @torch.no_grad()
@@ -44,7 +45,7 @@ class DistributionMatchingLoss:
         fake: Denoiser,
         generator: torch.Generator | None = None,
     ) -> Maps:
-        """`w (mu_fake - mu_real)` at the noisy maps, with `w` so that its size does not depend on the noise level."""
+        """Returns `w (mu_fake - mu_real)` at the noisy maps; `w` makes its size independent of the noise level."""
         sigma = self.noise.sample(len(x), generator).to(x)
         x_t = x + per_map(sigma, x) * torch.randn(x.shape, generator=generator).to(x)
         mu_real, mu_fake = real(x_t, sigma, condition), fake(x_t, sigma, condition)

@@ -1,4 +1,4 @@
-"""Noise levels: which ones training sees, and the steps that sampling takes through them."""
+"""Noise levels: distributions for training, and the steps of sampling."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torch import Tensor
 
 
 class NoiseDistribution(ABC):
-    """Draws noise levels for training."""
+    """A distribution of noise levels for training."""
 
     @abstractmethod
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " sample"]:
-        """Positive noise levels, drawn on the CPU."""
+        """Draws positive noise levels, on the CPU."""
 
 
 class LogNormalNoise(NoiseDistribution):
-    """`ln sigma ~ N(mean, std^2)`: effort goes where denoising is neither trivial nor hopeless.
+    """`ln sigma ~ N(mean, std^2)`: concentrates training on levels where denoising is neither trivial nor impossible.
 
     Reference: Karras et al. 2022, table 1 (P_mean, P_std).
     """
@@ -27,16 +27,17 @@ class LogNormalNoise(NoiseDistribution):
         self.mean, self.std = mean, std
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " sample"]:
+        """Draws log-normal noise levels, on the CPU."""
         return (self.mean + self.std * torch.randn(count, generator=generator)).exp()
 
 
 class KarrasNoise(NoiseDistribution):
-    """Noise levels uniform in the sampler's own time: `sigma(u)` for u uniform in [low, high], 0 the cleanest.
+    """Noise levels distributed as the sampler's steps: `sigma(u)` for u uniform in [low, high], lowest at u = 0.
 
     Args:
         sigma_min: lowest noise level.
         sigma_max: highest noise level.
-        rho: crowding of the levels toward sigma_min.
+        rho: exponent that concentrates the levels toward sigma_min.
         low: start of the interval of u.
         high: end of the interval of u.
 
@@ -61,17 +62,18 @@ class KarrasNoise(NoiseDistribution):
         self.sigma_min, self.sigma_max, self.rho, self.low, self.high = sigma_min, sigma_max, rho, low, high
 
     def level(self, u: Float[Tensor, " sample"]) -> Float[Tensor, " sample"]:
-        """Noise level at u, from sigma_min at 0 to sigma_max at 1."""
+        """Returns the noise level at u, from sigma_min at 0 to sigma_max at 1."""
         root_min, root_max = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         level: Tensor = (root_min + u * (root_max - root_min)) ** self.rho  # (5)
         return level
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Float[Tensor, " sample"]:
+        """Draws noise levels at uniform u, on the CPU."""
         u = torch.rand(count, generator=generator)
         return self.level(self.low + (self.high - self.low) * u)
 
     def steps(self, count: int) -> Float[Tensor, " step"]:
-        """The levels of a sampler of `count` steps, descending, with the final 0.
+        """Returns the levels of a sampler of `count` steps, descending, and a final 0.
 
         Raises:
             ValueError: fewer than one step.

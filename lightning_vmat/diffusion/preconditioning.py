@@ -1,4 +1,4 @@
-"""From a raw network to a denoiser whose inputs, outputs and targets have unit variance at every noise level."""
+"""Preconditioning: inputs and training targets of the raw network have unit variance at every noise level."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ Condition = Float[Tensor, "batch ..."]
 
 @runtime_checkable
 class Network(Protocol):
-    """A raw network, of any kind: noisy maps, noise embedding and condition to something like the maps."""
+    """A raw network of any kind, from noisy maps, noise level and condition to a tensor shaped like the maps."""
 
     def __call__(self, x: Maps, c_noise: Levels, condition: Condition) -> Maps: ...
 
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """The expected clean maps, given noisy ones and their noise level."""
+    """A function that returns the expected clean maps, given noisy ones and their noise level."""
 
     def __call__(self, x: Maps, sigma: Levels, condition: Condition) -> Maps: ...
 
 
 def per_map(value: Levels, like: Maps) -> Float[Tensor, "batch ..."]:
-    """One number per sample, shaped to multiply its map."""
+    """Reshapes one number for each sample so that it multiplies the sample's map."""
     return value.view(-1, *[1] * (like.ndim - 1))
 
 
@@ -41,6 +41,8 @@ class EDMPreconditioning(nn.Module):
     Raises:
         ValueError: a sigma_data that is not positive.
 
+    See `HeunSampler` for an example.
+
     Reference: Karras et al. 2022 (EDM), equation 7 and table 1.
     """
 
@@ -52,8 +54,9 @@ class EDMPreconditioning(nn.Module):
         self.sigma_data = sigma_data
 
     def forward(self, x: Maps, sigma: Levels, condition: Condition) -> Maps:
+        """Returns the denoised maps."""
         variance = sigma**2 + self.sigma_data**2
-        c_skip = self.sigma_data**2 / variance
+        c_skip = self.sigma_data**2 / variance  # minimises c_out, and with it the amplification of network errors
         c_out = sigma * self.sigma_data / variance.sqrt()
         c_in = 1 / variance.sqrt()
         c_noise = sigma.log() / 4

@@ -1,1 +1,1 @@
-"""Dose: beam model, radiological depth, linear dose operators and the projection layer. Imports `plan` only."""
+"""Dose: beam model, radiological depth, linear dose operators and the projection layer. Imports `plan` and `files`."""

@@ -1,10 +1,10 @@
-"""Dose operators as PyTorch operators, so that `torch.compile`, autograd and export see through to their shapes.
+"""Dose operators as PyTorch operators, so that `torch.compile`, autograd and export know their shapes.
 
-A PyTorch operator takes tensors and text, no objects. A dose operator is therefore handed over as its tensors and
-settings, and made again inside the call. A table of operators with a number each was the other choice: a number is
-burnt into compiled graphs (each patient compiles anew, and a graph kept on disk may meet another patient's operator),
-outlives or loses its operator, and means something else after `deepcopy`, in another process or on another device.
-Tensors are none of that: they are inputs, and autograd keeps those alive that it needs.
+A PyTorch operator takes tensors and strings, no objects. A dose operator is therefore passed as its tensors and
+settings, and rebuilt inside the call. The alternative, a table of operators indexed by a number, has three faults: the
+number becomes a constant of compiled graphs (each patient compiles anew, and a graph cached on disk may be used with
+another patient's operator), it does not keep its operator alive, and it is not valid after `deepcopy`, in another
+process or on another device. Tensors are inputs of the graph, and autograd keeps alive those that it needs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KINDS: dict[str, type[DoseOperator]] = {}
 
 
 def name_kind(operator: DoseOperator) -> str:
-    """A name under which `project` and `backproject` find the operator's class."""
+    """Registers the operator's class and returns the name by which `project` and `backproject` find it."""
     kind = type(operator)
     name = f"{kind.__module__}.{kind.__qualname__}"
     _KINDS[name] = kind
@@ -33,7 +33,7 @@ def name_kind(operator: DoseOperator) -> str:
     "lightning_vmat::project", mutates_args=(), schema=f"(Tensor fluence_mu, {HANDED_OVER}) -> Tensor"
 )
 def project(fluence_mu: Tensor, tensors: Sequence[Tensor], kind: str, settings: str) -> Tensor:
-    """Fluence [*batch, control_point, leaf_pair, beamlet], MU per fraction, to dose [*batch, voxel], Gy."""
+    """Projects fluence [*batch, control_point, leaf_pair, beamlet], MU per fraction, to dose [*batch, voxel], Gy."""
     with torch.autocast(
         fluence_mu.device.type, enabled=False
     ):  # dose keeps single precision in a network that does not
@@ -44,7 +44,7 @@ def project(fluence_mu: Tensor, tensors: Sequence[Tensor], kind: str, settings: 
     "lightning_vmat::backproject", mutates_args=(), schema=f"(Tensor dose_weight, {HANDED_OVER}) -> Tensor"
 )
 def backproject(dose_weight: Tensor, tensors: Sequence[Tensor], kind: str, settings: str) -> Tensor:
-    """The transpose of `project`."""
+    """Applies the transpose of `project`."""
     with torch.autocast(dose_weight.device.type, enabled=False):
         return _KINDS[kind].restore(tensors, settings).adjoint(dose_weight)
 

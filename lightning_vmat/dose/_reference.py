@@ -1,4 +1,4 @@
-"""The definition of pencil-beam dose, one matrix element at a time, that faster operators are tested against."""
+"""The definition of pencil-beam dose, element by element; the faster operators are tested against it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lightning_vmat.plan.case import Case
 def dose_influence(
     case: Case, voxel_index: Int[Tensor, " voxel"], model: BeamModel
 ) -> Float[Tensor, "voxel control_point leaf_pair beamlet"]:
-    """Dose of the whole course at each voxel per MU per fraction in each beamlet, Gy, in double precision."""
+    """Returns the whole course's dose at each voxel per MU per fraction in each beamlet, Gy, in double precision."""
     sad_mm, beamlets = case.machine.sad_mm, case.beamlets
     voxels_mm = case.grid.centres_mm(voxel_index).double()
     bev, distance = project_to_bev(voxels_mm, case.control_points, case.isocentre_mm, sad_mm)

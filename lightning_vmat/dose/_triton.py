@@ -1,8 +1,8 @@
-"""Triton kernels for both dose operators; imported only where a tensor's device asks for them.
+"""Triton kernels for both dose operators; imported only for tensors on a device that needs them.
 
-Nothing here waits for the device: grids come from shapes alone, so that a CUDA graph can record every call after the
-first, which compiles. Multiply-adds are not fused (`enable_fp_fusion=False`): memory bounds these kernels, and the
-arithmetic is then that of Triton's interpreter, in which they are tested.
+Nothing here synchronises with the device: grids depend on shapes alone, so that a CUDA graph can record every call
+after the first, which compiles. Multiply-adds are not fused (`enable_fp_fusion=False`): these kernels are limited by
+memory bandwidth, and the arithmetic is then that of Triton's interpreter, in which they are tested.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from lightning_vmat.dose.sampling import Sampling
     from lightning_vmat.dose.sparse_rows import SparseRows
 
-VOXELS, WARPS = 64, 2  # of a program: one thread a voxel
+VOXELS, WARPS = 64, 2  # of one program, with one thread for each voxel
 SPLITS = 8  # programs that share the control points of a block of voxels
-ELEMENTS = 512  # of a row, loaded at once
+ELEMENTS = 512  # of a sparse row, loaded at once
 FIXED_POINT_BITS = 40  # of the largest possible contribution; 2^22 of them still fit 63 bits
 NEAREST = 4.0  # no voxel is nearer to the source than SAD / 4
 
@@ -31,7 +31,7 @@ NEAREST = 4.0  # no voxel is nearer to the source than SAD / 4
 @triton.jit
 @no_type_check  # Triton reads the source; a checker's wrapper would hide it
 def _node(position, low, high, before, nodes, inner_step, outer_step):
-    """Node at or before a position, and the fraction of the way to the next."""
+    """Node at or before a position, and the fraction of the way to the next node."""
     inside = tl.minimum(tl.maximum(position, low), high)
     place = before + (inside - low) / inner_step + (position - inside) / outer_step
     place = tl.minimum(tl.maximum(place, 0.0), nodes - 1.0)
@@ -45,7 +45,7 @@ def _look(
     offset, depth, axis, voxel, inside, depths, rows, columns, sad_mm,
     x_low, x_high, x_before, x_step, y_low, y_high, y_before, y_step, outer_step,
 ):  # fmt: skip
-    """Where a control point sees voxels: column, row, depth, each with its fraction; and the inverse square."""
+    """Column, row and depth layer of voxels for a control point, each with its fraction; and the inverse square."""
     x = tl.load(offset + voxel * 3, inside, 0.0)
     y = tl.load(offset + voxel * 3 + 1, inside, 0.0)
     z = tl.load(offset + voxel * 3 + 2, inside, 0.0)
@@ -68,7 +68,7 @@ def sample_kernel(
     x_low, x_high, x_before, x_step, y_low, y_high, y_before, y_step, outer_step,
     KERNELS: tl.constexpr, VOXELS: tl.constexpr,
 ):  # fmt: skip
-    """Dose at a block of voxels from some of the control points: gather, weigh, sum."""
+    """Dose at a block of voxels from some of the control points: gather, weight, sum."""
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
     inside = voxel < voxels
     first = tl.program_id(1) * points_each
@@ -113,7 +113,7 @@ def spread_kernel(
     x_low, x_high, x_before, x_step, y_low, y_high, y_before, y_step, outer_step,
     KERNELS: tl.constexpr, VOXELS: tl.constexpr, FIXED_POINT: tl.constexpr,
 ):  # fmt: skip
-    """Transpose of `sample_kernel` for a block of voxels and one control point: weigh, scatter."""
+    """Transpose of `sample_kernel` for a block of voxels and one control point: weight, scatter."""
     voxel = tl.program_id(0) * VOXELS + tl.arange(0, VOXELS)
     inside = voxel < voxels
     point = tl.program_id(1)
@@ -140,7 +140,7 @@ def spread_kernel(
 @triton.jit
 @no_type_check
 def row_kernel(row_start, column, value, vectors, products, batch, BATCH: tl.constexpr, ELEMENTS: tl.constexpr):
-    """One row of a sparse matrix times a few vectors."""
+    """Product of one row of a sparse matrix with a few vectors."""
     row = tl.program_id(0)
     item = tl.program_id(1) * BATCH + tl.arange(0, BATCH)
     total = tl.zeros([ELEMENTS, BATCH], tl.float32)
@@ -155,7 +155,7 @@ def row_kernel(row_start, column, value, vectors, products, batch, BATCH: tl.con
 
 
 def sample(sampling: Sampling, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
-    """Dose at the voxels, Gy, from blurred maps; the order of summation is fixed."""
+    """Returns the dose at the voxels, Gy, from blurred maps; the order of summation is fixed."""
     points, kernels = maps.shape[:2]
     voxels = len(sampling.offset_mm)
     splits = min(SPLITS, points)
@@ -171,12 +171,12 @@ def sample(sampling: Sampling, maps: Float[Tensor, "control_point kernel y_node 
 def spread(
     sampling: Sampling, dose: Float[Tensor, " voxel"], *, deterministic: bool
 ) -> Float[Tensor, "control_point kernel y_node x_node"]:
-    """Transpose of `sample`.
+    """Applies the transpose of `sample`.
 
     Args:
-        sampling: places and weights.
+        sampling: positions and weights.
         dose: weight of each voxel's dose.
-        deterministic: the same to the last bit on every run, by sums of 64-bit integers; else sums in whatever order.
+        deterministic: sum 64-bit integers, so that every run gives the same bits; else sum floats in any order.
     """
     points, kernels, voxels = len(sampling.axes), len(sampling.depth_weights), len(dose)
     kind = torch.int64 if deterministic else torch.float32
@@ -193,7 +193,7 @@ def spread(
 
 
 def row_products(matrix: SparseRows, vectors: Float[Tensor, "column batch"]) -> Float[Tensor, "row batch"]:
-    """A sparse matrix times vectors, summed in single precision in a fixed order."""
+    """Returns the product of a sparse matrix with vectors, summed in single precision in a fixed order."""
     rows, batch = matrix.shape[0], vectors.shape[1]
     products = vectors.new_empty(rows, batch)
     together = min(16, triton.next_power_of_2(batch))
@@ -213,7 +213,7 @@ def _tables(sampling: Sampling) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _numbers(sampling: Sampling) -> list[Any]:
-    """What a kernel is told of depths and nodes."""
+    """Scalar arguments of the kernels: sizes, source-axis distance and nodes."""
     nodes = (
         number
         for axis in (sampling.x_nodes, sampling.y_nodes)

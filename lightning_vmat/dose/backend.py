@@ -1,4 +1,4 @@
-"""Which code runs a dose operator: the Triton kernels on a CUDA device, plain torch elsewhere."""
+"""Choice of the code that runs a dose operator: Triton kernels on a CUDA device, plain torch elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def runs_triton(tensor: Tensor) -> bool:
-    """Whether Triton kernels work on a tensor: one on a CUDA device, or any with `TRITON_INTERPRET=1` (to try them).
+    """Whether Triton kernels run for a tensor: if it is on a CUDA device, or with `TRITON_INTERPRET=1` (for tests).
 
     Without Triton, as on Windows, a CUDA device runs plain torch.
     """

@@ -1,4 +1,4 @@
-"""The photon beam: what a thin ray of fluence deposits in water, as few lateral kernels times functions of depth."""
+"""The photon beam model: dose of a thin ray of fluence in water, as a few lateral kernels times functions of depth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NYHOLM_MAX_DEPTH_MM = 500.0
 SHALLOW_EXCESS, SHALLOW_MM = 0.012, 50.0
 KERNELS = 3
 HORN, HORN_MM = 0.04, 70.0  # a flattened beam's fluence grows by 2 % at 6 cm and by 4 % far off its axis
-CELL_MM = 2.5  # over which the open fluence counts as even
+CELL_MM = 2.5  # cells in which the open fluence is taken as uniform
 DEPTHS_MM: Array = np.arange(0.0, 601.0)
 SPREADS_MM: Array = np.array([0.0, 2.0, 5.0, 21.0, 45.0, 58.0, 95.0])  # of the Gaussians, before the penumbra
 BEAM_MODEL_VERSION = "1"
@@ -40,16 +40,16 @@ class BeamModel:
 
     `dose = sum_k w_k(depth) (K_k * fluence)(x, y) (SAD / l)^2`, with (x, y) the point's beam's-eye view position and l
     its distance from the source along the beam axis. Penumbra is part of the kernels. A Gaussian is the product of
-    its profiles along x and y, so that a field of rectangles is convolved exactly.
+    its profiles along x and y, so that rectangles are convolved exactly.
 
     Args:
-        name: where the model comes from.
+        name: name of the model.
         sad_mm: source-axis distance.
         sigma_mm: width of each Gaussian.
-        mixture: weight of each Gaussian in each kernel; a Gaussian integrates to one over the plane.
+        mixture: weight of each Gaussian in each kernel; every Gaussian integrates to one over the plane.
         depth_weights: weight of each kernel at depths 0, 1, 2, ... mm of water, Gy per MU per fraction.
-        off_axis_mm: radii at the isocentre plane, ascending, at which the open beam's fluence is known.
-        off_axis_fluence: that fluence relative to the central axis, linear between radii and constant beyond.
+        off_axis_mm: radii at the isocentre plane, ascending, of the values in `off_axis_fluence`.
+        off_axis_fluence: fluence of the open beam relative to the central axis, linear between radii, constant beyond.
 
     Reference: Bortfeld, Schlegel, Rhein, Med Phys 20:311 (1993); Gaussians: Ulmer, Harder, Z Med Phys 5:25 (1995).
     """
@@ -63,16 +63,16 @@ class BeamModel:
     off_axis_fluence: tuple[float, ...] = (1.0,)
 
     def weights(self, depth_mm: Float[Tensor, "..."]) -> Float[Tensor, "kernel ..."]:
-        """Weight of each kernel at radiological depths, linear between the table's."""
+        """Returns the weight of each kernel at radiological depths, interpolated linearly, Gy per MU per fraction."""
         return at_depth(self.depth_weights.to(depth_mm), depth_mm)
 
     def open_fluence(self, x_mm: Float[Tensor, " x"], y_mm: Float[Tensor, " y"]) -> Float[Tensor, "y x"]:
-        """Fluence of the open beam relative to its axis, at points of the isocentre plane."""
+        """Returns the fluence of the open beam relative to its axis, at points of the isocentre plane."""
         radius = torch.hypot(x_mm.double(), y_mm.double()[:, None]).cpu()
         return torch.from_numpy(np.interp(radius, self.off_axis_mm, self.off_axis_fluence)).to(x_mm.device)
 
     def square_field_dose(self, side_mm: float, depth_mm: Float[Tensor, " depth"]) -> Float[Tensor, " depth"]:
-        """Dose of 1 MU on the axis of a square field in water, the isocentre at each depth (as a TPR is measured)."""
+        """Returns the dose of 1 MU on the axis of a square field in water, Gy; the isocentre is at each depth (TPR)."""
         edges = torch.linspace(0, side_mm / 2, 1 + math.ceil(side_mm / 2 / CELL_MM), dtype=torch.double)
         share = torch.erf(edges / (self.sigma_mm[:, None] * 2**0.5)).diff(dim=-1)
         centres = (edges[1:] + edges[:-1]) / 2
@@ -81,19 +81,24 @@ class BeamModel:
 
 
 def at_depth(table: Float[Tensor, "kernel depth"], depth_mm: Float[Tensor, "..."]) -> Float[Tensor, "kernel ..."]:
-    """Values of a table over depths 0, 1, 2, ... mm at any depths, linear between the table's, constant beyond."""
+    """Interpolates a table over depths 0, 1, 2, ... mm linearly; constant beyond its ends."""
     place = depth_mm.clamp(0, table.shape[1] - 1)
     lower = place.long().clamp(max=table.shape[1] - 2)
     return torch.lerp(table[:, lower], table[:, lower + 1], place - lower)
 
 
 def load_beam_model(name_or_path: str | Path) -> BeamModel:
-    """The built-in `generic_6mv`, a file of `vmat commission` (.safetensors), or a matRad machine file (.mat).
+    """Loads the built-in `generic_6mv`, a file of `vmat commission` (.safetensors) or a matRad machine file (.mat).
 
-    The built-in model and matRad's give 1 cGy per MU at the reference point, a commissioned one what was measured.
+    The built-in model and matRad's give 1 cGy per MU at the reference point, a commissioned one the measured dose.
+
+    >>> from lightning_vmat.dose.beam_model import load_beam_model
+    >>> model = load_beam_model("generic_6mv")
+    >>> model.sad_mm, tuple(model.mixture.shape)  # 3 kernels, each a sum of 7 Gaussians
+    (1000.0, (3, 7))
 
     Raises:
-        ValueError: no such model, or a file that is none.
+        ValueError: no such model, or a file that is not a beam model.
     """
     if str(name_or_path) == "generic_6mv":
         return generic_6mv()
@@ -107,14 +112,14 @@ def load_beam_model(name_or_path: str | Path) -> BeamModel:
 
 
 def read_beam_model(path: Path) -> BeamModel:
-    """A beam model from safetensors.
+    """Reads a beam model from a safetensors file.
 
     The tensors are `sigma_mm` [gaussian], `mixture` [kernel, gaussian], `depth_weights` [kernel, depth], `off_axis_mm`
-    and `off_axis_fluence` [radius], float64; the header holds `beam_model_version`, `name` and `sad_mm`. See
-    `BeamModel` for what they mean.
+    and `off_axis_fluence` [radius], float64; the header holds `beam_model_version`, `name` and `sad_mm`. `BeamModel`
+    describes them.
 
     Raises:
-        ValueError: a file that is no such model.
+        ValueError: a file that is not such a model.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -135,19 +140,19 @@ def read_beam_model(path: Path) -> BeamModel:
 
 
 def beam_model_tensors(model: BeamModel) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and header of a model's file; see `read_beam_model`."""
+    """Returns the tensors and the header of a model's file; see `read_beam_model`."""
     tensors = {name: torch.as_tensor(getattr(model, name), dtype=torch.double).contiguous() for name in TENSORS}
     return tensors, {"beam_model_version": BEAM_MODEL_VERSION, "name": model.name, "sad_mm": repr(model.sad_mm)}
 
 
 @cache
 def matrad_model(path: Path, ssd_mm: float = 900.0, *, calibrated: bool = True) -> BeamModel:
-    """The model in a matRad machine file.
+    """Returns the model in a matRad machine file.
 
     Args:
         path: the file.
-        ssd_mm: source-surface distance; the kernels tabulated nearest to it are taken.
-        calibrated: scaled to `GRAY_PER_MU`, instead of in the file's own unit (Gy per unit of fluence).
+        ssd_mm: source-surface distance; the kernels tabulated nearest to it are used.
+        calibrated: whether to scale to `GRAY_PER_MU`; else in the file's own unit (Gy per unit of fluence).
     """
     machine = read_matrad_machine(path, ssd_mm)
     blurred = blur_table(machine.kernels, machine.radii_mm, machine.penumbra_sigma_mm)
@@ -160,14 +165,14 @@ def matrad_model(path: Path, ssd_mm: float = 900.0, *, calibrated: bool = True) 
 
 @cache
 def generic_6mv() -> BeamModel:
-    """A 6 MV linac: Nyholm's kernel where it returns TPR20,10 = 0.667, factorised into three kernels.
+    """Returns the model of a generic 6 MV linac: Nyholm's kernel for TPR20,10 = 0.667, factorised into three kernels.
 
     Kernels are those of the isocentre plane and widen in proportion to the distance from the source, as the beam does;
-    in water they keep their width. At a fixed source-surface distance this costs scatter at depth, so dose in the first
-    5 cm is lowered by about 1 %: it makes the depth dose that of the original at 10 cm (66 %), not elsewhere (2 % less
-    of itself at 20 cm, 4 % at 30 cm), and TPR(2 cm) over TPR(10 cm) 1 % less than the original's. TPR20,10 is kept. The
-    open beam has modest horns, as a flattened beam has. Scatter from the linac's head is not modelled: output per MU
-    changes with the field by scatter in the patient only.
+    depth does not change their width. At a fixed source-surface distance this loses scatter at depth, so dose in the
+    first 5 cm is lowered by about 1 %. The depth dose then equals the original's at 10 cm (66 %), but is lower by 2 %
+    of itself at 20 cm and by 4 % at 30 cm; TPR(2 cm) over TPR(10 cm) is 1 % less than the original's; TPR20,10 is kept.
+    The open beam has modest horns, as flattened beams have. Scatter from the linac's head is not modelled: output per
+    MU changes with the field through scatter in the patient only.
     """
     kernel = nyholm_kernels(GENERIC_TPR, GENERIC_PENUMBRA_MM, np.minimum(DEPTHS_MM, NYHOLM_MAX_DEPTH_MM))
     sigma = np.hypot(SPREADS_MM, GENERIC_PENUMBRA_MM)
@@ -181,12 +186,12 @@ def generic_6mv() -> BeamModel:
 
 
 def nyholm_kernels(tpr: float, penumbra_mm: float, depth_mm: Array, scatter: float = 1.0) -> Array:
-    """Nyholm's kernels blurred by the penumbra, at `RADII_MM` [depth, radius].
+    """Returns Nyholm's kernels blurred by the penumbra, at `RADII_MM` [depth, radius].
 
     Args:
-        tpr: TPR20,10 handed to the parameterisation.
+        tpr: TPR20,10 passed to the parameterisation.
         penumbra_mm: sigma of the Gaussian penumbra.
-        depth_mm: in water.
+        depth_mm: depths in water.
         scatter: factor on the scatter term.
     """
     primary, scattered = kernel_terms(tpr, depth_mm)
@@ -197,12 +202,12 @@ def nyholm_kernels(tpr: float, penumbra_mm: float, depth_mm: Array, scatter: flo
 
 
 def even_beam(model: BeamModel) -> BeamModel:
-    """The same beam with the fluence of its axis everywhere, as bare kernels are used and compared."""
+    """Returns the beam with a uniform open fluence, for comparisons of kernels alone."""
     return replace(model, off_axis_mm=(0.0,), off_axis_fluence=(1.0,))
 
 
 def calibrate(model: BeamModel) -> BeamModel:
-    """Scale a model to `GRAY_PER_MU` at the reference point."""
+    """Returns a model scaled to `GRAY_PER_MU` at the reference point."""
     depth = torch.from_numpy(DEPTHS_MM[:60])
     peak = float((model.square_field_dose(100.0, depth) * (model.sad_mm / (model.sad_mm + depth)) ** 2).max())
     return replace(model, depth_weights=model.depth_weights * (GRAY_PER_MU / peak))

@@ -1,4 +1,4 @@
-"""Influence matrices that other systems computed: checked, and put on a beamlet grid."""
+"""Influence matrices of other systems: checks, and conversion to a beamlet grid."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ TOLERANCE_MM = 0.05  # positions and widths are single precision, rounded by som
 
 @dataclass(frozen=True)
 class BeamletColumns:
-    """Which beamlet each column of an influence matrix belongs to.
+    """The beamlet of each column of an influence matrix.
 
     Args:
         control_point: number of the control point, from 0.
         x_mm: centre along x_b at the isocentre plane.
         y_mm: centre along y_b.
-        width_mm: along x_b.
-        height_mm: along y_b.
+        width_mm: width along x_b.
+        height_mm: height along y_b.
     """
 
     control_point: NDArray[np.integer]
@@ -40,7 +40,7 @@ class BeamletColumns:
         return len(self.control_point)
 
     def smallest_grid(self) -> BeamletGrid:
-        """The grid that just holds every column's beamlet.
+        """Returns the smallest grid that contains every column's beamlet.
 
         Raises:
             ValueError: beamlets of different sizes.
@@ -59,10 +59,10 @@ class BeamletColumns:
         )
 
     def place(self, beamlets: BeamletGrid, control_points: int) -> NDArray[np.int64]:
-        """Flat index of each column's beamlet in fluence maps.
+        """Returns the flat index of each column's beamlet in fluence maps.
 
         Raises:
-            ValueError: a beamlet that is none of the grid's, or two columns for one.
+            ValueError: a beamlet that is not on the grid, or two columns for one beamlet.
         """
         edges, width = np.asarray(beamlets.leaf_edges_mm), beamlets.beamlet_width_mm
         row = np.searchsorted(edges, self.y_mm) - 1
@@ -92,7 +92,7 @@ class BeamletColumns:
 
 @dataclass(frozen=True)
 class ImportedInfluence:
-    """A sparse influence matrix as its source stores it, and what its columns are.
+    """A sparse influence matrix as its source stores it, with the beamlets of its columns.
 
     Args:
         matrix: dose at each row's voxel per unit of fluence in each column's beamlet, Gy per fraction.
@@ -107,16 +107,16 @@ class ImportedInfluence:
     def __post_init__(self) -> None:
         if self.matrix.shape[1] != len(self.columns):
             raise ValueError(
-                f"influence of {self.matrix.shape[1]} columns: expected {len(self.columns)}, one a beamlet"
+                f"influence of {self.matrix.shape[1]} columns: expected {len(self.columns)}, one for each beamlet"
             )
 
     def stored(self, *, beamlets: BeamletGrid | None = None, gy_scale: float = 1.0) -> StoredInfluence:
-        """The operator on rectangular fluence maps; beamlets without a column give no dose.
+        """Returns the operator on rectangular fluence maps; beamlets without a column give no dose.
 
         Args:
             beamlets: the grid of the fluence maps; the smallest one if None.
-            gy_scale: dose of the whole course per MU and fraction over the matrix's own: the number of fractions, times
-                the source's unit of fluence per MU.
+            gy_scale: factor from the matrix's dose to that of the whole course per MU per fraction: the number of
+                fractions times the source's unit of fluence per MU.
 
         Raises:
             ValueError: a column whose beamlet is not on the grid.
@@ -132,7 +132,7 @@ class ImportedInfluence:
 def read_scipy_influence(
     path: Path, fluence_shape: tuple[int, int, int], *, voxels: int | None = None
 ) -> StoredInfluence:
-    """Influence that `scipy.sparse.save_npz` wrote [voxel, flat beamlet], Gy of the whole course per MU per fraction.
+    """Reads a file of `scipy.sparse.save_npz` [voxel, flat beamlet], Gy of the whole course per MU per fraction.
 
     Args:
         path: the file.
@@ -140,7 +140,7 @@ def read_scipy_influence(
         voxels: number of rows expected; any if None.
 
     Raises:
-        ValueError: a file that is missing or broken, a matrix of another shape, or dose that cannot be.
+        ValueError: a missing or broken file, a matrix of another shape, or negative or non-finite dose.
     """
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,4 @@
-"""What every influence matrix must be, wherever it comes from."""
+"""Checks that every influence matrix must pass, whatever its source."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ MOST_ENTRIES = 2**31 - 1024  # indices are int32, and kernels look up to 512 bey
 def check_influence(
     matrix: csr_array | csc_array, where: str, *, voxels: int | None = None, columns: int | None = None
 ) -> None:
-    """Raise one clear error unless a matrix can be an influence matrix.
+    """Checks that a matrix can be an influence matrix.
 
     Args:
         matrix: dose per unit of fluence.
-        where: what the error names.
+        where: subject of the error, for example a file.
         voxels: number of rows expected; any if None.
         columns: number of columns expected; any if None.
 

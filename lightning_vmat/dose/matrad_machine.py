@@ -21,12 +21,12 @@ class MatradMachine:
     Args:
         sad_mm: source-axis distance.
         penumbra_sigma_mm: width of the Gaussian penumbra at the isocentre plane.
-        betas_per_mm: build-up constants, one a kernel.
+        betas_per_mm: build-up constants, one for each kernel.
         attenuation_per_mm: attenuation of primary fluence.
         radii_mm: evenly spaced radii at the isocentre plane, from 0.
         kernels: lateral kernels [kernel, radius] for one source-surface distance.
         primary_mm: radii of the primary fluence at the isocentre plane.
-        primary_fluence: fluence of the open beam there, relative to its axis.
+        primary_fluence: fluence of the open beam at these radii, relative to its axis.
     """
 
     sad_mm: float
@@ -39,7 +39,7 @@ class MatradMachine:
     primary_fluence: tuple[float, ...]
 
     def depth_weights(self, depth_mm: Array) -> Array:
-        """`beta / (beta - m) (exp(-m d) - exp(-beta d))` for each kernel [kernel, depth].
+        """Returns `beta / (beta - m) (exp(-m d) - exp(-beta d))` for each kernel [kernel, depth].
 
         Reference: Bortfeld, Schlegel, Rhein, Med Phys 20:311 (1993), eq. 8.
         """
@@ -48,7 +48,7 @@ class MatradMachine:
 
 
 def read_matrad_machine(path: Path, ssd_mm: float = 900.0) -> MatradMachine:
-    """Read a machine with the kernels of the tabulated source-surface distance nearest to the one given.
+    """Reads a machine, with the kernels of the tabulated source-surface distance nearest to `ssd_mm`.
 
     Raises:
         ValueError: a file that is not a matRad photon machine.

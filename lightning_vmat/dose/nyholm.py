@@ -1,4 +1,4 @@
-"""Photon pencil kernel from one number, the beam quality index TPR20,10."""
+"""Photon pencil kernel as a function of the beam quality index TPR20,10."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ COEFFICIENTS: dict[str, tuple[float, ...]] = {
 
 
 def kernel_terms(tpr: float, depth_mm: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Energy and slope of the kernel's two terms `E s exp(-s r) / (2 pi r)`: primary and scatter.
+    """Returns energy and slope of the kernel's two terms `E s exp(-s r) / (2 pi r)`: primary and scatter.
 
     Args:
-        tpr: TPR20,10 handed to the parameterisation, 0.60 to 0.81.
-        depth_mm: water depths [depth].
+        tpr: TPR20,10 passed to the parameterisation, 0.60 to 0.81.
+        depth_mm: depths in water [depth].
 
     Returns:
         (energy, slope per mm) of the primary and of the scatter term, each [depth]; the energy is the dose that an

@@ -1,4 +1,4 @@
-"""What every dose operator can do."""
+"""The protocol of dose operators."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from lightning_vmat.plan.shapes import FluenceMaps
 class DoseOperator(Protocol):
     """A linear map from fluence maps (MU per fraction) to the dose of the whole course (Gy) at chosen voxels.
 
-    An operator is tensors and settings, and can be made from these again at no cost: this is how it passes through
+    An operator consists of tensors and settings and can be rebuilt from these at no cost: this is how it passes through
     `torch.library.custom_op`, which takes tensors and strings but no objects.
     """
 
     @property
     def fluence_shape(self) -> tuple[int, int, int]:
-        """(control_point, leaf_pair, beamlet)."""
+        """Shape of fluence maps (control_point, leaf_pair, beamlet)."""
 
     @property
     def voxel_count(self) -> int:
         """Number of voxels that receive dose."""
 
     def forward(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
-        """Dose `D x`, Gy; records no gradient."""
+        """Returns the dose `D x`, Gy; records no gradient."""
 
     def adjoint(self, dose_weight: Float[Tensor, "*batch voxel"]) -> FluenceMaps:
-        """The transpose `D^T g`; records no gradient."""
+        """Returns `D^T g`, the transpose applied to weights of the voxels' dose; records no gradient."""
 
     def to(self, device: torch.device | str) -> DoseOperator:
-        """The same operator on another device."""
+        """Returns the operator on a device."""
 
     def tensors(self) -> list[Tensor]:
-        """All of the operator's tensors, in a fixed order; none of them sparse."""
+        """Returns all tensors of the operator in a fixed order; none of them is sparse."""
 
     def settings(self) -> str:
-        """All else that makes the operator, as text; shapes excepted, which the tensors tell."""
+        """Returns as text what `restore` needs besides the tensors."""
 
     @classmethod
     def restore(cls, tensors: Sequence[Tensor], settings: str) -> DoseOperator:
-        """The operator of which `tensors` and `settings` are; reads no values."""
+        """Rebuilds an operator from `tensors()` and `settings()`; reads no values of the tensors."""
 
 
 def result_type(given: Tensor) -> torch.dtype:
-    """Type of what an operator returns: half precision comes in, single precision goes out."""
+    """Returns the type of an operator's result: single precision for half-precision input, else that of the input."""
     return torch.promote_types(given.dtype, torch.float32)
 
 
 def check_last(tensor: Tensor, expected: tuple[int, ...], what: str) -> None:
-    """Raise a clear error unless the trailing axes of a tensor are the expected ones."""
+    """Raises a ValueError unless the last axes of a tensor have the expected lengths."""
     if tuple(tensor.shape[-len(expected) :]) != expected:
         raise ValueError(f"{what} of shape {tuple(tensor.shape)}: expected the last axes to be {expected}")

@@ -1,4 +1,4 @@
-"""Line integrals through volumes along the divergent beam: radiological depth and beam's-eye-view thickness."""
+"""Line integrals of volumes along the divergent beam: radiological depth and beam's-eye-view thickness."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Point = tuple[float, float, float]
 # air, lung, adipose, water, muscle, spongiosa, cortical bone
 TISSUE_HU = (-1000.0, -741.0, -90.0, 0.0, 45.0, 280.0, 1500.0)
 TISSUE_DENSITY = (0.0, 0.258, 0.95, 1.0, 1.04, 1.15, 1.78)
-MIN_RAY_SPACING_MM, MIN_STEP_MM = 3.0, 2.5  # finer CT is traced no finer: depth is smooth on this scale
+MIN_RAY_SPACING_MM, MIN_STEP_MM = 3.0, 2.5  # not finer for a finer CT: depth is smooth on this scale
 
 
 def relative_electron_density(hu: Float[Tensor, "*voxel"]) -> Float[Tensor, "*voxel"]:
-    """Electron density relative to water, linear between the tissues of `TISSUE_HU` and beyond the last.
+    """Returns the electron density relative to water, linear between and beyond the tissues of `TISSUE_HU`.
 
     Reference: tissues and their electron densities: ICRU Report 46 (1992); such curves: Schneider, Pedroni, Lomax,
     Phys Med Biol 41:111 (1996). Scanners differ by some per cent in bone.
@@ -32,12 +32,12 @@ def relative_electron_density(hu: Float[Tensor, "*voxel"]) -> Float[Tensor, "*vo
 
 
 def hounsfield_units(density: Float[Tensor, "*voxel"]) -> Float[Tensor, "*voxel"]:
-    """The CT number of a relative electron density: the inverse of `relative_electron_density`."""
+    """Returns the CT number of a relative electron density: the inverse of `relative_electron_density`."""
     return _follow(density, TISSUE_DENSITY, TISSUE_HU)
 
 
 def _follow(value: Tensor, knots: tuple[float, ...], ordinates: tuple[float, ...]) -> Tensor:
-    """Piecewise linear curve, its last piece prolonged."""
+    """Interpolates a piecewise linear curve, extrapolating with its first and last piece."""
     x, y = (torch.tensor(v, dtype=value.dtype, device=value.device) for v in (knots, ordinates))
     piece = (torch.bucketize(value.contiguous(), x) - 1).clamp(0, len(knots) - 2)
     return y[piece] + (value - x[piece]) * (y.diff() / x.diff())[piece]
@@ -54,19 +54,19 @@ def trace_rays(
     step_mm: float,
     stop_mm: float | None = None,
 ) -> Float[Tensor, "channel control_point y_b x_b"]:
-    """Line integrals of a volume along the rays from the source through points of the isocentre plane.
+    """Integrates volumes along the rays from the source through points of the isocentre plane.
 
     Args:
-        volume: what to integrate, e.g. structure masks (thickness) or relative electron density.
+        volume: values to integrate, e.g. structure masks (for thickness) or relative electron density.
         grid: the volume's voxels.
         isocentre_mm: isocentre, patient LPS.
-        control_points: where the beam stands.
+        control_points: gantry, collimator and couch angles.
         sad_mm: source-axis distance.
         x_mm: ray positions along x_b at the isocentre plane.
         y_mm: ray positions along y_b.
         step_mm: step along the beam axis.
-        stop_mm: distance from the source along the beam axis where rays end; `sad_mm` gives the part before the
-            isocentre plane. None: beyond the volume.
+        stop_mm: distance from the source along the beam axis where rays end; with `sad_mm` they end at the isocentre
+            plane, with None beyond the volume.
 
     Returns:
         Integrals, mm times the volume's unit.
@@ -83,14 +83,14 @@ def trace_rays(
 def radiological_depth(
     case: Case, voxel_index: Int[Tensor, " voxel"], control_points: ControlPoints | None = None
 ) -> Float[Tensor, "control_point voxel"]:
-    """Water-equivalent depth of voxels below the surface, along the rays from the source, mm.
+    """Returns the water-equivalent depth of voxels along the rays from the source, mm.
 
     Density is accumulated along a divergent grid of rays and interpolated at the voxels.
 
     Args:
         case: CT, isocentre and machine.
         voxel_index: flat indices of voxels.
-        control_points: where the beam stands; those of the case if None.
+        control_points: gantry, collimator and couch angles; those of the case if None.
     """
     points = control_points or case.control_points
     unrotated = replace(points, collimator_deg=torch.zeros_like(points.collimator_deg))  # the same rays, a smaller grid
@@ -102,6 +102,7 @@ def radiological_depth(
     voxels_mm = case.grid.centres_mm(voxel_index)
     depth = torch.empty(len(points), len(voxel_index), device=case.hu.device)
     for number in range(len(points)):
+        # one integration per ray of a grid, then interpolation: far cheaper than one ray for each voxel
         bev, distance = project_to_bev(voxels_mm, _one(unrotated, number), case.isocentre_mm, sad_mm)
         x, y = (_ruler(bev[0, :, axis], spacing) for axis in (0, 1))
         passed = (planes.sample(number, x, y)[0] * planes.step_mm * _slant(x, y, sad_mm)).cumsum(dim=0)
@@ -114,7 +115,7 @@ def radiological_depth(
 
 
 class _Planes:
-    """Samples of a volume on planes across the beam axis, `step_mm` apart, that span all of its non-zero voxels."""
+    """Samples a volume on planes across the beam axis, `step_mm` apart, that span all of its non-zero voxels."""
 
     def __init__(
         self,
@@ -144,29 +145,29 @@ class _Planes:
         along = sad_mm - (corner + offset) @ axes[:, 2].T
         self.first_mm = along.amin(dim=0).clamp(min=step_mm)
         self.count = max(1, math.ceil(float((along.amax(dim=0) - self.first_mm).max()) / step_mm))
-        self.level = (axes[:, 1, :2].abs().amax(dim=1) < 1e-6).tolist()  # y_b runs along the patient's z
-        # beam coordinates -> grid_sample's coordinates of the cropped volume
+        self.level = (axes[:, 1, :2].abs().amax(dim=1) < 1e-6).tolist()  # y_b is parallel to the patient's z
+        # beam coordinates -> grid_sample's: centre of voxel i at (2 i + 1) / size - 1 (align_corners=False)
         self.axes = axes * (2 / (spacing * size))
         self.origin = -offset * 2 / (spacing * size) + 1 / size - 1
 
     def distances_mm(self, number: int) -> Float[Tensor, " plane"]:
-        """Distance from the source to each plane, the middles of the steps."""
+        """Returns the distance from the source to each plane, in the middle of each step (midpoint rule)."""
         return self.first_mm[number] + self.step_mm * (
             torch.arange(self.count, device=self.volume.device, dtype=torch.float32) + 0.5
         )
 
     def place(self, number: int, distance_mm: Tensor) -> Tensor:
-        """Number of steps before a distance from the source."""
+        """Returns the continuous number of steps before a distance from the source."""
         return (distance_mm - self.first_mm[number]) / self.step_mm
 
     def share_before(self, number: int, stop_mm: float) -> Float[Tensor, " plane"]:
-        """Part of each step that lies before a distance from the source."""
+        """Returns the part of each step that lies before a distance from the source."""
         return ((stop_mm - self.distances_mm(number)) / self.step_mm + 0.5).clamp(0, 1)
 
     def sample(
         self, number: int, x_mm: Float[Tensor, " x_b"], y_mm: Float[Tensor, " y_b"]
     ) -> Float[Tensor, "channel plane y_b x_b"]:
-        """The volume where the rays through (x, y) of the isocentre plane cross the planes; zero outside."""
+        """Returns the volume where the rays through (x, y) of the isocentre plane cross the planes; zero outside."""
         axes = self.axes[number]
         distance = self.distances_mm(number)[:, None]
         scale = distance / self.sad_mm
@@ -180,11 +181,14 @@ class _Planes:
     def _sample_slices(
         self, within: Float[Tensor, "plane x_b 3"], rise: Float[Tensor, "plane y_b"]
     ) -> Float[Tensor, "channel plane y_b x_b"]:
-        """The same where y_b runs along the patient: bilinear in each slice, then linear between slices; half the time.
+        """Does what `sample` does for y_b parallel to the patient's z, in half the time.
+
+        All rays of one x_b then cross a plane at the same x and y, so that the interpolation separates: bilinear in
+        each slice, then linear between slices.
 
         Args:
-            within: places of the rays in the plane of the isocentre's slice.
-            rise: how much further along z rays of each y_b are.
+            within: positions of the rays with y_b = 0.
+            rise: offset along z of the rays of each y_b.
         """
         slices = self.volume.shape[1]
         flat = F.grid_sample(self.volume.flatten(0, 1)[None], within[None, ..., :2], align_corners=False)[0]
@@ -194,18 +198,18 @@ class _Planes:
 
 
 def _slant(x_mm: Tensor, y_mm: Tensor, sad_mm: float) -> Float[Tensor, "y_b x_b"]:
-    """Path length along a ray per distance along the beam axis."""
+    """Returns the path length along a ray per distance along the beam axis."""
     return torch.sqrt(1 + (x_mm**2 + y_mm[:, None] ** 2) / sad_mm**2)
 
 
 def _ruler(values_mm: Tensor, spacing_mm: float) -> Tensor:
-    """Multiples of the spacing that reach over all values."""
+    """Returns the multiples of the spacing that span all values."""
     first, last = math.floor(float(values_mm.min()) / spacing_mm), math.ceil(float(values_mm.max()) / spacing_mm)
     return spacing_mm * torch.arange(first, last + 1, device=values_mm.device)
 
 
 def _interpolate(volume: Float[Tensor, "channel d h w"], place: Float[Tensor, "*to 3"]) -> Tensor:
-    """Trilinear interpolation at index coordinates (x, y, z), constant beyond the border."""
+    """Interpolates trilinearly at index coordinates (x, y, z); constant beyond the border."""
     size = torch.tensor(volume.shape[:0:-1], device=volume.device)
     return F.grid_sample(volume[None], ((2 * place + 1) / size - 1)[None], padding_mode="border", align_corners=False)[
         0

@@ -1,4 +1,4 @@
-"""Blurred maps to dose: each voxel sums, over control points and kernels, the map's value where it is seen."""
+"""Blurred maps to dose: each voxel sums the maps' values at its BEV position over control points and kernels."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from lightning_vmat.dose.beam_model import at_depth
 from lightning_vmat.dose.blur import Nodes
 from lightning_vmat.plan.beamlets import view_along
 
-PAIRS = 1_000_000  # (control point, voxel) pairs worked on at once where their views are made anew
-CACHED_NODES = 100_000  # map nodes worked on at once by one thread of a CPU
-SHARED_NODES = 500_000  # and by several, to whom handing over costs more than what leaves the cache
-GPU_NODES = 50_000_000  # map nodes worked on at once by the kernels: 0.2 GB for each Gaussian and kernel
-KEPT = 16_000_000  # pairs whose view is kept on a CPU, at 20 bytes a pair
+PAIRS = 1_000_000  # (control point, voxel) pairs processed at once when their look-up tables are not cached
+CACHED_NODES = 100_000  # map nodes processed at once by one CPU thread, so that they stay in the cache
+SHARED_NODES = 500_000  # the same for several threads, whose overhead outweighs cache misses
+GPU_NODES = 50_000_000  # map nodes processed at once by the Triton kernels: 0.2 GB for each Gaussian and kernel
+KEPT = 16_000_000  # largest number of pairs whose look-up tables are cached on a CPU, at 20 bytes a pair
 
 
 class View(Protocol):
-    """What some of the control points see of the voxels."""
+    """The map from blurred maps of some control points to the voxels' dose."""
 
     @property
     def part(self) -> slice:
-        """Which control points."""
+        """Range of the control points."""
 
     def forward(self, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
-        """Dose at the voxels, Gy, from blurred maps."""
+        """Returns the dose at the voxels, Gy, from blurred maps."""
 
     def adjoint(self, dose: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point kernel y_node x_node"]:
-        """Transpose of `forward`."""
+        """Applies the transpose of `forward`."""
 
 
 @dataclass(frozen=True)
 class BevLookup:
-    """Where voxels lie in the maps of some control points, and how much each map counts there.
+    """Look-up tables: positions of voxels in the maps of some control points, and the weight of each map there.
 
     Args:
-        place: position in the maps, as `grid_sample` counts it.
+        place: position in the maps, in the coordinates of `grid_sample`.
         weight: weight of each kernel's map at each voxel, Gy.
     """
 
@@ -55,10 +55,10 @@ class BevLookup:
 
 @dataclass(frozen=True)
 class TableView:
-    """A view through tables of places and weights.
+    """A view by look-up tables of positions and weights.
 
     Args:
-        part: which control points.
+        part: range of the control points.
         look: the tables.
         shape: (y_node, x_node) of the maps.
     """
@@ -68,12 +68,15 @@ class TableView:
     shape: tuple[int, int]
 
     def forward(self, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
+        """Returns the dose at the voxels, Gy, from blurred maps."""
         seen = F.grid_sample(maps, self.look.place, align_corners=True)[:, :, 0]
         return torch.einsum("ckv,ckv->v", seen, self.look.weight)
 
     def adjoint(self, dose: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point kernel y_node x_node"]:
+        """Applies the transpose of `forward`."""
         values = (self.look.weight * dose)[:, :, None]
         like = values.new_empty(1).expand(*values.shape[:2], *self.shape)
+        # the gradient of bilinear sampling by its input is its exact transpose; this call needs no autograd graph
         maps: Tensor = torch.ops.aten.grid_sampler_2d_backward(
             values, like, self.look.place, 0, 0, True, [True, False]
         )[0]
@@ -82,22 +85,24 @@ class TableView:
 
 @dataclass(frozen=True)
 class KernelView:
-    """A view through the Triton kernels, which find places and weights as they go.
+    """A view by the Triton kernels, which compute positions and weights instead of loading them.
 
     Args:
-        part: which control points.
-        sampling: what they see.
+        part: range of the control points.
+        sampling: geometry and depths of these control points.
     """
 
     part: slice
     sampling: Sampling
 
     def forward(self, maps: Float[Tensor, "control_point kernel y_node x_node"]) -> Float[Tensor, " voxel"]:
+        """Returns the dose at the voxels, Gy, from blurred maps."""
         from lightning_vmat.dose import _triton
 
         return _triton.sample(self.sampling, maps)
 
     def adjoint(self, dose: Float[Tensor, " voxel"]) -> Float[Tensor, "control_point kernel y_node x_node"]:
+        """Applies the transpose of `forward`."""
         from lightning_vmat.dose import _triton
 
         return _triton.spread(self.sampling, dose, deterministic=torch.are_deterministic_algorithms_enabled())
@@ -105,17 +110,17 @@ class KernelView:
 
 @dataclass(frozen=True)
 class Sampling:
-    """Where each voxel lies in each beam's-eye view, and how deep.
+    """Position of each voxel in each beam's-eye view, and its radiological depth.
 
     Args:
-        offset_mm: voxel centres from the isocentre, patient LPS.
+        offset_mm: voxel centres relative to the isocentre, patient LPS.
         depth_mm: radiological depth, half precision (0.1 mm at 200 mm).
         axes: x_b, y_b, z_b of each control point in patient LPS, as rows.
         depth_weights: weight of each kernel at depths 0, 1, 2, ... mm, Gy of the whole course per MU per fraction.
         sad_mm: source-axis distance.
         y_nodes: rows of the maps.
         x_nodes: columns of the maps.
-        kept: what all control points see, where it is kept to be used again.
+        kept: cached look-up tables of all control points, or None.
     """
 
     offset_mm: Float[Tensor, "voxel 3"]
@@ -129,25 +134,25 @@ class Sampling:
 
     @property
     def map_shape(self) -> tuple[int, int]:
-        """(y_node, x_node)."""
+        """Shape of the blurred maps (y_node, x_node)."""
         return len(self.y_nodes), len(self.x_nodes)
 
     def keep(self) -> Sampling:
-        """The same, with what is seen kept where the CPU will want it again and it is small enough."""
+        """Returns the sampling with cached look-up tables if it runs on the CPU and they are small enough."""
         wanted = not runs_triton(self.offset_mm) and not self.offset_mm.is_cuda and self.depth_mm.numel() <= KEPT
         return replace(self, kept=self.look() if wanted else None)
 
     def look(self) -> BevLookup:
-        """What the control points see."""
+        """Returns the look-up tables of all control points."""
         looks = [self.look_from(part) for part in self._parts(max(1, PAIRS // len(self.offset_mm)))]
         return BevLookup(torch.cat([look.place for look in looks]), torch.cat([look.weight for look in looks]))
 
     def look_from(self, part: slice) -> BevLookup:
-        """What some of the control points see."""
+        """Returns the look-up tables of some control points."""
         return self._at(part)._look()
 
     def views(self) -> Iterator[View]:
-        """What is seen, part by part of the control points."""
+        """Yields the views of successive ranges of control points, sized for cache and memory."""
         nodes = len(self.x_nodes) * len(self.y_nodes)
         if runs_triton(self.offset_mm):
             for part in self._parts(max(1, GPU_NODES // nodes)):
@@ -168,6 +173,7 @@ class Sampling:
     def _look(self) -> BevLookup:
         bev, distance = view_along(self.axes, self.offset_mm, self.sad_mm)
         x, y = self.x_nodes.place(bev[..., 0]), self.y_nodes.place(bev[..., 1])
+        # node numbers -> -1 at the first node, 1 at the last (align_corners=True)
         place = torch.stack((x * (2 / (len(self.x_nodes) - 1)) - 1, y * (2 / (len(self.y_nodes) - 1)) - 1), dim=-1)
         weight = (
             at_depth(self.depth_weights, self.depth_mm.to(self.depth_weights.dtype)) * (self.sad_mm / distance) ** 2
@@ -175,6 +181,7 @@ class Sampling:
         return BevLookup(place[:, None], weight.transpose(0, 1).contiguous())
 
     def to(self, device: torch.device | str) -> Sampling:
+        """Returns the sampling on a device; look-up tables are cached or dropped as `keep` decides there."""
         if torch.device(device) == self.offset_mm.device:
             return self
         tensors = ("offset_mm", "depth_mm", "axes", "depth_weights")

@@ -16,12 +16,12 @@ from lightning_vmat.dose.backend import runs_triton
 
 @dataclass(frozen=True)
 class SparseRows:
-    """A matrix as plain tensors, which `deepcopy`, DDP and `torch.compile` take where they refuse sparse ones.
+    """A sparse matrix as plain tensors, because `deepcopy`, DDP and `torch.compile` do not support sparse ones.
 
     Args:
-        row_start: where each row begins among the elements, and at the end their number.
-        column: column of each element; int32, the kind with a fast product on the CPU.
-        value: the elements; single precision on the CPU, on a CUDA device half precision will do too.
+        row_start: index of each row's first element, and last the number of elements.
+        column: column of each element; int32, which has a fast product on the CPU.
+        value: value of each element; single precision on the CPU, single or half precision on a CUDA device.
         columns: number of columns.
     """
 
@@ -32,18 +32,18 @@ class SparseRows:
 
     @classmethod
     def from_scipy(cls, matrix: csr_array) -> SparseRows:
-        """With int32 indices and single precision values."""
+        """Converts a scipy matrix, with int32 indices and single-precision values."""
         matrix = matrix.sorted_indices()
         row_start, column = (torch.from_numpy(a.astype(np.int32)) for a in (matrix.indptr, matrix.indices))
         return cls(row_start, column, torch.from_numpy(matrix.data.astype(np.float32)), matrix.shape[1])
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(row, column)."""
+        """Number of rows and columns."""
         return len(self.row_start) - 1, self.columns
 
     def product(self, vectors: Float[Tensor, "*batch column"]) -> Float[Tensor, "*batch row"]:
-        """The matrix times each vector, summed in single precision."""
+        """Returns the product of the matrix with each vector, summed in single precision."""
         columns = vectors.reshape(-1, self.columns).float().T
         if runs_triton(vectors):
             from lightning_vmat.dose import _triton
@@ -60,5 +60,6 @@ class SparseRows:
             return torch.sparse_csr_tensor(*parts, self.shape, check_invariants=False)
 
     def to(self, device: torch.device | str) -> SparseRows:
+        """Returns the matrix on a device."""
         row_start, column, value = (part.to(device) for part in (self.row_start, self.column, self.value))
         return SparseRows(row_start, column, value, self.columns)

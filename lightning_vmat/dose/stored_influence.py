@@ -1,4 +1,4 @@
-"""The dose operator as a stored sparse matrix, for influence that was computed elsewhere or once and for all."""
+"""The dose operator as a stored sparse matrix, for influence of other systems or computed in advance."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class StoredInfluence:
-    """Dose influence in compressed rows, and its transpose likewise, so that both products are fast.
+    """Dose influence in compressed rows, with its transpose in compressed rows too, so that both products are fast.
 
     Args:
         fluence_shape: (control_point, leaf_pair, beamlet).
         matrix: dose at each voxel per MU per fraction in each beamlet, Gy [voxel, flat beamlet].
-        transpose: the same, transposed.
+        transpose: the transposed matrix [flat beamlet, voxel].
     """
 
     fluence_shape: tuple[int, int, int]
@@ -42,7 +42,7 @@ class StoredInfluence:
     def from_scipy(
         cls, matrix: csr_array, fluence_shape: tuple[int, int, int], where: str = "influence"
     ) -> StoredInfluence:
-        """From a scipy matrix [voxel, flat beamlet]; `where` is what errors name.
+        """Converts a scipy matrix [voxel, flat beamlet]; errors name it as `where`.
 
         Raises:
             ValueError: a shape that does not fit the fluence, or dose that is negative or not finite.
@@ -54,10 +54,10 @@ class StoredInfluence:
     def from_operator(
         cls, operator: DoseOperator, *, relative_threshold: float = 0.0, batch: int = 64
     ) -> StoredInfluence:
-        """Any operator's matrix, column by column.
+        """Computes the matrix of any operator, column by column.
 
         Args:
-            operator: what to store.
+            operator: the operator to store.
             relative_threshold: elements below this fraction of their beamlet's largest are dropped.
             batch: columns computed at once.
         """
@@ -79,34 +79,37 @@ class StoredInfluence:
 
     @property
     def voxel_count(self) -> int:
+        """Number of voxels that receive dose."""
         return int(self.matrix.shape[0])
 
     @torch.no_grad()
     def forward(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
-        """Dose of the whole course, Gy."""
+        """Returns the dose of the whole course, Gy; records no gradient."""
         check_last(fluence_mu, self.fluence_shape, "fluence")
         return self.matrix.product(fluence_mu.flatten(-3)).to(result_type(fluence_mu))
 
     @torch.no_grad()
     def adjoint(self, dose_weight: Float[Tensor, "*batch voxel"]) -> FluenceMaps:
-        """The transpose: what each beamlet's dose weighs."""
+        """Returns the transpose applied to weights of the voxels' dose; records no gradient."""
         check_last(dose_weight, (self.voxel_count,), "dose")
         fluence = self.transpose.product(dose_weight).to(result_type(dose_weight))
         return fluence.view(*dose_weight.shape[:-1], *self.fluence_shape)
 
     def to(self, device: torch.device | str) -> StoredInfluence:
+        """Returns the operator on a device."""
         return replace(self, matrix=self.matrix.to(device), transpose=self.transpose.to(device))
 
     def tensors(self) -> list[Tensor]:
-        """Rows, columns and values of the matrix, and of its transpose."""
+        """Returns row starts, columns and values of the matrix, then of its transpose."""
         return [part for rows in (self.matrix, self.transpose) for part in (rows.row_start, rows.column, rows.value)]
 
     def settings(self) -> str:
-        """The fluence's shape."""
+        """Returns the shape of fluence maps as text."""
         return json.dumps(self.fluence_shape)
 
     @classmethod
     def restore(cls, tensors: Sequence[Tensor], settings: str) -> StoredInfluence:
+        """Rebuilds an operator from `tensors()` and `settings()`."""
         control_points, leaf_pairs, beamlets = json.loads(settings)
         rows, row_columns, row_values, columns, column_rows, column_values = tensors
         matrix = SparseRows(rows, row_columns, row_values, control_points * leaf_pairs * beamlets)
@@ -114,7 +117,7 @@ class StoredInfluence:
         return cls((control_points, leaf_pairs, beamlets), matrix, transpose)
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file: fp16 values, scaled by their largest, and int32 indices; whole or not at all."""
+        """Writes a safetensors file atomically: float16 values over the largest one, and int32 indices."""
         values = self.matrix.value
         scale = float(values.abs().max()) if len(values) else 1.0
         tensors = {
@@ -130,15 +133,15 @@ class StoredInfluence:
     def load(
         cls, path: str | Path, *, rows: Int[Tensor, " voxel"] | None = None, row_count: int | None = None
     ) -> StoredInfluence:
-        """Read a file that `save` wrote.
+        """Reads a file that `save` wrote.
 
         Args:
             path: the file.
-            rows: which voxels' rows to keep, in their order; all if None.
+            rows: voxels whose rows to keep, in this order; all if None.
             row_count: number of rows expected in the file; any if None.
 
         Raises:
-            ValueError: a file that is missing, broken, of another version or of another number of rows.
+            ValueError: a missing or broken file, or one of another version or number of rows.
         """
         try:
             with safe_open(path, framework="np") as file:

@@ -1,4 +1,4 @@
-"""The table that a learned optimizer is judged by: objective against dose evaluations, beside hand-designed ones."""
+"""Comparison of a learned optimizer with hand-designed ones: objective after a number of dose evaluations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lightning_vmat.l2o.unroll import OptimizerTrace, run
 from lightning_vmat.plan.shapes import FluenceMap
 
 COLUMNS = (0, 5, 10, 20)  # dose evaluations
-JUDGED = 10  # the column that is logged and timed
+JUDGED = 10  # the column that is logged, with its seconds
 ADAM_RATES = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4)
 LEARNED, ADAM, OPEN_FIELD = "learned", "adam", "lbfgs_from_open_field"
 
@@ -26,13 +26,13 @@ Table = dict[str, dict[str, float]]
 
 
 class Comparison:
-    """Runs every optimizer from the same starts, and L-BFGS from the open field too; keeps what they did."""
+    """Runs every optimizer from the same starts, and L-BFGS also from the open field; stores their traces."""
 
     def __init__(self) -> None:
         self.traces: dict[str, list[OptimizerTrace]] = {}
 
     def add(self, problem: Problem, learned: LearnedOptimizer, x0: FluenceMap) -> None:
-        """Run all of them on one problem; the open field shows what the start is worth."""
+        """Runs all optimizers on one problem; the run from the open field shows the value of the start."""
         members: dict[str, Optimizer[Any]] = {
             LEARNED: learned,
             "lbfgs": LBFGS(),
@@ -44,7 +44,7 @@ class Comparison:
         self.traces.setdefault(OPEN_FIELD, []).append(run(problem, LBFGS(), problem.open_field, max(COLUMNS)))
 
     def gather(self) -> None:
-        """Bring together what all ranks have; collective, and nothing to do in one process."""
+        """Gathers the traces of all ranks; a collective operation, without effect in a single process."""
         if not (dist.is_available() and dist.is_initialized()):
             return
         parts: list[dict[str, list[OptimizerTrace]]] = [{} for _ in range(dist.get_world_size())]
@@ -52,25 +52,25 @@ class Comparison:
         self.traces = {name: [trace for part in parts for trace in part[name]] for name in parts[0]}
 
     def table(self) -> Table:
-        """Medians over the problems: the objective after each number of evaluations, and seconds for `JUDGED`.
+        """Returns medians over the problems: the objective after each number of evaluations, and seconds for `JUDGED`.
 
-        Adam has in each column the learning rate that is best there, chosen on the very cases that it is judged
-        on: if anything, this favours Adam.
+        Adam's learning rate is the best in each column, chosen on the test cases themselves: this favours Adam, if
+        anything.
         """
         rows = {name: _row(traces) for name, traces in self.traces.items()}
         rates = [rows.pop(_adam(rate)) for rate in ADAM_RATES]
         return rows | {ADAM: {column: min(row[column] for row in rates) for column in rates[0]}}
 
     def adam_rates(self) -> dict[str, float]:
-        """The learning rate that stands for Adam in each column; at either end of `ADAM_RATES` it is too short."""
+        """Returns Adam's best learning rate in each column; if it is an end of `ADAM_RATES`, that list is too short."""
         rows = {rate: _row(self.traces[_adam(rate)]) for rate in ADAM_RATES}
         return {str(c): min(rows, key=lambda rate: rows[rate][str(c)]) for c in COLUMNS if c > 0}
 
 
 def as_text(table: Mapping[str, Mapping[str, float]]) -> str:
-    """The table in fixed-width columns."""
+    """Returns the table as text with fixed-width columns."""
     columns = list(next(iter(table.values())))
-    lines = ["objective (median) after so many dose evaluations", f"{'':22}" + "".join(f"{c:>12}" for c in columns)]
+    lines = ["median objective by number of dose evaluations", f"{'':22}" + "".join(f"{c:>12}" for c in columns)]
     lines += [f"{name:22}" + "".join(f"{row[c]:12.4g}" for c in columns) for name, row in table.items()]
     return "\n".join(lines)
 

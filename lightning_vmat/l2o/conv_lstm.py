@@ -1,4 +1,4 @@
-"""A convolutional LSTM cell and the small network around it."""
+"""A convolutional LSTM cell."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Memory = tuple[Float[Tensor, "batch hidden leaf_pair beamlet"], Float[Tensor, "b
 
 
 class ConvLSTMCell(nn.Module):
-    """LSTM whose gates see a beamlet's neighbours; any map size.
+    """LSTM cell whose gates are convolutions over neighbouring beamlets; fits any map size.
 
     Args:
         inputs: input channels.
@@ -25,12 +25,14 @@ class ConvLSTMCell(nn.Module):
         self.gates = nn.Conv2d(inputs + hidden, 4 * hidden, 3, padding=1)
 
     def start(self, like: Float[Tensor, "batch channel leaf_pair beamlet"]) -> Memory:
-        """Empty memory."""
+        """Returns an empty memory (output and cell of zeros)."""
         zeros = like.new_zeros(len(like), self.hidden, *like.shape[2:])
         return zeros, zeros
 
     def forward(self, inputs: Float[Tensor, "batch channel leaf_pair beamlet"], memory: Memory) -> Memory:
+        """Returns output and cell after one step."""
         output, cell = memory
         enter, keep, leave, new = self.gates(torch.cat((inputs, output), dim=1)).chunk(4, dim=1)
+        # the forget gate starts at sigmoid(1) = 0.73, so that gradients reach earlier steps from the beginning
         cell = (keep + 1).sigmoid() * cell + enter.sigmoid() * new.tanh()
         return leave.sigmoid() * cell.tanh(), cell

@@ -1,4 +1,4 @@
-"""Moves that never raise the objective: a feasible segment, one forward projection, a search in dose space."""
+"""Monotone moves: search along a feasible segment in dose space, with one forward projection."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def descend(
     dose_gy: Float[Tensor, " voxel"],
     direction: FluenceMap,
 ) -> tuple[FluenceMap, Float[Tensor, " voxel"], Float[Tensor, ""], float]:
-    """The best point on the non-negative part of `x + step * direction` (one forward projection).
+    """Moves to the best point on the non-negative part of `x + step * direction` (one forward projection).
 
     Returns:
-        The new x, its dose, its objective, and the step; a step of 0 returns the old ones.
+        The new x, its dose, its objective, and the step; with a step of 0 all are unchanged.
     """
     return move(problem, x, dose_gy, direction, problem.dose(direction))
 
@@ -34,7 +34,7 @@ def move(
     direction: FluenceMap,
     direction_dose_gy: Float[Tensor, " voxel"],
 ) -> tuple[FluenceMap, Float[Tensor, " voxel"], Float[Tensor, ""], float]:
-    """`descend` along a direction whose dose is already known: no projection at all."""
+    """Does what `descend` does along a direction whose dose is already known, without a projection."""
     finite = bool(direction.isfinite().all() & direction_dose_gy.isfinite().all())
     step = search_step(problem.objective, dose_gy, direction_dose_gy, longest_step(x, direction)) if finite else 0.0
     if step > 0:
@@ -51,7 +51,7 @@ def scaled_start(
     Float[Tensor, ""],
     FluenceMap,
 ]:
-    """The best multiple of a start, and the majoriser there (one dose evaluation; the multiple is free).
+    """Finds the best multiple of a start, and the majoriser at the start (one dose evaluation).
 
     Returns:
         x, its dose, its objective, and the majoriser.
@@ -59,6 +59,7 @@ def scaled_start(
     x = x.clamp(min=0)
     dose_gy = problem.dose(x)
     majoriser = problem.majoriser(dose_gy)
+    # dose is linear, so multiples of x need no projection; -x can shrink it to zero, x can grow it up to fivefold
     grown = move(problem, x, dose_gy, x, dose_gy)
     shrunk = move(problem, x, dose_gy, -x, -dose_gy)
     best = grown if bool(grown[2] <= shrunk[2]) else shrunk

@@ -1,4 +1,4 @@
-"""What the learned optimizer sees of a problem: directions and context, free of the problem's scale."""
+"""Inputs of the learned optimizer: candidate directions and context, independent of the problem's scale."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from torch import Tensor
 
 from lightning_vmat.plan.shapes import FluenceMap
 
-MOMENTUM = (0.5, 0.9)  # forgetting factors of the two momenta
+MOMENTUM = (0.5, 0.9)  # decay factors of the two momenta
 DIRECTIONS = 5  # quasi-Newton, gradient, two momenta, last step
 CONTEXT = 6  # x, free, majoriser; broadcast: last step length, last decrease, number of steps
 
 
 @dataclass(frozen=True)
 class Features:
-    """Per beamlet, without gradient.
+    """Inputs for each beamlet, without gradient.
 
     Args:
-        directions: candidate steps over their common size; the first is the quasi-Newton one.
-        context: what else there is to know, of order one.
+        directions: candidate steps over their common size; the first is the quasi-Newton step.
+        context: further inputs, of order one (see `CONTEXT`).
         size: root mean square of the quasi-Newton step, in units of x.
     """
 
@@ -39,7 +39,7 @@ class Features:
         majoriser: FluenceMap,
         progress: tuple[float, float, float],
     ) -> Features:
-        """Normalise and stack.
+        """Normalises and stacks the inputs.
 
         Args:
             x: fluence.
@@ -48,6 +48,7 @@ class Features:
             majoriser: diagonal bound of the Hessian.
             progress: last step length, log ratio of the last decrease, evaluations spent.
         """
+        # one size for all directions keeps their ratios, and makes the inputs independent of units and weights
         size = (steps[0].square().sum() / free.sum().clamp(min=1)).sqrt()
         tiny = 1e-6 * x.mean() + torch.finfo(x.dtype).tiny
         directions = torch.stack([step * free / (size + tiny) for step in steps], dim=1)

@@ -1,4 +1,4 @@
-"""The learned optimizer: a convolutional LSTM that bends a quasi-Newton step."""
+"""The learned optimizer: a convolutional LSTM that corrects a quasi-Newton step."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 
 @dataclass(frozen=True)
 class LearnedState(State):
-    """Adds the model of the curvature, the momenta, the last step and its success, and the LSTM's memory."""
+    """Adds the quasi-Newton model, the momenta, the last step with its length and decrease, and the LSTM's memory."""
 
     model: QuasiNewton
     momenta: tuple[FluenceMap, ...]
@@ -31,26 +31,26 @@ class LearnedState(State):
     memory: Memory | None
 
     def detach(self) -> LearnedState:
-        """The same state, cut from the steps that led to it."""
+        """Returns the state without the graph of the steps before it."""
         memory = None if self.memory is None else (self.memory[0].detach(), self.memory[1].detach())
         return replace(self, x=self.x.detach(), dose_gy=self.dose_gy.detach(), value=self.value.detach(), memory=memory)
 
 
 class LearnedOptimizer(nn.Module):
-    """Optimizer with learned curvature, whose step a convolutional LSTM bends over the beam's-eye view.
+    """Optimizer with learned curvature, whose quasi-Newton step a convolutional LSTM corrects for each beamlet.
 
-    The quasi-Newton step starts from a learned filter instead of a hand-made one, see `LearnedFilter`. The LSTM
-    sees that step, the majoriser-scaled gradient, its momenta and the last step, all over one size, so it knows
-    nothing of units, weights or prescriptions, and takes any number of control points and any grid. It answers with
-    a bounded gain of each of them and of a filtered gradient. The step is projected onto non-negative fluence and
-    searched exactly in dose space, so no step raises the objective; a network that has learnt nothing yet gives
-    projected L-BFGS.
+    The quasi-Newton model contains a learned filter instead of a hand-designed one, see `LearnedFilter`. The inputs of
+    the LSTM are the quasi-Newton step, the majoriser-scaled gradient, its momenta and the last step, all divided by one
+    size, so that they do not depend on units, weights or prescriptions; any number of control points and any grid will
+    do. Its outputs are bounded gains of these directions and of a filtered gradient. The step is projected onto
+    non-negative fluence and its length is searched in dose space, so that no step raises the objective. Untrained, the
+    optimizer is projected L-BFGS.
 
     Args:
         hidden: channels of the LSTM.
         filter_size: side of the learned filter of the gradient, in beamlets, odd.
         memory: pairs in the quasi-Newton model.
-        reach: first gradient step over the preconditioned one.
+        reach: length of the first gradient step, as a factor on the preconditioned gradient.
 
     Reference: Andrychowicz et al. 2016 (detached inputs); Lv et al. 2017 (bounded, normalised steps).
     """
@@ -65,20 +65,23 @@ class LearnedOptimizer(nn.Module):
         self.filter = nn.Conv2d(1, 1, filter_size, padding=filter_size // 2, bias=False)
         nn.init.zeros_(self.gains.weight)
         nn.init.zeros_(self.gains.bias)  # type: ignore[arg-type]
-        with torch.no_grad():  # a sharpening filter to begin with: what scatter and penumbra blur
+        with torch.no_grad():  # starts as a sharpening filter, which counteracts the blur by scatter and penumbra
             self.filter.weight.fill_(-1 / filter_size**2)
             self.filter.weight[0, 0, filter_size // 2, filter_size // 2] += 1
 
     def init(self, problem: Problem, x: FluenceMap) -> LearnedState:
+        """Returns the state at the best multiple of a start (one dose evaluation)."""
         x, dose_gy, value, majoriser = scaled_start(problem, x)
         model = QuasiNewton(majoriser, self.reach, self.memory, self.sharpen)
         momenta = tuple(torch.zeros_like(x) for _ in MOMENTUM)
         return LearnedState(x, dose_gy, value, 1, model, momenta, torch.zeros_like(x), 1.0, 0.0, None)
 
     def update(self, problem: Problem, state: LearnedState) -> LearnedState:
+        """Returns the state after one corrected quasi-Newton step (one dose evaluation); never raises the objective."""
+        # inputs are detached, as in Andrychowicz et al. 2016: no second derivatives of the objective
         x, gradient = state.x.detach(), problem.gradient(state.dose_gy)
         model = state.model.observe(x, gradient)
-        free = (x > 0) | (gradient < 0)
+        free = (x > 0) | (gradient < 0)  # beamlets at zero that the gradient would lower stay (Bertsekas 1982)
         steepest = model.gradient_step(gradient) * free
         momenta = tuple(b * m + (1 - b) * steepest.detach() for b, m in zip(MOMENTUM, state.momenta, strict=True))
         steps = [model.step(gradient, free), steepest, *momenta, state.last_step]
@@ -86,7 +89,9 @@ class LearnedOptimizer(nn.Module):
         features = Features.gather(x, free.to(x), steps, model.majoriser, progress)
         bend, memory = self._bend(features, state.memory)
         direction = (state.x + (steps[0] + bend) * free).clamp(min=0) - state.x
-        if not float((gradient * direction.detach()).sum()) < 0 or state.last_length == 0:  # the guard
+        # safeguard: if the correction gives no descent direction or the last step failed, take the quasi-Newton step,
+        # and if that gives none either, a gradient step without the pairs
+        if not float((gradient * direction.detach()).sum()) < 0 or state.last_length == 0:
             direction = (state.x + steps[0]).clamp(min=0) - state.x
         if not float((gradient * direction.detach()).sum()) < 0:
             model = model.forget()
@@ -111,7 +116,10 @@ class LearnedOptimizer(nn.Module):
         momenta: tuple[FluenceMap, ...],
         memory: Memory,
     ) -> LearnedState:
-        """The exact search. Its length is a minimiser, so it is differentiated as a constant."""
+        """Searches the step's length and moves.
+
+        The length minimises the objective, whose derivative by it is therefore zero: it is treated as a constant.
+        """
         change_gy = problem.dose(direction)
         old_x, old_dose_gy = state.x.detach(), state.dose_gy.detach()
         length = search_step(

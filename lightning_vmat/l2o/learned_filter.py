@@ -1,4 +1,4 @@
-"""The learned part of the curvature: what a change of fluence counts for, by how fast it varies."""
+"""The learned part of the curvature: a filter of fluence by frequency along the arc and over the map."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from lightning_vmat.l2o.quasi_newton import SHARPENING
 from lightning_vmat.plan.shapes import FluenceMap
 
-BENDS = (1.0, 4.0)  # periods around the arc at which the features of the arc's frequency bend
-SPEED = 10.0  # the filter learns so many times faster than the LSTM, whose gradients are larger
-BOUND = 2.0  # the gain stays within exp(+-BOUND) of the hand-made one
+BENDS = (1.0, 4.0)  # periods around the arc at which the features of the arc's frequency reach one half
+SPEED = 10.0  # factor on the output, so that the filter learns faster: the LSTM's gradients are larger
+BOUND = 2.0  # the gain stays within exp(+-BOUND) of the hand-designed one
 
 
 class LearnedFilter(nn.Module):
-    """A positive gain for each frequency along the arc and over the map, from a network of a few hundred weights.
+    """A filter with a positive gain for each frequency along the arc and over the map, from a small network.
 
-    Doses of control points and of neighbouring beamlets add up where they change alike and cancel where they do
-    not, so the inverse of the Hessian grows with the frequency. `quasi_newton.sharpened` says so in one number;
-    this filter begins there and learns the rest. The arc is taken as a ring, the map has room around it, and any
-    number of control points and any grid will do. Symmetric and positive definite whatever its weights.
+    Doses of control points and of neighbouring beamlets add up where fluence changes in the same way and cancel where
+    it does not, so the inverse Hessian grows with the frequency. `quasi_newton.sharpened` describes this by one number;
+    the filter starts there and learns the rest. The arc is periodic and the map is padded with zeros; any number of
+    control points and any grid will do. The filter is symmetric and positive definite for all weights.
 
     Args:
         hidden: units of the hidden layer.
@@ -34,14 +34,16 @@ class LearnedFilter(nn.Module):
         nn.init.zeros_(self.log_gain.bias)
 
     def forward(self, maps: FluenceMap) -> FluenceMap:
+        """Returns the filtered maps."""
         points, rows, columns = maps.shape
+        # twice the size over the map, so that its opposite edges do not mix; the arc needs no padding, being periodic
         size = (points, 2 * rows, 2 * columns)
         spectrum = torch.fft.rfftn(maps, size, dim=(0, 1, 2)) * self.gain(size).to(maps)
         filtered: Tensor = torch.fft.irfftn(spectrum, size, dim=(0, 1, 2))[:, :rows, :columns]
         return filtered
 
     def gain(self, size: tuple[int, int, int]) -> Float[Tensor, "arc leaf_pair beamlet"]:
-        """The gain at the frequencies of a real transform of this size."""
+        """Returns the gain at the frequencies of a real Fourier transform of this size."""
         points, rows, columns = size
         device = self.log_gain.weight.device
         arc, y, x = torch.meshgrid(
@@ -50,7 +52,7 @@ class LearnedFilter(nn.Module):
             2 * torch.fft.rfftfreq(columns, device=device),
             indexing="ij",
         )
-        varies = (arc > 0).float()
+        varies = (arc > 0).float()  # with zero weights the gain is that of `sharpened`: 1 for the mean, 5 for the rest
         seen = torch.stack([*(arc / (arc + bend) for bend in BENDS), varies, y, x], dim=-1)
         log_gain: Tensor = self.log_gain(self.hidden(seen).tanh())[..., 0]
         return (1 + SHARPENING * varies) * (BOUND * (SPEED * log_gain).tanh()).exp()

@@ -1,4 +1,4 @@
-"""Line search in dose space: dose is linear in fluence, so a search along `d` needs `D d` and no further projection."""
+"""Line search in dose space: dose is linear in fluence, so a search along `d` needs `D d` but no other projection."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from lightning_vmat.l2o.problem import ObjectiveFunction
 from lightning_vmat.plan.shapes import FluenceMap
 
 COARSE = (0.0, 1 / 64, 1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1.0, 3 / 2, 2.0, 3.0, 4.0)
-FINE, ROUNDS = 9, 3  # points and rounds of refinement: the step is known to about 1 %
+FINE, ROUNDS = 9, 3  # points and rounds of refinement, which find the step to about 1 %
 
 
 def longest_step(
     x: FluenceMap,
     direction: FluenceMap,
 ) -> float:
-    """The largest step that keeps `x + step * direction` non-negative; infinite where nothing shrinks."""
+    """Returns the largest step that keeps `x + step * direction` non-negative; infinite if no element decreases."""
     shrinking = direction < 0
     if not bool(shrinking.any()):
         return float("inf")
@@ -31,13 +31,13 @@ def search_step(
     direction_dose_gy: Float[Tensor, " voxel"],
     longest: float,
 ) -> float:
-    """The step in [0, longest] (at most 4) of least objective along a direction.
+    """Returns the step in [0, longest] (at most 4) with the smallest objective along a direction.
 
-    Zero is among the candidates, so the step chosen is never worse than standing still, convex or not; candidates
-    whose objective is not finite are passed over.
+    Zero is among the candidates, so the objective never rises, even if it is not convex; candidates whose objective is
+    not finite are ignored.
 
     Args:
-        objective: dose objective, called on a few doses at once.
+        objective: dose objective, called for several doses at once.
         dose_gy: dose at step 0.
         direction_dose_gy: dose of the direction.
         longest: largest step allowed.
@@ -48,6 +48,7 @@ def search_step(
         values = objective(dose_gy + steps[:, None] * direction_dose_gy).nan_to_num(nan=torch.inf)
         index = int(values.argmin())
         best = float(steps[index])
+        # a convex objective has its minimum between the neighbours of the best candidate
         low, high = steps[max(index - 1, 0)], steps[min(index + 1, len(steps) - 1)]
         if not bool(high > low):
             break

@@ -1,4 +1,4 @@
-"""The protocol that every optimizer follows: an explicit state, made by `init` and moved by `update`."""
+"""The protocol of optimizers: an explicit state, made by `init` and advanced by `update`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from lightning_vmat.plan.shapes import FluenceMap
 
 @dataclass(frozen=True)
 class State:
-    """Where an optimizer stands.
+    """State of an optimizer.
 
     Args:
         x: fluence over `problem.scale_mu`, never negative.
         dose_gy: its dose.
         value: its objective.
-        evaluations: dose evaluations (one forward and one adjoint each) spent to find x. The very first forward,
-            which every optimizer needs, is not counted.
+        evaluations: dose evaluations (one forward and one adjoint each) spent to find x. The first forward, which every
+            optimizer needs, is not counted.
     """
 
     x: FluenceMap
@@ -35,12 +35,12 @@ AnyState = TypeVar("AnyState", bound=State)
 
 @runtime_checkable
 class Optimizer(Protocol[AnyState]):
-    """Minimises a problem by inner steps. An object of this kind holds settings only, no state."""
+    """Minimises a problem by inner steps. The object holds settings only, no state."""
 
     def init(self, problem: Problem, x: FluenceMap) -> AnyState:
-        """State at a start; negative entries of x are set to 0."""
+        """Returns the state at a start; negative entries of x are set to 0."""
         ...
 
     def update(self, problem: Problem, state: AnyState) -> AnyState:
-        """One inner step, of one dose evaluation."""
+        """Returns the state after one inner step of one dose evaluation."""
         ...

@@ -1,4 +1,4 @@
-"""A fluence problem: minimise a dose objective over non-negative fluence, the dose being linear in it."""
+"""A fluence problem: minimise a dose objective over non-negative fluence, in which dose is linear."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from lightning_vmat.plan.shapes import FluenceMap, FluenceMaps
 
 @runtime_checkable
 class ObjectiveFunction(Protocol):
-    """A function of the dose and its gradient."""
+    """A function of the dose, with its gradient."""
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch"]: ...
 
-    def gradient(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]: ...
+    def gradient(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]:
+        """Returns the derivative by dose, detached."""
 
-    def to(self, device: torch.device | str) -> ObjectiveFunction: ...
+    def to(self, device: torch.device | str) -> ObjectiveFunction:
+        """Returns the function on a device."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Problem:
         name: case and settings, for messages and tables.
         projection: dose operator D of the sampled voxels, in Gy per MU.
         objective: dose objective on the same voxels.
-        scale_mu: monitor units that x = 1 stands for.
-        open_field: x of the even conformal open field, the start when there is no better one.
-        centres_mm: centres of the sampled voxels; None where nobody knows.
-        in_target: which of them lie in a target; None where nobody knows.
+        scale_mu: monitor units of x = 1.
+        open_field: x of the uniform conformal open field, the default start.
+        centres_mm: centres of the sampled voxels; None where they are not known.
+        in_target: whether each of them lies in a target; None where that is not known.
     """
 
     name: str
@@ -52,26 +54,26 @@ class Problem:
         return self.projection.operator.voxel_count
 
     def dose(self, x: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
-        """Dose in Gy (one forward projection); linear, differentiable."""
+        """Returns the dose in Gy (one forward projection); linear and differentiable."""
         dose_gy: Tensor = self.projection(x * self.scale_mu)
         return dose_gy
 
     def back_project(self, dose_gradient: Float[Tensor, "*batch voxel"]) -> FluenceMaps:
-        """The adjoint of `dose` (one adjoint); not differentiated."""
+        """Returns the adjoint of `dose` applied to a gradient (one adjoint); not differentiable."""
         with torch.no_grad():
             fluence: Tensor = self.projection.operator.adjoint(dose_gradient.detach()) * self.scale_mu
         return fluence
 
     def value(self, x: FluenceMaps) -> Float[Tensor, "*batch"]:
-        """Objective (one forward projection)."""
+        """Returns the objective (one forward projection)."""
         return self.objective(self.dose(x))
 
     def gradient(self, dose_gy: Float[Tensor, " voxel"]) -> FluenceMap:
-        """Gradient in x at a dose already known (one adjoint); not differentiated further."""
+        """Returns the gradient by x at a dose already known (one adjoint); not differentiable."""
         return self.back_project(self.objective.gradient(dose_gy.detach()))
 
     def evaluate(self, x: FluenceMap) -> tuple[Float[Tensor, ""], FluenceMap, Float[Tensor, " voxel"]]:
-        """Objective, gradient and dose: one dose evaluation, that is one forward and one adjoint."""
+        """Returns objective, gradient and dose by one dose evaluation, that is one forward and one adjoint."""
         dose_gy = self.dose(x)
         return self.objective(dose_gy), self.gradient(dose_gy), dose_gy
 
@@ -85,21 +87,23 @@ class Problem:
         return curvature
 
     def majoriser(self, dose_gy: Float[Tensor, " voxel"]) -> FluenceMap:
-        """Diagonal `D^T W D 1` that bounds the Hessian in x (one dose evaluation); positive everywhere.
+        """Returns the diagonal `D^T W D 1` that bounds the Hessian by x (one dose evaluation); positive everywhere.
 
-        W is the curvature per voxel at the dose given: a difference of gradients, which needs no projection and,
-        unlike a bound that holds at every dose, leaves out terms that are met. Rays that hardly touch an active
-        voxel are lifted to a small share of the mean, so that dividing by the majoriser is safe.
+        W is the curvature of each voxel at the given dose: a difference of gradients, which needs no projection and,
+        unlike a bound for all doses, leaves out objectives that are met. Beamlets that hardly contribute to an active
+        voxel are raised to a small share of the mean, so that dividing by the majoriser is safe.
 
         Reference: De Pierro 1995, separable surrogate functions.
         """
         with torch.no_grad():
             weights = self.voxel_curvature(dose_gy)
+            # with D and W non-negative, D^T W D <= diag(D^T W D 1)
             diagonal = self.back_project(weights * self.dose(torch.ones_like(self.open_field)))
         mean = diagonal.mean()
         return torch.maximum(diagonal, torch.where(mean > 0, 0.02 * mean, torch.ones_like(mean)))
 
     def to(self, device: torch.device | str) -> Problem:
+        """Returns the problem on a device."""
         return replace(
             self,
             projection=DoseProjection(self.projection.operator.to(device)),

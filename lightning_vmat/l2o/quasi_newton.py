@@ -1,4 +1,4 @@
-"""The curvature that an optimizer has seen: a limited-memory quasi-Newton model."""
+"""A limited-memory quasi-Newton model of the objective's curvature by fluence."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.shapes import FluenceMap
 
 SHARPENING = 4.0
-"""Chosen of 0, 2, 4, 8, 16 on the training phantoms 0000 to 0003 of the demo: 2 is best at 5 evaluations, 2 and 4 at
-10, 4 at 20. No validation or test case was looked at."""
+"""Chosen from 0, 2, 4, 8, 16 on the training phantoms 0000 to 0003 of the demo: 2 is best at 5 evaluations, 2 and 4 at
+10, 4 at 20. No validation or test case was used."""
 
 Pair = tuple[FluenceMap, FluenceMap]
 
@@ -22,10 +22,10 @@ Pair = tuple[FluenceMap, FluenceMap]
 def sharpened(
     maps: FluenceMap,
 ) -> FluenceMap:
-    """Maps with the differences between control points enlarged.
+    """Returns maps with enlarged differences between control points.
 
-    Where all control points change alike their doses add up and the majoriser is about right; where they differ the
-    doses cancel and it is too cautious. The effect is that of the ramp filter of tomography.
+    If all control points change in the same way, their doses add up and the majoriser is about right. If they differ,
+    the doses cancel and the majoriser overestimates the curvature. The filter acts like the ramp filter of tomography.
     """
     return maps + SHARPENING * (maps - maps.mean(dim=0))
 
@@ -36,9 +36,9 @@ class QuasiNewton:
 
     Args:
         majoriser: diagonal that bounds the Hessian.
-        reach: first guess over `precondition`, as long as there is no pair to go by.
-        memory: pairs kept.
-        sharpen: symmetric positive definite filter within the preconditioner.
+        reach: factor on `precondition` as the first guess of the inverse Hessian, while there are no pairs.
+        memory: number of pairs kept.
+        sharpen: symmetric positive definite filter inside the preconditioner.
         pairs: (step, change of gradient), the oldest first.
         last: the last point and its gradient.
 
@@ -57,7 +57,7 @@ class QuasiNewton:
         x: FluenceMap,
         gradient: FluenceMap,
     ) -> QuasiNewton:
-        """The model after a gradient; a pair without positive curvature is left out."""
+        """Returns the model after a new gradient; a pair without positive curvature is left out."""
         pairs = self.pairs
         if self.last is not None:
             step, change = x - self.last[0], gradient - self.last[1]
@@ -75,16 +75,16 @@ class QuasiNewton:
         return self
 
     def forget(self) -> QuasiNewton:
-        """The model without its pairs; without pairs to forget, a shorter first guess."""
+        """Returns the model without its pairs, or, if it has none, with a shorter first guess."""
         return replace(self, pairs=(), reach=self.reach if self.pairs else max(self.reach / 4, 1e-3))
 
     def gradient_step(self, gradient: FluenceMap) -> FluenceMap:
-        """Steepest descent in the metric of `precondition`."""
+        """Returns the steepest-descent step in the metric of `precondition`."""
         return -self.reach * self.precondition(gradient)
 
     def precondition(self, gradient: FluenceMap) -> FluenceMap:
-        """Inverse majoriser with the filter inside; symmetric, positive definite."""
-        root = self.majoriser.rsqrt()
+        """Applies the inverse majoriser with the filter inside; symmetric and positive definite."""
+        root = self.majoriser.rsqrt()  # M^-1/2 S M^-1/2 is symmetric, which S M^-1 would not be
         return root * self.sharpen(gradient * root)
 
     def step(
@@ -92,10 +92,11 @@ class QuasiNewton:
         gradient: FluenceMap,
         free: Bool[Tensor, "control_point leaf_pair beamlet"],
     ) -> FluenceMap:
-        """Quasi-Newton step within the subspace of the free beamlets (two-loop recursion)."""
+        """Returns the quasi-Newton step in the subspace of the free beamlets (two-loop recursion)."""
         shift = torch.where(free, gradient, 0)
         used: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         for step, change in reversed(self.pairs):
+            # the pairs are restricted to the subspace, where their curvature may no longer be positive
             step, change = torch.where(free, step, 0), torch.where(free, change, 0)
             curvature = (step * change).sum()
             if float(curvature) > 1e-8 * float(step.norm() * change.norm()):
@@ -103,7 +104,9 @@ class QuasiNewton:
                 shift = shift - weight * change
                 used.append((step, change, curvature, weight))
         scale = self.reach
-        if used:
+        if (
+            used
+        ):  # scale of the first guess from the newest pair, s y / (y P y): eq. 7.20 in the preconditioner's metric
             _, change, curvature, _ = used[0]
             scale = float(curvature / (change * self.precondition(change).detach()).sum())
         shift = scale * torch.where(free, self.precondition(shift), 0)

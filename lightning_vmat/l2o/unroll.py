@@ -1,4 +1,4 @@
-"""Running an optimizer for a number of dose evaluations, and the loss of a learned one along the way."""
+"""Runs of an optimizer for a budget of dose evaluations, and unrolls with the meta-loss of a learned one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from lightning_vmat.plan.shapes import FluenceMap
 
 @dataclass(frozen=True)
 class OptimizerTrace:
-    """What an optimizer did.
+    """Course of an optimizer.
 
     Args:
-        x: fluence over `problem.scale_mu` at the end.
+        x: final fluence over `problem.scale_mu`.
         values: objective after 0, 1, 2... dose evaluations.
-        seconds: wall time spent until then.
+        seconds: wall time spent up to each of them.
     """
 
     x: FluenceMap
@@ -38,17 +38,25 @@ def run(
     evaluations: int,
     stop: Callable[[Sequence[float]], bool] = lambda values: False,
 ) -> OptimizerTrace:
-    """Minimise with a budget of dose evaluations.
+    """Minimises a problem with a budget of dose evaluations.
+
+    >>> import lightning_vmat as vmat
+    >>> from lightning_vmat.l2o.baselines.lbfgs import LBFGS
+    >>> from lightning_vmat.l2o.unroll import run
+    >>> problem = vmat.build_problem(vmat.phantom(0, size="tiny"), voxels=300)
+    >>> trace = run(problem, LBFGS(), problem.open_field, evaluations=10)
+    >>> len(trace.values), bool(trace.values[-1] < 0.5 * trace.values[0])  # before and after each evaluation
+    (11, True)
 
     Args:
-        problem: what to minimise.
-        optimizer: how.
+        problem: the problem.
+        optimizer: the optimizer.
         x0: start.
         evaluations: budget; each is one forward and one adjoint.
-        stop: whether the objectives so far are reason to stop before the budget is spent.
+        stop: called with the objectives so far; returns whether to stop before the budget is spent.
 
     Raises:
-        ValueError: the start has another shape than the problem, or is not finite.
+        ValueError: a start of another shape than the problem's, or one that is not finite.
     """
     if x0.shape != problem.open_field.shape:
         expected = tuple(problem.open_field.shape)
@@ -66,7 +74,7 @@ def run(
 
 
 def _note(values: list[float], seconds: list[float], evaluations: int, value: float, now: float) -> None:
-    """Enter a value at its number of evaluations; evaluations in between gave nothing better."""
+    """Records a value at its number of evaluations; evaluations in between repeat the value before."""
     while len(values) < evaluations:
         values.append(values[-1])
         seconds.append(now)
@@ -78,14 +86,14 @@ def _note(values: list[float], seconds: list[float], evaluations: int, value: fl
 def unroll(
     problem: Problem, optimizer: Optimizer[AnyState], state: AnyState, steps: int
 ) -> tuple[AnyState, Float[Tensor, ""]]:
-    """Inner steps with gradient to the optimizer's parameters, and their meta-loss.
+    """Runs inner steps that are differentiable by the optimizer's parameters, and computes their meta-loss.
 
-    The loss is the mean over the steps of `log(value / value at the start of the window)`: every problem, and every
-    stage of it, weighs alike.
+    The loss is the mean over the steps of `log(value / value at the start of the window)`, so that all problems, and
+    all stages of one problem, have equal weight.
 
     Args:
-        problem: what to minimise.
-        optimizer: how.
+        problem: the problem.
+        optimizer: the optimizer.
         state: start of the window, without graph.
         steps: length of the window, at least 1.
 
@@ -93,6 +101,7 @@ def unroll(
         The state at the end, with graph, and the meta-loss.
     """
     start = state.value.detach()
+    # keeps the logarithm finite where an objective reaches zero
     tiny = 1e-6 * start.abs() + torch.finfo(start.dtype).tiny
     ratios = []
     for _ in range(steps):

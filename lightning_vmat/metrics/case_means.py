@@ -1,4 +1,4 @@
-"""Means over the cases of a validation or test epoch, wherever the cases were."""
+"""Means over the cases of a validation or test epoch, over all processes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torchmetrics import Metric
 
 
 class CaseMeans(Metric):
-    """Means of named values over cases; a case need not have them all.
+    """Means of named values over cases; a case need not have all values.
 
-    Sums and counts add up over processes, so an uneven split between ranks is exact. All processes must compute,
-    also one whose cases had none of the values.
+    Sums and counts are added over processes, so uneven splits between ranks are exact. All processes must call
+    `compute`, even those whose cases had none of the values.
 
     Args:
-        names: of the values.
+        names: names of the values.
     """
 
     full_state_update = False
@@ -31,10 +31,10 @@ class CaseMeans(Metric):
         self.add_state("count", torch.zeros(len(names), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, values: Mapping[str, Tensor | float]) -> None:
-        """Add some cases.
+        """Adds some cases.
 
         Args:
-            values: by name, one for each case.
+            values: values by name, one for each case.
         """
         for name, cases in values.items():
             place = self.names.index(name)
@@ -43,6 +43,6 @@ class CaseMeans(Metric):
             self.count[place] += len(added)
 
     def compute(self) -> dict[str, Tensor]:
-        """Mean of each value that any case had."""
+        """Returns the mean of each value that at least one case had."""
         means = (self.total / self.count).float()
         return {name: means[i] for i, name in enumerate(self.names) if self.count[i] > 0}

@@ -1,4 +1,4 @@
-"""One figure of the dose's accuracy, with the bounds that it must keep."""
+"""One figure of the dose's accuracy, with the bounds for passing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True)
 class Check:
-    """A measured figure and where it must lie.
+    """A measured figure with its bounds.
 
     Args:
-        subject: what was looked at: `box, gantry 45, open field`.
-        measure: what was measured, with its unit: `gamma 2 %/2 mm pass rate`.
-        value: the figure.
+        subject: object of the check: `box, gantry 45, open field`.
+        measure: measure with its unit: `gamma 2 %/2 mm pass rate`.
+        value: measured value.
         low: smallest value that passes; minus infinity if none.
         high: largest value that passes; infinity if none. A figure without bounds is only stated.
     """
@@ -27,11 +27,12 @@ class Check:
 
     @property
     def passed(self) -> bool:
+        """Whether the value is within its bounds."""
         return self.low <= self.value <= self.high
 
     @property
     def bound(self) -> str:
-        """The bounds in words."""
+        """The bounds as text, `stated` without bounds."""
         if math.isinf(self.low) and math.isinf(self.high):
             return "stated"
         if math.isinf(self.low):
@@ -40,16 +41,17 @@ class Check:
 
     @property
     def verdict(self) -> str:
+        """`pass`, `FAIL`, or `-` without bounds."""
         return ("pass" if self.passed else "FAIL") if self.bound != "stated" else "-"
 
     def as_dict(self) -> dict[str, str | float | bool | None]:
-        """For a JSON file, which knows no infinity."""
+        """Returns the values for a JSON file, with None for infinite ones."""
         values = {key: None if isinstance(v, float) and math.isinf(v) else v for key, v in asdict(self).items()}
         return {**values, "passed": self.passed}
 
 
 def as_table(checks: Iterable[Check]) -> str:
-    """One line a check, the columns aligned."""
+    """Returns the checks as a table with aligned columns, one line for each check."""
     rows = [("subject", "measure", "value", "bound", "")]
     rows += [(c.subject, c.measure, f"{c.value:.4g}", c.bound, c.verdict) for c in checks]
     widths = [max(len(row[i]) for row in rows) for i in range(5)]

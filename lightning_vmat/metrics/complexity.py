@@ -1,4 +1,4 @@
-"""Complexity of a plan's apertures: how hard they are to deliver as planned."""
+"""Complexity of a plan's apertures: figures that indicate how hard the plan is to deliver accurately."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine
 
-_OPEN_MM = 0.1  # more than the least gap: a pair that is open on purpose
+_OPEN_MM = 0.1  # a pair open by this much more than the minimum gap counts as open
 
 Leaves = Float[Tensor, "control_point leaf_pair"]
 
 
 def plan_complexity(plan: Plan, setup: BeamSetup, fraction_dose_gy: float) -> dict[str, float]:
-    """Complexity metrics of one plan.
+    """Returns the complexity metrics of one plan.
 
     Args:
         plan: leaves and monitor units.
-        setup: tells the arcs apart. A row of its beamlets may gang leaf pairs, each of which counts; the part of an
-            opening behind the X jaws does not.
+        setup: gives arcs, beamlets and machine. If a row of beamlets groups several leaf pairs, each pair counts; the
+            part of an opening behind the X jaws does not count.
         fraction_dose_gy: prescribed dose per fraction.
 
     Returns:
-        `mcs_v` (1: simple), `edge_metric_per_mm`, `leaf_travel_mm` (mean over leaves and arcs), `aperture_area_cm2`
-        (MU-weighted mean), `mu` (per fraction), `mu_per_gy`.
+        `mcs_v` (1 for a static open field), `edge_metric_per_mm`, `leaf_travel_mm` (mean over leaves and arcs),
+        `aperture_area_cm2` (MU-weighted mean), `mu` (per fraction), `mu_per_gy`.
     """
     beamlets, machine = setup.beamlets, setup.machine
     pairs = leaf_pairs_of_rows(beamlets, machine)
@@ -50,7 +50,7 @@ def plan_complexity(plan: Plan, setup: BeamSetup, fraction_dose_gy: float) -> di
 
 
 def leaf_pairs_of_rows(beamlets: BeamletGrid, machine: Machine) -> Tensor:
-    """Number of the machine's leaf pairs that each row of a beamlet grid gangs."""
+    """Returns the number of the machine's leaf pairs in each row of a beamlet grid."""
     machine_edges = torch.tensor(machine.leaf_edges_mm)
     places = torch.searchsorted(machine_edges, torch.tensor(beamlets.leaf_edges_mm) - 1e-3)
     return places.diff().clamp(min=1)
@@ -59,7 +59,7 @@ def leaf_pairs_of_rows(beamlets: BeamletGrid, machine: Machine) -> Tensor:
 def aperture_area_mm2(
     left: Leaves, right: Leaves, width: Float[Tensor, " leaf_pair"], is_open: Bool[Tensor, "control_point leaf_pair"]
 ) -> Float[Tensor, " control_point"]:
-    """Open area at the isocentre plane, of the pairs that are open on purpose."""
+    """Returns the open area of each aperture at the isocentre plane, over the pairs that count as open."""
     return ((right - left) * is_open) @ width.to(left)
 
 
@@ -70,16 +70,17 @@ def edge_metric(
     is_open: Bool[Tensor, "control_point leaf_pair"],
     mu: Float[Tensor, " control_point"],
 ) -> float:
-    """MU-weighted mean of leaf-side perimeter over aperture area, 1/mm; closed apertures count as 0.
+    """Returns the MU-weighted mean of leaf-side perimeter over aperture area, 1/mm; closed apertures count as 0.
 
-    The perimeter is that along leaf travel: wherever one of two neighbouring pairs is open and the other is not,
-    and at the outer pairs. Leaf ends do not count.
+    The perimeter is that along leaf travel: wherever one of two neighbouring pairs is open and the other is not, and
+    at the outer pairs. Leaf ends do not count.
 
     Reference: Younge et al., J Appl Clin Med Phys 17(4):124 (2016), eq. 1.
     """
     opening = (right - left) * is_open
     overlap = (torch.minimum(right[:, 1:], right[:, :-1]) - torch.maximum(left[:, 1:], left[:, :-1])).clamp(min=0.0)
     overlap = overlap * (is_open[:, 1:] & is_open[:, :-1])
+    # each opening has two sides; where neighbouring openings overlap, both lose the side between them
     sides = 2 * opening.sum(dim=1) - 2 * overlap.sum(dim=1)
     area = opening @ width.to(left)
     ratio = torch.where(area > 0, sides / area.clamp(min=1e-6), 0.0)
@@ -93,10 +94,10 @@ def modulation_complexity_score(
     mu: Float[Tensor, " control_point"],
     control_points: ControlPoints,
 ) -> float:
-    """MCSv, MU-weighted mean of leaf sequence variability times aperture area variability; 1 for a static open field.
+    """Returns MCSv, the MU-weighted mean of leaf sequence variability times aperture area variability.
 
-    The papers weight the mean of two control points with the MU given between them. Our control points stand in the
-    middle of the sector that has their MU, so their own value is taken.
+    It is 1 for a static open field. The papers weight the mean of two control points with the MU delivered between
+    them. Here a control point is in the middle of the sector that has its MU, so its own value is weighted.
 
     Reference: McNiven et al., Med Phys 37:505 (2010), eqs. 1-4; Masi et al., Med Phys 40:071718 (2013), eqs. 1-3.
     """
@@ -114,7 +115,7 @@ def modulation_complexity_score(
 
 
 def _sequence_variability(bank: Leaves, is_open: Tensor) -> Float[Tensor, " control_point"]:
-    """Of one bank: mean of `1 - |x_n - x_(n+1)| / (max x - min x)` over open neighbours; 1 in a straight row."""
+    """Returns one bank's mean of `1 - |x_n - x_(n+1)| / (max x - min x)` over open neighbours; 1 for aligned leaves."""
     neighbours = is_open[:, 1:] & is_open[:, :-1]
     high = bank.masked_fill(~is_open, float("-inf")).amax(dim=1)
     low = bank.masked_fill(~is_open, float("inf")).amin(dim=1)
@@ -128,7 +129,7 @@ def leaf_travel_mm(
     is_open: Bool[Tensor, "control_point leaf_pair"],
     control_points: ControlPoints,
 ) -> float:
-    """Distance that a leaf travels in one arc in front of the X jaws, mean over the leaves that open in it, and arcs.
+    """Returns the distance a leaf travels in one arc between the X jaws, mean over arcs and leaves that open in them.
 
     Reference: Masi et al., Med Phys 40:071718 (2013).
     """

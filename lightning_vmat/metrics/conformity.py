@@ -10,7 +10,7 @@ from lightning_vmat.metrics.dvh import Dvh
 
 
 def homogeneity_index(dvh: Dvh) -> float:
-    """`(D2 - D98) / D50`: 0 for even dose.
+    """Returns `(D2 - D98) / D50`: 0 for uniform dose.
 
     Reference: ICRU report 83 (2010), eq. 3.9.1.
     """
@@ -23,13 +23,13 @@ def paddick_index(
     reference_gy: float,
     volume: Float[Tensor, " voxel"] | None = None,
 ) -> float:
-    """`TV_RI^2 / (TV RI)`: coverage times selectivity of an isodose; 1 where it is the target's surface.
+    """Returns `TV_RI^2 / (TV RI)`: coverage times selectivity of an isodose; 1 if it is the target's surface.
 
     Args:
         dose_gy: dose of all body voxels.
         in_target: whether a voxel belongs to the target.
         reference_gy: the isodose, usually 95 % of the prescription.
-        volume: what each voxel stands for; equal if not given.
+        volume: volume that each voxel represents; equal volumes if None.
 
     Reference: Paddick, J Neurosurg 93 suppl. 3:219 (2000).
     """

@@ -23,20 +23,28 @@ def gamma_index(
     cutoff_fraction: float = 0.1,
     max_gamma: float = 1.5,
 ) -> Float[Tensor, " voxel"]:
-    """Global three-dimensional gamma of each reference voxel above the cut-off, at most `max_gamma`.
+    """Returns the global three-dimensional gamma of each reference voxel above the cut-off, at most `max_gamma`.
 
     `min over r' of sqrt(|r' - r|^2 / distance^2 + (D_e(r') - D_r(r))^2 / (dose_fraction max D_r)^2)`, searched on a
-    lattice of a tenth of the distance, the evaluated dose interpolated linearly (gamma comes out up to 0.05 too high
-    in steep gradients); doses beyond the grid are its edge's.
+    lattice of a tenth of the distance with linear interpolation of the evaluated dose (gamma is up to 0.05 too high in
+    steep gradients). Beyond the grid the dose is that of its edge.
+
+    >>> import torch
+    >>> from lightning_vmat.metrics.gamma import gamma_index, gamma_pass_rate
+    >>> from lightning_vmat.plan.volume import VolumeGrid
+    >>> grid = VolumeGrid(shape=(8, 8, 8), spacing_mm=(2.0, 2.0, 2.0), origin_mm=(0.0, 0.0, 0.0))
+    >>> dose_gy = torch.linspace(1, 60, 512).reshape(8, 8, 8)
+    >>> gamma_pass_rate(gamma_index(dose_gy, 1.02 * dose_gy, grid))  # 2 % more dose, criteria 3 % and 3 mm
+    1.0
 
     Args:
-        reference_gy: dose compared with.
-        evaluated_gy: dose judged, on the same grid.
+        reference_gy: reference dose.
+        evaluated_gy: dose to evaluate, on the same grid.
         grid: the grid.
         dose_fraction: dose criterion as a fraction of the reference maximum.
         distance_mm: distance criterion.
         cutoff_fraction: voxels below this fraction of the reference maximum are left out.
-        max_gamma: how far to search, in units of the criteria.
+        max_gamma: largest gamma that is searched for; greater ones are returned as this.
 
     Raises:
         ValueError: shapes that differ, criteria that are not positive, or a reference without dose.
@@ -61,7 +69,7 @@ def gamma_index(
 
 
 def gamma_pass_rate(gamma: Float[Tensor, " voxel"]) -> float:
-    """Fraction of voxels with gamma of at most 1."""
+    """Returns the fraction of voxels with gamma of at most 1."""
     return float((gamma <= 1 + 1e-6).double().mean())
 
 
@@ -74,7 +82,7 @@ def _gamma_of(
     distance_mm: float,
     max_gamma: float,
 ) -> Float[Tensor, " voxel"]:
-    """Search from near to far; a voxel is done once its gamma is below the distance term that comes next."""
+    """Searches shells of increasing distance; a voxel is done once its gamma is below the next distance term."""
     step = distance_mm / _STEPS
     line = torch.arange(-int(max_gamma * _STEPS), int(max_gamma * _STEPS) + 1, device=index.device) * step
     offsets = torch.cartesian_prod(line, line, line)

@@ -14,14 +14,14 @@ REFERENCE_ISODOSE = 0.95  # of the prescription, for conformity (ICRU 83)
 
 
 def structure_dvhs(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, Dvh]:
-    """Dose-volume histogram of each structure that is not empty.
+    """Returns the dose-volume histogram of each structure that is not empty.
 
     Args:
         case: the case.
         dose_gy: dose on `case.body_index`.
 
     Raises:
-        ValueError: a dose of another length.
+        ValueError: dose on another number of voxels.
     """
     index = case.body_index.cpu()
     if len(dose_gy) != len(index):
@@ -35,10 +35,11 @@ def structure_dvhs(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, Dv
 
 
 def summarise_structures(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, dict[str, float]]:
-    """`d95_gy`, `d98_gy`, `d2_gy`, `d50_gy`, `mean_gy`, `max_gy` of each structure; targets also `hi` and `paddick`.
+    """Returns a summary of each structure's dose.
 
-    The Paddick index of a target takes the 95 % isodose of its prescription against this and all targets of a
-    higher prescription together, so that nested targets can reach 1.
+    It holds `d95_gy`, `d98_gy`, `d2_gy`, `d50_gy`, `mean_gy` and `max_gy`; for targets also `hi` and `paddick`. The
+    Paddick index of a target compares the 95 % isodose of its prescription with the union of this target and all
+    targets of higher prescription, so that nested targets can reach 1.
 
     Args:
         case: the case.

@@ -1,4 +1,4 @@
-"""Whether generated fluence maps vary as a cohort's plans do."""
+"""Recall and precision of generated fluence maps: whether they vary as a cohort's plans do."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 NEIGHBOURS = 3
-COARSE = (18, 8, 8)  # control points, leaf pairs, beamlets: fine detail would make every map a stranger
+COARSE = (18, 8, 8)  # control points, leaf pairs, beamlets: with fine detail, all maps would be far apart
 
 
 class CohortRecall(Metric):
     """Share of the reference maps that lie among the generated ones (recall), and the other way round (precision).
 
-    A map lies among others where it is as near to one of these as that one's third nearest of its own kind. Distances
-    are root mean squares over maps averaged to `COARSE`, so that cases of any size compare. Recall is low where a
-    generator gives all patients alike, precision where its maps are like no plan.
+    A map lies among others if its distance to one of them is at most that one's distance to the third nearest of its
+    own kind. Distances are Euclidean over maps averaged to `COARSE`, so that cases of any size can be compared. Recall
+    is low if the generator returns similar maps for all patients, precision if its maps resemble no plan.
 
     Reference: Kynkäänniemi et al. 2019 (arXiv 1904.06991), equations 1 to 3, with k = 3.
     """
@@ -38,12 +38,12 @@ class CohortRecall(Metric):
         generated: Float[Tensor, "batch control_point leaf_pair beamlet"],
         reference: Float[Tensor, "batch control_point leaf_pair beamlet"],
     ) -> None:
-        """Add some cases."""
+        """Adds the maps of some cases."""
         self.generated.append(_coarse(generated))
         self.reference.append(_coarse(reference))
 
     def compute(self) -> dict[str, Float[Tensor, ""]]:
-        """Both shares; none of too few cases. Every process must have updated, if with no case."""
+        """Returns `recall` and `precision`, or nothing for too few cases; every process must have called `update`."""
         generated, reference = dim_zero_cat(self.generated), dim_zero_cat(self.reference)
         if len(generated) <= NEIGHBOURS:
             return {}
@@ -55,6 +55,6 @@ def _coarse(maps: Float[Tensor, "batch control_point leaf_pair beamlet"]) -> Flo
 
 
 def _among(points: Float[Tensor, "point feature"], others: Float[Tensor, "other feature"]) -> Float[Tensor, ""]:
-    """Share of the points that are within the neighbourhood of one of the others."""
+    """Returns the share of the points that lie in the neighbourhood of at least one of the others."""
     reach = torch.cdist(others, others).kthvalue(NEIGHBOURS + 1, dim=1).values  # the nearest is itself
     return (torch.cdist(points, others) <= reach).any(dim=1).float().mean()

@@ -1,4 +1,4 @@
-"""What is said of a target's dose in a word, by fractions of its prescription."""
+"""Summary figures of a target's dose, relative to its prescription."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ TARGET_VALUES = ("target_d95", "target_d98", "target_hi")
 
 
 def target_values(dvhs: Mapping[str, Dvh], prescription_gy: Mapping[str, float]) -> dict[str, float]:
-    """`TARGET_VALUES` of the target that has the highest prescription.
+    """Returns `TARGET_VALUES` of the target with the highest prescription.
 
     Args:
-        dvhs: dose-volume histogram by structure; holds the targets.
+        dvhs: dose-volume histogram by structure, including the targets.
         prescription_gy: prescription by target.
 
     Returns:

@@ -1,1 +1,1 @@
-"""The denoiser of fluence maps, and the beam's-eye-view channels that condition it. Knows nothing of diffusion."""
+"""The denoiser of fluence maps and the beam's-eye-view channels that condition it. Independent of `diffusion`."""

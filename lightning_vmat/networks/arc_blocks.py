@@ -1,4 +1,4 @@
-"""Blocks over a stack of fluence maps that treat the control points as a ring."""
+"""Network blocks for stacks of fluence maps, periodic along the control points."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch.nn import functional as F
 def to_patches(
     maps: Float[Tensor, "batch channel cp lp b"], patch: int
 ) -> Float[Tensor, "batch patch_channel cp row column"]:
-    """Squares of `patch` by `patch` beamlets as the channels of one place."""
+    """Rearranges squares of `patch` by `patch` beamlets into channels of one position."""
     return rearrange(maps, "n channel cp (lp p) (b q) -> n (channel p q) cp lp b", p=patch, q=patch)
 
 
 class ArcConvolution(nn.Module):
-    """A convolution inside each map (kernel 3 x 3), then one along the arc (kernel 3, circular).
+    """A convolution within each map (kernel 3 x 3), then one along the arc (kernel 3, circular).
 
-    Twelve taps where a full 3-D kernel has 27, and no seam between the last control point and the first.
+    It has twelve taps instead of the 27 of a full 3-D kernel, and no seam between the last and the first control point.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -28,6 +28,7 @@ class ArcConvolution(nn.Module):
         self.along_arc = nn.Conv2d(out_channels, out_channels, (3, 1))  # over (cp, lp b): faster than in 3-D
 
     def forward(self, x: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch out cp lp b"]:
+        """Returns the convolved maps."""
         h = self.in_map(x)
         ring = F.pad(h.flatten(3), (0, 0, 1, 1), mode="circular")
         maps: Tensor = self.along_arc(ring).view(h.shape)
@@ -35,7 +36,7 @@ class ArcConvolution(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two arc convolutions with group norm; the embedding scales and shifts between them."""
+    """Two arc convolutions with group norm; the noise embedding scales and shifts the features between them."""
 
     def __init__(self, in_channels: int, out_channels: int, embedding: int, groups: int = 8) -> None:
         super().__init__()
@@ -45,11 +46,12 @@ class ResidualBlock(nn.Module):
         self.norm_out = nn.GroupNorm(groups, out_channels, affine=False)
         self.second = ArcConvolution(out_channels, out_channels)
         self.skip = nn.Conv3d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
-        nn.init.zeros_(self.second.along_arc.weight)  # the block starts as its skip
+        nn.init.zeros_(self.second.along_arc.weight)  # the block starts as its skip connection
 
     def forward(
         self, x: Float[Tensor, "batch channel cp lp b"], embedding: Float[Tensor, "batch embedding"]
     ) -> Float[Tensor, "batch out cp lp b"]:
+        """Returns the skip connection plus the modulated residual."""
         h = self.first(F.silu(self.norm_in(x)))
         scale, shift = self.modulation(embedding)[:, :, None, None, None].chunk(2, dim=1)
         h = F.silu(self.norm_out(h) * (1 + scale) + shift)
@@ -57,13 +59,13 @@ class ResidualBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Self-attention with several heads over a sequence, without a bias in queries, keys and values.
+    """Multi-head self-attention over a sequence, without bias in queries, keys and values.
 
-    Parameters, their initialisation and the arithmetic are those of MONAI's `SABlock`, so weights fit either. It is not
-    used because importing MONAI takes longer than all the networks of a plan.
+    Parameters, their initialisation and the arithmetic are those of MONAI's `SABlock`, so weights fit both. `SABlock`
+    itself is not used because importing MONAI takes longer than running all networks of a plan.
 
     Args:
-        channels: width of each place of the sequence.
+        channels: number of channels at each position of the sequence.
         heads: number of heads.
 
     Raises:
@@ -79,6 +81,7 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels, bias=False)
 
     def forward(self, x: Float[Tensor, "batch place channel"]) -> Float[Tensor, "batch place channel"]:
+        """Returns the attended sequence."""
         qkv = rearrange(self.qkv(x), "batch place (part head c) -> part batch head place c", part=3, head=self.heads)
         attended = F.scaled_dot_product_attention(*qkv)
         mixed: Tensor = self.out_proj(rearrange(attended, "batch head place c -> batch place (head c)"))
@@ -86,9 +89,9 @@ class SelfAttention(nn.Module):
 
 
 class ArcAttention(nn.Module):
-    """Self-attention along the arc at each place of the map: every control point sees every other, opposed ones too.
+    """Self-attention along the arc at each position of the map, so that opposed control points see each other.
 
-    No position is encoded, so that turning the arc turns the output.
+    There is no positional encoding, so the block is equivariant to rotations of the arc.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -98,6 +101,7 @@ class ArcAttention(nn.Module):
         nn.init.zeros_(self.attention.out_proj.weight)
 
     def forward(self, x: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch channel cp lp b"]:
+        """Returns the maps plus their attention along the arc."""
         rings = rearrange(x, "batch channel cp lp b -> (batch lp b) cp channel")
         update = self.attention(self.norm(rings))
         _, _, _, rows, columns = x.shape
@@ -107,7 +111,7 @@ class ArcAttention(nn.Module):
 
 
 class NoiseEmbedding(nn.Module):
-    """Sines and cosines of `c_noise` (about -1.5 to 1) at octaves from 1/8 to 16 periods a unit, then two layers."""
+    """Sines and cosines of `c_noise` (about -1.5 to 1) at octaves from 1/8 to 16 periods per unit, then two layers."""
 
     def __init__(self, width: int, octaves: int = 8) -> None:
         super().__init__()
@@ -116,5 +120,6 @@ class NoiseEmbedding(nn.Module):
         self.layers = nn.Sequential(nn.Linear(2 * octaves, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
 
     def forward(self, c_noise: Float[Tensor, " batch"]) -> Float[Tensor, "batch width"]:
+        """Returns the embedding of each noise level."""
         phase = c_noise[:, None] * self.frequency
         return self.layers(torch.cat((phase.sin(), phase.cos()), dim=1))  # type: ignore[no-any-return]

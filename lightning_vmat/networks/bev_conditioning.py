@@ -1,4 +1,4 @@
-"""What each beamlet's ray passes through: the beam's-eye-view channels that condition the networks."""
+"""The beam's-eye-view channels that condition the networks: integrals along each beamlet's ray, and wishes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lightning_vmat.dose.ray_tracing import relative_electron_density, trace_ray
 from lightning_vmat.plan.case import BODY, Case
 from lightning_vmat.plan.wishes import WISHES, log_wishes
 
-LENGTH_MM = 100.0  # thickness and depth of this size are 1
+LENGTH_MM = 100.0  # unit of thickness and depth
 RAY_STEP_MM = 2.5
 
 
 def channel_names(structures: Sequence[str], wishes: bool = False) -> tuple[str, ...]:
-    """Names of the channels, in their order."""
+    """Returns the names of the channels, in order."""
     wished = [f"wish {name}" for name in WISHES] if wishes else []
     return "targets by prescription", "depth to the isocentre plane", *structures, *wished
 
@@ -25,15 +25,15 @@ def channel_names(structures: Sequence[str], wishes: bool = False) -> tuple[str,
 def bev_channels(
     case: Case, structures: Sequence[str], wishes: bool = False
 ) -> Float[Tensor, "channel control_point leaf_pair beamlet"]:
-    """Thickness of targets and structures, and depth of the isocentre, along the ray of every beamlet; the wishes.
+    """Returns thicknesses of targets and structures and the isocentre's depth along each beamlet's ray, and wishes.
 
-    Where targets overlap the highest prescription counts. All lengths are in units of 100 mm, so that a network sees
-    numbers around 1; a structure that the case lacks has thickness zero.
+    Where targets overlap, the highest prescription counts. Lengths are in units of 100 mm, so that the network's inputs
+    are around 1. A structure that the case lacks has thickness zero.
 
     Args:
         case: the case.
-        structures: organs (and targets) to tell apart, one channel each.
-        wishes: add a channel for each of `plan.wishes.WISHES`: the logarithm of its factor everywhere, 0 for no wish.
+        structures: organs (and targets), one channel each.
+        wishes: whether to add a channel for each of `plan.wishes.WISHES`, the logarithm of its factor (0: no wish).
 
     Returns:
         The channels that `channel_names` names, on the grid of the fluence.
@@ -53,12 +53,12 @@ def bev_channels(
 
 
 def wish_channels(case: Case) -> Float[Tensor, "wish control_point leaf_pair beamlet"]:
-    """The natural logarithm of each of `plan.wishes.WISHES`, the same at every beamlet."""
+    """Returns the natural logarithm of each of `plan.wishes.WISHES`, constant over the beamlets."""
     return torch.tensor(log_wishes(case.wishes))[:, None, None, None].expand(-1, *case.fluence_shape)
 
 
 def _relative_prescription(case: Case) -> Float[Tensor, "z y x"]:
-    """Prescribed dose over the highest prescription, in each voxel; zero outside the targets."""
+    """Returns each voxel's prescription over the highest one; zero outside the targets."""
     highest = max(case.prescription_gy.values())
     parts = [case.structures[name] * (dose_gy / highest) for name, dose_gy in case.prescription_gy.items()]
     return torch.stack(parts).amax(dim=0)

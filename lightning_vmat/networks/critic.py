@@ -1,4 +1,4 @@
-"""Tells the maps of reference plans from generated ones, place by place."""
+"""The critic, which discriminates maps of reference plans from generated ones."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from lightning_vmat.networks.arc_blocks import NoiseEmbedding, ResidualBlock, to
 
 
 class FluenceCritic(nn.Module):
-    """A convolutional critic of noisy fluence maps and their condition; it sees places, not whole plans.
+    """A convolutional critic of noisy fluence maps and their condition, with one logit for each position of a map.
 
     Args:
         condition_channels: number of condition channels.
         channels: width, a multiple of 8.
         blocks: residual blocks.
         embedding: width of the noise embedding.
-        patch: side of the squares of beamlets that are one place.
+        patch: side of the squares of beamlets that form one position.
 
     Raises:
-        ValueError: a condition of other channels.
+        ValueError: another number of condition channels.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class FluenceCritic(nn.Module):
         c_noise: Float[Tensor, " batch"],
         condition: Float[Tensor, "batch channel control_point leaf_pair beamlet"],
     ) -> Float[Tensor, "batch control_point row column"]:
-        """Logits, high where the maps look like those of reference plans."""
+        """Returns logits, high where the maps resemble those of reference plans."""
         if condition.shape[1] != self.condition_channels:
             raise ValueError(
                 f"condition of {condition.shape[1]} channels, expected the critic's {self.condition_channels}"

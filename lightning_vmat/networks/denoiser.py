@@ -1,4 +1,4 @@
-"""The network of all generative recipes: a U-Net over a stack of fluence maps, a ring along the arc."""
+"""The network of all generative recipes: a U-Net over a stack of fluence maps, periodic along the arc."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from lightning_vmat.networks.arc_blocks import ArcAttention, NoiseEmbedding, Res
 class FluenceDenoiser(nn.Module):
     """U-Net that halves the maps from level to level and keeps every control point.
 
-    Only the maps are resampled, so any number of control points fits and turning the arc turns the output exactly.
-    The condition joins the input as channels.
+    Only the maps are resampled, so that any number of control points fits and the network is exactly equivariant to
+    rotations of the arc. The condition is concatenated to the input as channels.
 
     Args:
         condition_channels: number of condition channels.
@@ -26,9 +26,9 @@ class FluenceDenoiser(nn.Module):
         blocks: residual blocks in each level on the way down.
         heads: attention heads of the lowest level, along the arc.
         embedding: width of the noise embedding.
-        patch: side of the squares of beamlets that become the channels of one place at the first level. With 2 a
-            network of base size takes 2.5 times less time than one with a level of single beamlets above.
-        recompute: keep no activations inside the blocks for the backward pass, but compute them once more there.
+        patch: side of the squares of beamlets that become the channels of one position at the first level. With 2, a
+            network of base size is 2.5 times faster than with an additional first level of single beamlets.
+        recompute: whether to recompute activations inside the blocks in the backward pass instead of storing them.
 
     Raises:
         ValueError: widths that are not multiples of 8, or maps and conditions that do not fit.
@@ -75,6 +75,7 @@ class FluenceDenoiser(nn.Module):
         c_noise: Float[Tensor, " batch"],
         condition: Float[Tensor, "batch channel control_point leaf_pair beamlet"],
     ) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
+        """Returns the raw output `F(x; c_noise, condition)`, from which preconditioning makes clean maps."""
         self._check(x, condition)
         embedding = self.embed(c_noise)
         h = self.stem(self._to_patches(torch.cat((x[:, None], condition), dim=1)))

@@ -1,4 +1,4 @@
-"""What every dose objective is: a penalty on the dose of one structure's voxels."""
+"""Base of all dose objectives: a penalty on the dose of one structure's voxels."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class StructureVoxels:
     """The sampled voxels of a structure (or of its part outside some targets).
 
     Args:
-        index: places in the voxel sample.
-        fraction: share of the whole structure's volume that each voxel stands for; sums to at most 1, to less where
-            a part of the structure is left out, which then counts as receiving no dose.
-        volume_cc: volume that each voxel stands for.
+        index: positions in the voxel sample.
+        fraction: share of the whole structure's volume that each voxel represents; the sum is 1, or less if a part of
+            the structure is left out, which then counts as receiving no dose.
+        volume_cc: volume that each voxel represents.
         target_distance_mm: distance to each target, zero inside it.
         target_prescription_gy: prescription of each target.
     """
@@ -33,7 +33,7 @@ class StructureVoxels:
         return len(self.index)
 
     def __getitem__(self, keep: Tensor) -> StructureVoxels:
-        """The voxels chosen by a mask or by places; fractions stay those of the whole structure."""
+        """Returns the voxels selected by a mask or by index; fractions remain those of the whole structure."""
         return StructureVoxels(
             self.index[keep],
             self.fraction[keep],
@@ -43,6 +43,7 @@ class StructureVoxels:
         )
 
     def to(self, device: torch.device | str) -> StructureVoxels:
+        """Returns the voxels on a device."""
         return StructureVoxels(**{name: value.to(device) for name, value in vars(self).items()})
 
 
@@ -51,23 +52,24 @@ class DoseObjective(ABC):
 
     @abstractmethod
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:
-        """Penalty on the dose of these voxels, at weight 1."""
+        """Returns the penalty on the dose of these voxels, before its weight is applied."""
 
     def for_voxels(self, voxels: StructureVoxels) -> DoseObjective:
-        """The same objective with all that depends on the geometry only worked out."""
+        """Returns the objective with everything precomputed that depends on geometry but not on dose."""
         return self
 
     def to(self, device: torch.device | str) -> DoseObjective:
+        """Returns the objective with its tensors, if it has any, on a device."""
         return self
 
 
 def check_limit(limit_gy: float | Tensor) -> None:
-    """Refuse a dose limit that is no number of at least 0 Gy."""
+    """Raises a ValueError unless a dose limit is a finite number of at least 0 Gy."""
     if not isinstance(limit_gy, Tensor) and not 0 <= limit_gy < float("inf"):
         raise ValueError(f"limit_gy is {limit_gy}, expected a number >= 0")
 
 
 def check_volume_fraction(volume_fraction: float) -> None:
-    """Refuse a volume fraction outside [0, 1]."""
+    """Raises a ValueError for a volume fraction outside [0, 1]."""
     if not 0 <= volume_fraction <= 1:
         raise ValueError(f"volume_fraction is {volume_fraction}, expected 0 to 1")

@@ -1,4 +1,4 @@
-"""Structures that a protocol makes from others: union, intersection, difference, and margins in mm.
+"""Derived structures of a protocol: union, intersection, difference, and margins in mm.
 
 In the protocol's YAML:
 
@@ -7,11 +7,11 @@ In the protocol's YAML:
       PTVBoost: {expand: GTV, margin_mm: 3} # to all sides
       PTVProstate: {expand: CTV, margin_mm: {left: 7, right: 7, anterior: 7, posterior: 5, superior: 7, inferior: 7}}
       Core: {contract: PTV, margin_mm: 5}
-      RectumOutside: {difference: [Rectum, PTV]} # the first less all others
+      RectumOutside: {difference: [Rectum, PTV]} # the first without all others
       FemoralHeads: {union: [FemoralHeadLeft, FemoralHeadRight]}
       Overlap: {intersection: [PTV, Rectum]}
 
-A structure may be made from made ones, in any order. A structure of the patient by the name of a made one is not used.
+Derived structures may be used in others, in any order. They replace structures of the patient with the same name.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ COMBINATIONS: dict[str, Callable[[Mask, Mask], Mask]] = {
 }
 MARGINS = ("expand", "contract")
 MAX_MARGIN_MM = 100.0
-FINE_MM = 1.25  # largest voxel on which margins are taken
-MOST_FINE = 30_000_000  # fine voxels; a larger structure keeps the grid's own
-EDGE = 0.35  # of a voxel, from its centre to the surface: half along the axes, less between them
+FINE_MM = 1.25  # largest voxel size for margins
+MOST_FINE = 30_000_000  # largest number of fine voxels; a larger structure is grown on the grid's own voxels
+EDGE = 0.35  # distance in voxels from a centre to the surface: half a voxel along the axes, less between them
 
 
 @dataclass(frozen=True)
 class DerivedStructure:
-    """How a structure is made.
+    """Definition of a derived structure.
 
     Args:
-        name: of the structure.
+        name: name of the structure.
         operation: `union`, `intersection`, `difference`, `expand` or `contract`.
-        sources: structures it is made from, in order.
-        margin_mm: of `expand` and `contract`, to the right, left, anterior, posterior, inferior, superior side; between
-            the sides the border is an ellipsoid's, as in planning systems.
+        sources: structures it is derived from, in order.
+        margin_mm: margins of `expand` and `contract` to the right, left, anterior, posterior, inferior and superior
+            side; between the sides the border is an ellipsoid's, as in planning systems.
     """
 
     name: str
@@ -68,7 +68,7 @@ class DerivedStructure:
         return f"{self.operation} {self.sources[0]} by {margins} mm"
 
     def mask(self, masks: Mapping[str, Mask], grid: VolumeGrid) -> Mask:
-        """The structure on the grid of its sources' masks."""
+        """Returns the mask of the structure, on the grid of its sources' masks."""
         first, *others = (masks[name] for name in self.sources)
         if self.operation == "expand":
             return expanded(first, grid, self.margin_mm)
@@ -80,32 +80,35 @@ class DerivedStructure:
 
 
 def parse_derived(section: object) -> tuple[DerivedStructure, ...]:
-    """The `structures` section of a protocol, each after those it is made from.
+    """Parses the `structures` section of a protocol.
+
+    Returns:
+        The definitions, each after those of its sources.
 
     Raises:
-        ValueError: what is wrong with an entry, by name.
+        ValueError: an invalid entry, by name, or structures that are derived from one another.
     """
     if not isinstance(section, dict):
-        raise ValueError(f"structures: got {section!r}, expected names with how they are made")
+        raise ValueError(f"structures: got {section!r}, expected names with their definitions")
     waiting = {str(name): _parse(f"structures.{name}", str(name), entry) for name, entry in section.items()}
     ordered: list[DerivedStructure] = []
     while waiting:
         ready = [one for one in waiting.values() if not set(one.sources) & waiting.keys()]
         if not ready:
-            raise ValueError(f"structures: {', '.join(waiting)} are made from one another, expected no circle")
+            raise ValueError(f"structures: {', '.join(waiting)} are derived from one another, expected no cycle")
         ordered += ready
         waiting = {name: one for name, one in waiting.items() if one not in ready}
     return tuple(ordered)
 
 
 def sources_of(derived: tuple[DerivedStructure, ...]) -> list[str]:
-    """Structures that are not made, from which all others are."""
+    """Returns the structures from which the derived ones are made and which are not derived themselves."""
     made = {one.name for one in derived}
     return list(dict.fromkeys(name for one in derived for name in one.sources if name not in made))
 
 
 def make_derived(derived: tuple[DerivedStructure, ...], masks: Mapping[str, Mask], grid: VolumeGrid) -> dict[str, Mask]:
-    """The structures whose sources are there; those whose sources are missing are left out."""
+    """Returns the masks of the derived structures; those whose sources are missing are left out."""
     found = {name: mask for name, mask in masks.items() if name not in {one.name for one in derived}}
     made = {}
     for one in derived:
@@ -115,21 +118,21 @@ def make_derived(derived: tuple[DerivedStructure, ...], masks: Mapping[str, Mask
 
 
 def with_derived(case: Case, derived: tuple[DerivedStructure, ...]) -> Case:
-    """A case with the structures that a protocol makes, made on its own grid."""
+    """Returns the case with a protocol's derived structures, computed on the case's grid."""
     made = make_derived(derived, {name: mask.cpu().numpy() for name, mask in case.structures.items()}, case.grid)
     return case.with_settings(structures={**case.structures, **{n: torch.from_numpy(m) for n, m in made.items()}})
 
 
 def expanded(mask: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> Mask:
-    """A mask grown by an ellipsoid whose half-axes are the margins to each side.
+    """Returns a mask grown by an ellipsoid whose half-axes are the margins to each side.
 
     Voxels whose centres are within the margin of the mask's surface are added. The surface is that of the mask on finer
     voxels, interpolated by distance; growing a sphere of 15 mm by 5 mm gives the volume of one of 20 mm within 4 %.
 
     Args:
-        mask: what to grow.
+        mask: the mask to grow.
         grid: its voxels.
-        margin_mm: to each of `SIDES`.
+        margin_mm: margins to each of `SIDES`.
 
     Reference: interpolation: Herman, Zheng, Bucholtz, IEEE Comput Graph Appl 12:69 (1992).
     """
@@ -137,13 +140,13 @@ def expanded(mask: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> Mask
 
 
 def contracted(mask: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> Mask:
-    """A mask from whose sides the margins are taken away: what lies around it grows. At the grid's faces it stays."""
+    """Returns a mask shrunk by margins to each side, by growing what surrounds it; not shrunk at faces of the grid."""
     right, left, anterior, posterior, inferior, superior = margin_mm
     return ~_grown(~mask, mask, grid, (left, right, posterior, anterior, superior, inferior))
 
 
 def _grown(mask: Mask, near: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> Mask:
-    """A mask grown within reach of what lies `near`."""
+    """Returns a grown mask, computed only within reach of the mask `near`."""
     if not near.any() or not mask.any():
         return mask.copy()
     box = _box(near, grid, margin_mm)
@@ -156,6 +159,7 @@ def _grown(mask: Mask, near: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...
     ball = _ellipsoid([spacing / factor for spacing, factor in zip(grid.spacing_mm, factors, strict=True)], margin_mm)
     fine = _refined(part, grid, factors).astype(np.float32)
     padded = np.pad(fine, [(length // 2, length // 2) for length in ball.shape])
+    # a voxel is reached if it lies in the ellipsoid of any voxel of the mask; the convolution counts these voxels
     reached = fftconvolve(padded, ball.astype(np.float32), mode="valid") > 0.5
     grown = mask.copy()
     grown[box] |= reached[tuple(slice(factor // 2, None, factor) for factor in reversed(factors))]
@@ -163,7 +167,7 @@ def _grown(mask: Mask, near: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...
 
 
 def _refined(mask: Mask, grid: VolumeGrid, factors: list[int]) -> Mask:
-    """A mask on voxels smaller by odd factors along x, y, z: inside where the interpolated signed distance is <= 0."""
+    """Refines a mask by odd factors along x, y, z: fine voxels with interpolated signed distance <= 0 are inside."""
     if max(factors) == 1 or mask.all() or not mask.any():
         return np.asarray(np.repeat(np.repeat(np.repeat(mask, factors[2], 0), factors[1], 1), factors[0], 2))
     sampling = grid.spacing_mm[::-1]
@@ -181,7 +185,7 @@ def _refined(mask: Mask, grid: VolumeGrid, factors: list[int]) -> Mask:
 
 
 def _box(mask: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> tuple[slice, ...]:
-    """The part of the grid that a mask can reach."""
+    """Returns the part of the grid that a grown mask can reach."""
     places = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     reach = [1 + math.ceil(max(margin_mm[2 * axis : 2 * axis + 2]) / grid.spacing_mm[axis]) for axis in (2, 1, 0)]
     return tuple(
@@ -191,7 +195,7 @@ def _box(mask: Mask, grid: VolumeGrid, margin_mm: tuple[float, ...]) -> tuple[sl
 
 
 def _ellipsoid(spacing_mm: list[float], margin_mm: tuple[float, ...]) -> Mask:
-    """Which voxels around the middle one are reached from it."""
+    """Returns which voxels around the middle one are within the margins of it."""
     shares = []
     for axis, spacing in enumerate(spacing_mm):
         low, high = (margin + EDGE * spacing for margin in margin_mm[2 * axis : 2 * axis + 2])
@@ -221,7 +225,7 @@ def _parse(where: str, name: str, entry: object) -> DerivedStructure:
 
 
 def _margins(where: str, value: Any) -> tuple[float, ...]:
-    """Margins to each of `SIDES` from one number, three along x, y, z, or one for each side."""
+    """Parses margins to each of `SIDES` from one number, three along x, y, z, or one for each side."""
     if isinstance(value, dict):
         if set(value) != set(SIDES):
             raise ValueError(f"{where}: got sides {sorted(map(str, value))}, expected {', '.join(SIDES)}")

@@ -1,4 +1,4 @@
-"""Dose-volume objectives: a limit that a part of the structure may break."""
+"""Dose-volume objectives: a dose limit that a part of the structure may break."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _in_hottest(
     voxels: StructureVoxels,
     volume_fraction: float,
 ) -> Bool[Tensor, "*batch voxel"]:
-    """Whether a voxel lies wholly in the hottest part of the structure."""
+    """Whether each voxel lies wholly in the hottest part of the structure."""
     order = dose_gy.detach().argsort(dim=-1, descending=True)
     hottest = voxels.fraction[order].cumsum(dim=-1) <= volume_fraction + 1e-6
     return hottest.new_zeros(hottest.shape).scatter(-1, order, hottest)
@@ -25,12 +25,12 @@ def _in_hottest(
 class MaxDvh(DoseObjective):
     """At most `volume_fraction` of the structure above the limit.
 
-    Squared overdose of the voxels that are too many: the hottest `volume_fraction` goes free. Not convex, and its
-    gradient jumps where voxels change ranks.
+    Squared overdose of the voxels beyond the allowed volume: the hottest `volume_fraction` is not penalised. Not
+    convex; the gradient jumps where voxels change ranks.
 
     Args:
-        limit_gy: dose that only a part may exceed.
-        volume_fraction: that part.
+        limit_gy: dose that only a part of the structure may exceed.
+        volume_fraction: that part, as a fraction of the volume.
 
     Reference: Wu and Mohan, Med Phys 27:701 (2000).
     """
@@ -49,11 +49,11 @@ class MaxDvh(DoseObjective):
 
 @dataclass(frozen=True)
 class MinDvh(DoseObjective):
-    """At least `volume_fraction` of the structure above the limit: squared underdose of the voxels that are missing.
+    """At least `volume_fraction` of the structure above the limit: squared underdose of the missing voxels.
 
     Args:
         limit_gy: dose to be reached.
-        volume_fraction: part that must reach it.
+        volume_fraction: fraction of the volume that must reach it.
     """
 
     limit_gy: float

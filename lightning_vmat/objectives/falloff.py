@@ -16,13 +16,13 @@ from lightning_vmat.objectives.squared_overdose import SquaredOverdose
 class Falloff(DoseObjective):
     """Squared overdose above a limit that falls with the distance `r` to the targets; convex.
 
-    `limit(r) = P (far + (near - far) exp(-decay (r - start)_+))`; of several targets, each with its prescription `P`,
+    `limit(r) = P (far + (near - far) exp(-decay (r - start)_+))`; with several targets, each with its prescription `P`,
     the highest limit holds.
 
     Args:
-        near_fraction: limit beside the target, as a fraction of its prescription.
-        far_fraction: limit far away.
-        decay_per_mm: how fast the limit falls.
+        near_fraction: limit next to the target, as a fraction of its prescription.
+        far_fraction: limit far from the target, as a fraction of its prescription.
+        decay_per_mm: rate of exponential decay.
         start_mm: distance at which it begins to fall.
     """
 
@@ -38,11 +38,13 @@ class Falloff(DoseObjective):
             raise ValueError(f"decay_per_mm {self.decay_per_mm}, start_mm {self.start_mm}: expected numbers >= 0")
 
     def limit_gy(self, voxels: StructureVoxels) -> Float[Tensor, " voxel"]:
+        """Returns the limit of each voxel."""
         beyond = (voxels.target_distance_mm - self.start_mm).clamp(min=0.0)
         shape = self.far_fraction + (self.near_fraction - self.far_fraction) * torch.exp(-self.decay_per_mm * beyond)
         return (voxels.target_prescription_gy[:, None] * shape).amax(dim=0)
 
     def for_voxels(self, voxels: StructureVoxels) -> SquaredOverdose:
+        """Returns squared overdose above the limits of these voxels."""
         return SquaredOverdose(self.limit_gy(voxels))
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:

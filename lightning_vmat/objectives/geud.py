@@ -18,7 +18,7 @@ class Geud(DoseObjective):
 
     Args:
         limit_gy: equivalent uniform dose to stay below.
-        exponent: `a`, at least 1 (the mean); larger for organs that a hot spot harms.
+        exponent: `a`, at least 1 (the mean); larger for organs that are sensitive to hot spots.
 
     Reference: Niemierko, Med Phys 26:1100 (1999).
     """
@@ -34,8 +34,9 @@ class Geud(DoseObjective):
     def equivalent_gy(
         self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels
     ) -> Float[Tensor, "*batch 1"]:
+        """Returns the generalised equivalent uniform dose."""
         dose_gy = dose_gy.clamp(min=MIN_DOSE_GY)
-        peak = dose_gy.detach().amax(dim=-1, keepdim=True)  # a power of at most 1 cannot overflow
+        peak = dose_gy.detach().amax(dim=-1, keepdim=True)  # powers of numbers up to 1 cannot overflow
         return peak * ((dose_gy / peak).pow(self.exponent) @ voxels.fraction).pow(1 / self.exponent)[..., None]
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"], voxels: StructureVoxels) -> Float[Tensor, "*batch"]:

@@ -1,4 +1,4 @@
-"""A clinical goal: one limit on what a physician reads in a dose-volume histogram."""
+"""A clinical goal: one limit on a measure of a dose-volume histogram."""
 
 from __future__ import annotations
 
@@ -15,12 +15,21 @@ class DoseVolume(Protocol):
     """The dose-volume histogram of a structure (`metrics.dvh.Dvh`)."""
 
     @property
-    def mean_gy(self) -> float: ...
+    def mean_gy(self) -> float:
+        """Mean dose."""
+
     @property
-    def max_gy(self) -> float: ...
-    def dose_at_volume(self, fraction: float) -> float: ...
-    def dose_at_hottest(self, volume_cc: float) -> float: ...
-    def volume_at_dose(self, dose_gy: float) -> float: ...
+    def max_gy(self) -> float:
+        """Maximum dose."""
+
+    def dose_at_volume(self, fraction: float) -> float:
+        """Returns the dose, Gy, that at least this fraction of the volume receives."""
+
+    def dose_at_hottest(self, volume_cc: float) -> float:
+        """Returns the dose, Gy, that at least this volume receives."""
+
+    def volume_at_dose(self, dose_gy: float) -> float:
+        """Returns the fraction of the volume that receives at least this dose."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +40,14 @@ class Goal:
         structure: name of the structure.
         measure: `D99` (dose that 99 % of the volume receive), `D0.01cc` (dose to the hottest 0.01 cc), `V54gy`
             (fraction of the volume that receives 54 Gy), `mean` or `max`.
-        at_least: lower limit, in Gy, or a fraction of the volume for `V...gy`.
-        at_most: upper limit.
-        of_prescription: the limit of a dose is a fraction of the prescription (the structure's own if it is a
+        at_least: lower limit in Gy; for `V...gy` a fraction of the volume.
+        at_most: upper limit, likewise.
+        of_prescription: whether the limit of a dose is a fraction of the prescription (the structure's own if it is a
             target, else the highest).
-        optional: a case without the structure is no error.
+        optional: whether a case may lack the structure.
 
     Raises:
-        ValueError: an unknown measure, not exactly one limit, or a limit that makes no sense.
+        ValueError: an unknown measure, not exactly one limit, or a limit out of range.
     """
 
     structure: str
@@ -62,14 +71,16 @@ class Goal:
 
     @property
     def limit(self) -> float:
+        """The limit, lower or upper: Gy, a fraction of the prescription, or a fraction of the volume."""
         return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]
 
     @property
     def is_volume(self) -> bool:
+        """Whether the measure is a fraction of the volume (`V...gy`) and not a dose."""
         return self.measure.startswith("V")
 
     def value(self, dvh: DoseVolume) -> float:
-        """The measure, in Gy or as a fraction of the volume."""
+        """Returns the measure's value, in Gy or as a fraction of the volume."""
         match = _MEASURE.fullmatch(self.measure)
         if match is not None and match["percent"]:
             return dvh.dose_at_volume(float(match["percent"]) / 100)
@@ -82,7 +93,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class GoalResult:
-    """What became of a goal: `value` and `limit` in Gy, or fractions of the volume."""
+    """Outcome of a goal: `value` and `limit` in Gy, or fractions of the volume; `met` says whether the limit holds."""
 
     structure: str
     measure: str

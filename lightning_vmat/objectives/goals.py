@@ -1,4 +1,4 @@
-"""Clinical goals of a plan, judged by its dose-volume histograms."""
+"""Evaluation of clinical goals by dose-volume histograms."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def evaluate_goals(
     protocol: Protocol,
     prescription_gy: Mapping[str, float] | None = None,
 ) -> list[GoalResult]:
-    """Check every clinical goal of a protocol.
+    """Evaluates every clinical goal of a protocol.
 
     Args:
         dvhs: dose-volume histogram by structure.
-        protocol: holds the goals.
-        prescription_gy: prescription of the case by target, where it is not the protocol's.
+        protocol: the protocol with the goals.
+        prescription_gy: prescription of the case by target; the protocol's if None.
 
     Raises:
-        ValueError: a structure that has a goal, is not optional, and has no histogram.
+        ValueError: a goal that is not optional, for a structure without a histogram.
     """
     prescription_gy = prescription_gy or protocol.prescription_gy
     results = []

@@ -12,10 +12,10 @@ from lightning_vmat.objectives.base import DoseObjective, StructureVoxels, check
 
 @dataclass(frozen=True)
 class MaxDose(DoseObjective):
-    """`sum_i V_i (d_i - limit)_+^2`, Gy^2 cc: every hot cubic centimetre counts the same in any structure; convex.
+    """`sum_i V_i (d_i - limit)_+^2`, Gy^2 cc: a cubic centimetre counts the same in structures of any size; convex.
 
-    A maximum is a matter of a few voxels, which a mean over the structure would dilute. Set the limit some Gy below
-    the dose that must not be passed.
+    A few voxels determine a maximum; a mean over the structure would dilute them. Set the limit some Gy below the dose
+    that must not be exceeded.
 
     Args:
         limit_gy: dose above which a voxel is penalised.

@@ -19,7 +19,7 @@ from lightning_vmat.plan.voxels import VoxelSample
 
 @dataclass(frozen=True)
 class Term:
-    """One objective on the voxels that it looks at."""
+    """One weighted objective with the voxels on which it is computed."""
 
     name: str
     weight: float
@@ -27,18 +27,19 @@ class Term:
     voxels: StructureVoxels
 
     def to(self, device: torch.device | str) -> Term:
+        """Returns the term on a device."""
         return replace(self, objective=self.objective.to(device), voxels=self.voxels.to(device))
 
 
 @dataclass(frozen=True)
 class PlanObjective:
-    """Weighted sum of dose objectives, to be minimised; knows dose only, on the voxels of one sample.
+    """Weighted sum of dose objectives, to be minimised: a function of the dose on the voxels of one sample.
 
     Args:
         members: the objectives with their voxels.
-        gather: the members' voxel places one after the other: dose is gathered, and its gradient scattered, once.
+        gather: the members' voxel indices, concatenated, so that dose is gathered and its gradient scattered once.
         structures: sampled voxels of every structure of the case, for dose-volume histograms.
-        protocol: where the objectives come from, and the goals.
+        protocol: the protocol with the objectives and goals.
         prescription_gy: prescription of the case by target.
     """
 
@@ -50,15 +51,15 @@ class PlanObjective:
 
     @classmethod
     def from_case(cls, case: Case, sample: VoxelSample, protocol: Protocol) -> PlanObjective:
-        """Bind a protocol to the voxels of a case.
+        """Binds a protocol to the voxels of a case.
 
         Args:
-            case: the case; its prescription scales the limits that are fractions, its wishes the weights.
-            sample: voxels on which dose will be given.
-            protocol: objectives.
+            case: the case; its prescription scales limits that are fractions, its wishes scale weights.
+            sample: voxels of the dose.
+            protocol: the protocol with the objectives.
 
         Raises:
-            ValueError: a structure that the case lacks and the protocol needs, or a wish for no objective.
+            ValueError: a structure that the protocol needs and the case lacks, or a wish that concerns no objective.
         """
         structures = sampled_structures(case, sample)
         check_known(case.wishes, protocol, f"case {case.case_id}")
@@ -78,17 +79,17 @@ class PlanObjective:
         return cls(tuple(members), gather, structures, protocol, dict(case.prescription_gy))
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch"]:
-        """The objective; differentiable."""
+        """Returns the objective; differentiable."""
         return torch.stack(list(self.terms(dose_gy).values())).sum(dim=0)
 
     def terms(self, dose_gy: Float[Tensor, "*batch voxel"]) -> dict[str, Float[Tensor, "*batch"]]:
-        """Each objective by name, weighted; they sum to the whole."""
+        """Returns each weighted objective by name; their sum is the whole objective."""
         return {m.name: m.weight * m.objective(part, m.voxels) for m, part in self._parts(dose_gy)}
 
     def value_and_gradient(
         self, dose_gy: Float[Tensor, "*batch voxel"]
     ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch voxel"]]:
-        """The objective and its derivative by dose, both detached, in one pass."""
+        """Returns the objective and its derivative by dose, both detached, from one pass."""
         with torch.enable_grad():
             dose_gy = dose_gy.detach().requires_grad_()
             value = self(dose_gy)
@@ -96,10 +97,11 @@ class PlanObjective:
         return value.detach(), gradient
 
     def gradient(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch voxel"]:
-        """Derivative of the objective by dose, detached."""
+        """Returns the derivative of the objective by dose, detached."""
         return self.value_and_gradient(dose_gy)[1]
 
     def to(self, device: torch.device | str) -> PlanObjective:
+        """Returns the objective on a device."""
         return replace(
             self,
             members=tuple(member.to(device) for member in self.members),
@@ -118,7 +120,7 @@ def _voxels_of(
     structures: dict[str, StructureVoxels],
     case: Case,
 ) -> StructureVoxels | None:
-    """The voxels that an objective looks at; none where the structure is absent or lies in what is left out."""
+    """Returns the voxels of an objective; None if the structure is absent or lies wholly in the excluded part."""
     voxels = structures.get(line.structure)
     rows = [row for row, name in enumerate(case.target_names) if name in line.outside]
     if voxels is None or not rows:

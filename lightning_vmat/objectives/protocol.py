@@ -42,11 +42,11 @@ AnyObjective = TypeVar("AnyObjective", bound=DoseObjective)
 
 
 def register_objective(name: str) -> Callable[[type[AnyObjective]], type[AnyObjective]]:
-    """Make a dose objective of one's own known to protocols, as `type: NAME`.
+    """Registers a user's dose objective for protocols, as `type: NAME`.
 
     Decorates a frozen dataclass derived from `objectives.base.DoseObjective`, whose fields are numbers >= 0 that the
-    protocol gives; `limit_gy` may be given as `limit_fraction` too. For the `vmat` command, `VMAT_PLUGINS` names the
-    module that does this. A protocol cannot name a class by import path: data imports nothing.
+    protocol gives; `limit_gy` may also be given as `limit_fraction`. For the `vmat` command, `VMAT_PLUGINS` names the
+    module with the class. A protocol cannot name a class by import path: data never imports code.
 
     >>> from dataclasses import dataclass
     >>> import lightning_vmat as vmat
@@ -58,7 +58,7 @@ def register_objective(name: str) -> Callable[[type[AnyObjective]], type[AnyObje
     ...         return (dose_gy @ voxels.fraction - self.limit_gy).clamp(min=0) ** 2
 
     Raises:
-        ValueError: a name that is taken, or something that is no objective.
+        ValueError: a name that is taken, or a class that is not an objective.
     """
 
     def add(kind: type[AnyObjective]) -> type[AnyObjective]:
@@ -75,15 +75,15 @@ class ProtocolObjective:
     """One line of a protocol's objectives.
 
     Args:
-        name: unique in the protocol; `Structure.type` unless given.
+        name: unique name in the protocol; `Structure.type` unless given.
         structure: name of the structure.
         objective: the penalty.
-        weight: its factor in the sum.
-        limit_fraction: where given, the limit as a fraction of the case's prescription (the structure's own if it
-            is a target, else the highest).
-        outside: targets whose voxels are left out.
-        margin_mm: distance around those targets that is left out too.
-        optional: a case without the structure is no error.
+        weight: factor in the sum.
+        limit_fraction: limit as a fraction of the case's prescription (the structure's own if it is a target, else the
+            highest); None if the limit is in Gy.
+        outside: targets whose voxels are excluded.
+        margin_mm: distance around those targets that is excluded as well.
+        optional: whether a case may lack the structure.
     """
 
     name: str
@@ -96,7 +96,7 @@ class ProtocolObjective:
     optional: bool = False
 
     def for_prescription(self, prescription_gy: dict[str, float]) -> DoseObjective:
-        """The penalty with its limit in Gy for this prescription."""
+        """Returns the penalty with its limit in Gy for a prescription by target."""
         if self.limit_fraction is None:
             return self.objective
         prescribed = prescription_gy.get(self.structure, max(prescription_gy.values()))
@@ -105,15 +105,15 @@ class ProtocolObjective:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a treatment should look like.
+    """A planning protocol: prescription, objectives and clinical goals.
 
     Args:
         name: name of the YAML.
         prescription_gy: dose of the whole course by target.
         fractions: number of fractions.
-        objectives: what the optimisation minimises.
-        goals: what the plan is judged by.
-        derived: structures that are made from others, see `objectives/derived.py`.
+        objectives: objectives that the optimisation minimises.
+        goals: clinical goals by which plans are evaluated.
+        derived: derived structures, see `objectives/derived.py`.
     """
 
     name: str
@@ -125,17 +125,25 @@ class Protocol:
 
     @property
     def structure_names(self) -> list[str]:
-        """Structures that objectives or goals name, each once."""
+        """Names of the structures in objectives and goals, each once."""
         return list(
             dict.fromkeys([*(line.structure for line in self.objectives), *(goal.structure for goal in self.goals)])
         )
 
 
 def load_protocol(name_or_path: str | Path) -> Protocol:
-    """A protocol by the name of a shipped YAML, from a YAML file, or from YAML itself, which has several lines.
+    """Loads a protocol by the name of a shipped YAML, from a YAML file, or from YAML text of several lines.
+
+    >>> from lightning_vmat.objectives.protocol import load_protocol
+    >>> protocol = load_protocol("prostate_60gy_20fx")
+    >>> protocol.prescription_gy, protocol.fractions
+    ({'PTV': 60.0}, 20)
+    >>> goal = protocol.goals[0]
+    >>> goal.structure, goal.measure
+    ('PTV', 'D99')
 
     Raises:
-        ValueError: no such protocol, or a file with a wrong key or value; names both.
+        ValueError: no such protocol, or a file with an invalid key or value; the message names both.
     """
     text, shown = _text(name_or_path), protocol_label(str(name_or_path))
     try:
@@ -145,7 +153,7 @@ def load_protocol(name_or_path: str | Path) -> Protocol:
 
 
 def protocol_checksum(name_or_path: str | Path) -> str:
-    """Tells versions of a protocol apart: the start of its YAML text's SHA-256.
+    """Returns the first 12 digits of the SHA-256 of a protocol's YAML text, which identify its version.
 
     Raises:
         ValueError: no such protocol.
@@ -154,10 +162,10 @@ def protocol_checksum(name_or_path: str | Path) -> str:
 
 
 def _text(name_or_path: str | Path) -> str:
-    """A protocol's YAML, a shipped one's or a file's, or the text itself.
+    """Returns the YAML text of a shipped protocol or of a file, or the text itself.
 
     Raises:
-        ValueError: none of these.
+        ValueError: none of these exists, or the file is not text.
     """
     if is_protocol_text(str(name_or_path)):
         return str(name_or_path)

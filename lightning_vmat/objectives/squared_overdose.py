@@ -16,7 +16,7 @@ class SquaredOverdose(DoseObjective):
     """`sum_i v_i (d_i - limit)_+^2`, Gy^2: mean squared dose above a limit; convex.
 
     Args:
-        limit_gy: dose above which a voxel is penalised, of the structure or of each voxel.
+        limit_gy: dose above which a voxel is penalised; one limit, or one for each voxel.
     """
 
     limit_gy: float | Float[Tensor, " voxel"]
@@ -28,4 +28,5 @@ class SquaredOverdose(DoseObjective):
         return (dose_gy - self.limit_gy).clamp(min=0.0).square() @ voxels.fraction
 
     def to(self, device: torch.device | str) -> SquaredOverdose:
+        """Returns the objective on a device."""
         return SquaredOverdose(self.limit_gy.to(device)) if isinstance(self.limit_gy, Tensor) else self

@@ -12,7 +12,7 @@ from lightning_vmat.objectives.base import DoseObjective, StructureVoxels, check
 
 @dataclass(frozen=True)
 class SquaredUnderdose(DoseObjective):
-    """`sum_i v_i (limit - d_i)_+^2`, Gy^2: mean squared dose missing to a limit; convex.
+    """`sum_i v_i (limit - d_i)_+^2`, Gy^2: mean squared dose missing below a limit; convex.
 
     Args:
         limit_gy: dose below which a voxel is penalised.

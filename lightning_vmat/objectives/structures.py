@@ -1,4 +1,4 @@
-"""The sampled voxels of each structure of a case, and how far they are from the targets."""
+"""The sampled voxels of each structure of a case, with their distances to the targets."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def distance_mm(
     grid: VolumeGrid,
     index: Int[Tensor, " voxel"],
 ) -> Float[Tensor, " voxel"]:
-    """Distance from voxel centres to the nearest voxel centre of a mask; zero inside."""
+    """Returns the distance from voxel centres to the nearest voxel centre of a mask; zero inside."""
     x, y, z = grid.spacing_mm
     distance = distance_transform_edt(~mask.cpu().numpy(), sampling=(z, y, x))
     return torch.from_numpy(distance).float().flatten()[index.cpu()]
 
 
 def sampled_structures(case: Case, sample: VoxelSample) -> dict[str, StructureVoxels]:
-    """Voxels of every structure that the sample meets."""
+    """Returns the sampled voxels of every structure that has any."""
     index = sample.index.cpu()
     weight = sample.weight.float().cpu()
     distances = torch.stack([distance_mm(case.structures[name], case.grid, index) for name in case.target_names])

@@ -1,4 +1,4 @@
-"""What a wish means for the objectives of a protocol."""
+"""Effect of wishes on the objectives of a protocol."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from lightning_vmat.plan.wishes import HOMOGENEITY, PAIRS, check_wishes, structu
 
 
 def wished_weight(line: ProtocolObjective, protocol: Protocol, wishes: Mapping[str, float]) -> float:
-    """The weight of a protocol's objective times the wishes that concern it.
+    """Returns the weight of a protocol's objective times the wishes that concern it.
 
     * A structure's name multiplies all objectives of that structure. Those of `Body` (falloff, maximum and mean dose
       outside the targets) make the dose conformal, so the wish for conformity is `Body`.
     * A pair's name (`FemoralHeads`) multiplies all objectives of both sides, on top of wishes for one side.
-    * `homogeneity` multiplies the `squared_overdose` objectives of the targets, and neither their underdose, which is
-      the prescription, nor their maximum.
+    * `homogeneity` multiplies the `squared_overdose` objectives of the targets, but not their underdose, which is the
+      prescription, nor their maximum.
     """
     factor = structure_factor(line.structure, wishes)
     if limits_target_overdose(line, protocol):
@@ -31,7 +31,7 @@ def limits_target_overdose(line: ProtocolObjective, protocol: Protocol) -> bool:
 
 
 def known_wishes(protocol: Protocol) -> list[str]:
-    """Names that a wish can have under a protocol."""
+    """Returns the names of the wishes that concern an objective of a protocol."""
     structures = {line.structure for line in protocol.objectives}
     pairs = {pair for pair, sides in PAIRS.items() if structures & set(sides)}
     homogeneity = (
@@ -41,7 +41,12 @@ def known_wishes(protocol: Protocol) -> list[str]:
 
 
 def with_wishes(case: Case, wishes: Mapping[str, float]) -> Case:
-    """The case with these wishes beside its own, and in place of its own of the same names.
+    """Returns the case with these wishes added; they replace the case's own wishes of the same names.
+
+    >>> import lightning_vmat as vmat
+    >>> from lightning_vmat.objectives.wishes import with_wishes
+    >>> with_wishes(vmat.phantom(0, size="tiny"), {"Rectum": 4}).wishes
+    {'Rectum': 4.0}
 
     Raises:
         ValueError: a factor out of range, or a name for which the case's protocol has no objectives.
@@ -52,7 +57,7 @@ def with_wishes(case: Case, wishes: Mapping[str, float]) -> Case:
 
 
 def check_known(wishes: Mapping[str, float], protocol: Protocol, where: str) -> None:
-    """Raise a ValueError for wishes that concern no objective of the protocol; names those that would."""
+    """Raises a ValueError for wishes that concern no objective of the protocol; the message lists known names."""
     known = known_wishes(protocol)
     if unknown := sorted(set(wishes) - set(known)):
         raise ValueError(

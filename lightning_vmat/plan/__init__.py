@@ -1,1 +1,1 @@
-"""Geometry of a case, its arcs and apertures, and what the linac can do. Imports nothing else of the package."""
+"""Cases, arcs, apertures and machine limits. Imports no other part of the package but `files`."""

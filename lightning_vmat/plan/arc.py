@@ -1,4 +1,4 @@
-"""Arcs, their control points, and where the beam stands at each (IEC 61217)."""
+"""Arcs, their control points, and the beam's axes at each control point (IEC 61217)."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ DIRECTIONS = ("clockwise", "counterclockwise")
 
 @dataclass(frozen=True)
 class Arc:
-    """One gantry rotation, cut into equal sectors with a control point in the middle of each.
+    """One gantry rotation, divided into equal sectors with a control point in the middle of each.
 
     Args:
-        gantry_start_deg: gantry angle where the beam goes on.
-        gantry_stop_deg: gantry angle where it goes off; equal to the start for a full turn.
+        gantry_start_deg: gantry angle at beam-on.
+        gantry_stop_deg: gantry angle at beam-off; equal to the start for a full turn.
         control_points: number of sectors.
-        direction: `clockwise` is the sense of growing gantry angle, seen facing the gantry.
+        direction: `clockwise` (increasing gantry angle, as seen facing the gantry) or `counterclockwise`.
         collimator_deg: collimator angle, constant over the arc.
         couch_deg: patient support angle, constant over the arc.
 
@@ -46,13 +46,14 @@ class Arc:
 
     @property
     def span_deg(self) -> float:
-        """Signed angle swept, in (0, 360] for a clockwise arc and [-360, 0) for the other."""
+        """Signed angle swept: in (0, 360] for a clockwise arc, in [-360, 0) for a counterclockwise one."""
         sign = 1.0 if self.direction == "clockwise" else -1.0
         swept = (sign * (self.gantry_stop_deg - self.gantry_start_deg)) % 360.0
         return sign * (swept or 360.0)
 
     @property
     def is_full_turn(self) -> bool:
+        """Whether the arc covers 360 degrees."""
         return abs(self.span_deg) == 360.0
 
 
@@ -64,8 +65,8 @@ class ControlPoints:
         gantry_deg: gantry angle, in [0, 360).
         collimator_deg: collimator angle.
         couch_deg: patient support angle.
-        sector_deg: gantry angle that each control point stands for, positive.
-        arc_index: number of the arc that each belongs to, from 0.
+        sector_deg: width of each control point's sector, positive.
+        arc_index: number of the arc that each control point belongs to, from 0.
     """
 
     gantry_deg: Float[Tensor, " control_point"]
@@ -76,6 +77,11 @@ class ControlPoints:
 
     @classmethod
     def from_arcs(cls, arcs: Sequence[Arc]) -> ControlPoints:
+        """Returns the control points of arcs, in order of delivery.
+
+        Raises:
+            ValueError: no arcs.
+        """
         if not arcs:
             raise ValueError("a plan needs at least one arc, got none")
         gantry, collimator, couch, sector, index = [], [], [], [], []
@@ -93,10 +99,11 @@ class ControlPoints:
         return len(self.gantry_deg)
 
     def to(self, device: torch.device | str) -> ControlPoints:
+        """Returns the control points on a device."""
         return replace(self, **{name: value.to(device) for name, value in vars(self).items()})
 
     def beam_axes(self) -> Float[Tensor, "control_point 3 3"]:
-        """Unit vectors x_b, y_b, z_b of the beam limiting device system in patient LPS, as rows.
+        """Returns the unit vectors x_b, y_b, z_b of the beam limiting device system in patient LPS, as rows.
 
         z_b points from the isocentre to the source; leaves travel along x_b and are stacked along y_b.
 

@@ -1,4 +1,4 @@
-"""What stays fixed while leaves and monitor units vary."""
+"""The part of a plan that stays fixed while leaves and monitor units are optimised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SLOWDOWN = 10.0
 
 @dataclass(frozen=True)
 class BeamSetup:
-    """Where the beam stands, how its field is cut into beamlets, and the linac that delivers it.
+    """Control points, beamlet grid and machine.
 
     Args:
         control_points: gantry, collimator and couch angles.

@@ -1,4 +1,4 @@
-"""Beamlets: the MLC field at the isocentre plane, cut along leaf pairs and leaf travel; beam's-eye-view projection."""
+"""Beamlets: the MLC field at the isocentre plane, divided by leaf pairs and along leaf travel; BEV projection."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.checks import check_kinds
 from lightning_vmat.plan.machine import Machine
 
-SAME_MM = 1e-3  # what positions in files are rounded to
+SAME_MM = 1e-3  # rounding of positions in files
 
 
 @dataclass(frozen=True)
 class BeamletGrid:
-    """Rows are leaf pairs (or a few ganged ones), columns are beamlets along leaf travel.
+    """Grid of beamlets: rows are leaf pairs (or groups of them moved together), columns divide the leaf travel.
 
     Args:
         leaf_edges_mm: row boundaries along y_b, ascending, each a leaf boundary of the machine.
         beamlet_start_mm: lower edge of the first beamlet along x_b.
         beamlet_width_mm: width of every beamlet.
         beamlets: number of beamlets in a row.
-        jaws_mm: where the jaws X1, X2, Y1, Y2 stand in the whole plan; None for jaws at the edges of the grid.
+        jaws_mm: positions of the jaws X1, X2, Y1, Y2, fixed for the whole plan; None for jaws at the edges of the grid.
 
     Raises:
         ValueError: a value of the wrong kind, edges that do not ascend, a width or count that is not positive, or jaws
-            that leave nothing of the grid open or stand within a leaf pair or beamlet.
+            that close the whole grid or lie inside a leaf pair or beamlet.
     """
 
     leaf_edges_mm: tuple[float, ...]
@@ -62,7 +62,7 @@ class BeamletGrid:
 
     @property
     def inside_jaws(self) -> Bool[Tensor, "leaf_pair beamlet"]:
-        """Which beamlets the jaws leave open; nothing passes through them."""
+        """Whether each beamlet is inside the jaw opening; jaws transmit nothing."""
         x1, x2, y1, y2 = self.field_mm
         rows, columns = self.leaf_centres_mm, self.beamlet_centres_mm
         return ((rows > y1) & (rows < y2))[:, None] & (columns > x1) & (columns < x2)
@@ -75,7 +75,7 @@ class BeamletGrid:
         return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
     def cropped(self, rows: slice, columns: slice) -> BeamletGrid:
-        """The part of the grid in these rows and columns, with the jaws where they were."""
+        """Returns the part of the grid in these rows and columns, with unchanged jaws."""
         return replace(
             self,
             leaf_edges_mm=self.leaf_edges_mm[rows.start : rows.stop + 1],
@@ -85,23 +85,27 @@ class BeamletGrid:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(leaf_pair, beamlet)."""
+        """Number of rows and columns (leaf_pair, beamlet)."""
         return len(self.leaf_edges_mm) - 1, self.beamlets
 
     @property
     def beamlet_edges_mm(self) -> Float[Tensor, " beamlet_edge"]:
+        """Boundaries of the beamlets along x_b, one more than there are beamlets."""
         return self.beamlet_start_mm + self.beamlet_width_mm * torch.arange(self.beamlets + 1)
 
     @property
     def beamlet_stop_mm(self) -> float:
+        """Upper edge of the last beamlet along x_b."""
         return self.beamlet_start_mm + self.beamlet_width_mm * self.beamlets
 
     @property
     def beamlet_centres_mm(self) -> Float[Tensor, " beamlet"]:
+        """Centres of the beamlets along x_b."""
         return self.beamlet_edges_mm[:-1] + self.beamlet_width_mm / 2
 
     @property
     def leaf_centres_mm(self) -> Float[Tensor, " leaf_pair"]:
+        """Centres of the rows along y_b."""
         edges = torch.tensor(self.leaf_edges_mm)
         return (edges[:-1] + edges[1:]) / 2
 
@@ -112,11 +116,11 @@ def project_to_bev(
     isocentre_mm: tuple[float, float, float],
     sad_mm: float,
 ) -> tuple[Float[Tensor, "control_point voxel 2"], Float[Tensor, "control_point voxel"]]:
-    """Beam's-eye view of patient points.
+    """Projects patient points into the beam's-eye view of every control point.
 
     Args:
         points_mm: patient LPS coordinates (x, y, z).
-        control_points: where the beam stands.
+        control_points: gantry, collimator and couch angles.
         isocentre_mm: isocentre, patient LPS.
         sad_mm: source-axis distance.
 
@@ -133,7 +137,7 @@ def bev_extent(
     isocentre_mm: tuple[float, float, float],
     sad_mm: float,
 ) -> tuple[Float[Tensor, "2"], Float[Tensor, "2"]]:
-    """Lowest and highest (x_b, y_b) of the points in any control point's beam's-eye view, mm."""
+    """Returns the lowest and highest (x_b, y_b) of points over all control points, mm at the isocentre plane."""
     bev_mm, _ = project_to_bev(points_mm, control_points, isocentre_mm, sad_mm)
     return bev_mm.amin(dim=(0, 1)), bev_mm.amax(dim=(0, 1))
 
@@ -141,7 +145,7 @@ def bev_extent(
 def view_along(
     axes: Float[Tensor, "control_point 3 3"], offset_mm: Float[Tensor, "voxel 3"], sad_mm: float
 ) -> tuple[Float[Tensor, "control_point voxel 2"], Float[Tensor, "control_point voxel"]]:
-    """What `project_to_bev` returns, for points given from the isocentre and beams by their axes."""
+    """Does what `project_to_bev` does, for offsets from the isocentre (mm, LPS) and given beam axes (as rows)."""
     beam = torch.einsum("cij,vj->cvi", axes, offset_mm)
     distance = sad_mm - beam[..., 2]
     return beam[..., :2] * (sad_mm / distance)[..., None], distance
@@ -158,14 +162,14 @@ def fit_beamlet_grid(
     leaf_pairs_per_row: int = 1,
     multiple_of: int = 4,
 ) -> BeamletGrid:
-    """The smallest grid that covers the beam's-eye view of the target from every control point.
+    """Returns the smallest grid that covers the beam's-eye view of the target from every control point.
 
     Args:
         points_mm: target voxel centres.
-        control_points: where the beam stands.
+        control_points: gantry, collimator and couch angles.
         isocentre_mm: isocentre, patient LPS.
         machine: gives leaf boundaries and SAD.
-        margin_mm: room around the target's projection.
+        margin_mm: margin around the target's projection, at the isocentre plane.
         beamlet_width_mm: beamlet width along leaf travel.
         leaf_pairs_per_row: leaf pairs moved together as one row.
         multiple_of: rows and columns are rounded up to a multiple of this, for the networks.

@@ -1,4 +1,4 @@
-"""A case: one patient (or phantom) with everything that planning needs to know."""
+"""A case: one patient or phantom with all the data that planning needs."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ class Case:
 
     Args:
         case_id: name of the case, unique in its cohort.
-        source: where it comes from: `phantom`, `open-kbp`, `dicom`, ...
+        source: origin of the case: `phantom`, `open-kbp`, `dicom`, ...
         grid: voxel grid of CT, structures and dose.
         hu: CT numbers.
-        structures: mask by structure name; holds `Body` and every target.
+        structures: mask by structure name; includes `Body` and every target.
         prescription_gy: dose of the whole course by target name.
         fractions: number of fractions.
         isocentre_mm: isocentre in patient LPS.
@@ -54,13 +54,13 @@ class Case:
         beamlets: beamlet grid at the isocentre plane.
         machine_name: shipped machine or path of a YAML.
         protocol: the planning protocol (objectives and clinical goals): name of a shipped one, path of a YAML, or the
-            YAML itself where it is the case's own.
-        influence_path: file of a dose influence on all voxels of the grid, if dose is to come from one.
+            YAML text itself for a protocol of the case's own.
+        influence_path: file with the dose influence of all voxels of the grid; None for the pencil beam.
         wishes: factors on the weights of the protocol's objectives, see `plan.wishes`.
         gantry_slowdown: see `BeamSetup`.
 
     Raises:
-        ValueError: what is wrong with the case, by name.
+        ValueError: an invalid field; the message gives its name, its value and what was expected.
     """
 
     case_id: str
@@ -116,7 +116,7 @@ class Case:
         check_gantry_slowdown(self.gantry_slowdown, where)
 
     def __repr__(self) -> str:
-        """Five lines at most; `case.structures` and other fields have the rest."""
+        """Returns a summary of at most five lines; `case.structures` and the other fields hold the rest."""
         treated = ", ".join(f"{name} {self.prescription_gy[name]:g} Gy" for name in self.target_names)
         shown = [f"{name} {volume_cc:.0f}" for name, volume_cc in list(self.volumes_cc().items())[:MOST_SHOWN]]
         hidden, protocol = len(self.structures) - len(shown), protocol_label(self.protocol)
@@ -156,42 +156,45 @@ class Case:
         )
 
     def volumes_cc(self) -> dict[str, float]:
-        """Volume of every structure, the targets first."""
+        """Returns the volume of every structure, targets first."""
         names = [*self.target_names, *(name for name in self.structures if name not in self.prescription_gy)]
         return {name: int(self.structures[name].sum()) * self.grid.voxel_volume_cc for name in names}
 
     @cached_property
     def machine(self) -> Machine:
+        """The machine that `machine_name` names."""
         return load_machine(self.machine_name)
 
     @cached_property
     def control_points(self) -> ControlPoints:
+        """Control points of all arcs, in order of delivery."""
         return ControlPoints.from_arcs(self.arcs)
 
     @cached_property
     def beam_setup(self) -> BeamSetup:
+        """Control points, beamlet grid and machine together."""
         return BeamSetup(self.control_points, self.beamlets, self.machine, self.gantry_slowdown)
 
     @property
     def fluence_shape(self) -> tuple[int, int, int]:
-        """(control_point, leaf_pair, beamlet)."""
+        """Shape of the case's fluence maps (control_point, leaf_pair, beamlet)."""
         return len(self.control_points), *self.beamlets.shape
 
     @property
     def target_names(self) -> list[str]:
-        """Targets, the highest prescription first."""
+        """Names of the targets, in order of decreasing prescription."""
         return sorted(self.prescription_gy, key=lambda name: -self.prescription_gy[name])
 
     @cached_property
     def target(self) -> Bool[Tensor, "z y x"]:
-        """All targets together."""
+        """Union of all targets."""
         return torch.stack([self.structures[name] for name in self.target_names]).any(dim=0)
 
     @cached_property
     def body_index(self) -> Int[Tensor, " voxel"]:
-        """Flat indices of the voxels on which a plan is evaluated."""
+        """Flat indices of the voxels on which a plan is evaluated: the body and the targets."""
         return (self.structures[BODY] | self.target).flatten().nonzero()[:, 0]
 
     def with_settings(self, **changes: object) -> Case:
-        """The same patient with other treatment settings (arcs, prescription, machine...)."""
+        """Returns the case with some fields replaced, for example arcs, prescription or machine."""
         return replace(self, **changes)  # type: ignore[arg-type]

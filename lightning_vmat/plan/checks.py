@@ -1,4 +1,4 @@
-"""Checks of values that people write into files, before anything is computed from them."""
+"""Checks of values that users write into files, before anything is computed from them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a finite number; a truth value is none."""
+    """Whether a value is a finite number; `True` and `False` are not."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
@@ -33,12 +33,15 @@ KINDS: dict[object, tuple[Callable[[Any], bool], str]] = {
 
 
 def check_kinds(dataclass: type[Any], values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values, with whole numbers as floats where floats belong, and lists as tuples.
+    """Checks values against the annotations of a dataclass's fields.
 
-    Fields without a value are left alone, and so are those with other annotations than in `KINDS`.
+    Fields without a value are not checked, nor are fields whose annotation is not in `KINDS`.
+
+    Returns:
+        The values, with integers converted to float and lists to tuples where the annotation asks for it.
 
     Raises:
-        ValueError: a value is not of its field's kind, by name.
+        ValueError: a value is not of its field's kind; the message names the field.
     """
     kinds = {field.name: field.type for field in fields(dataclass) if field.type in KINDS}
     for name in [name for name in kinds if name in values]:
@@ -49,10 +52,13 @@ def check_kinds(dataclass: type[Any], values: Mapping[str, Any], where: str) -> 
 
 
 def check_values(dataclass: type[Any], values: object, where: str) -> dict[str, Any]:
-    """Values for the fields of a dataclass from what a file gives; fields with a default may be missing.
+    """Checks the keys and values of a file against the fields of a dataclass; fields with a default may be missing.
+
+    Returns:
+        Values for the dataclass, see `check_kinds`.
 
     Raises:
-        ValueError: no mapping, a key that is missing or unknown, or a value of the wrong kind, by name.
+        ValueError: not a mapping, a missing or unknown key, or a value of the wrong kind; the message names the key.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} is {values!r}, expected keys and values")

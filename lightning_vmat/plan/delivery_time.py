@@ -1,4 +1,4 @@
-"""How long a linac takes to deliver a plan."""
+"""Delivery time of a plan."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def least_seconds(
     leaf_mm: Float[Tensor, " interval"],
     machine: Machine,
 ) -> Float[Tensor, "limit interval"]:
-    """Least time of each interval by the gantry, by the dose rate and by the leaves; it takes the longest of the three.
+    """Returns the shortest time of each interval by gantry, dose rate and leaves; the longest of the three holds.
 
     Args:
-        gantry_deg: angle that the gantry turns by, positive.
-        mu: monitor units given.
-        leaf_mm: distance of the leaf that moves farthest.
-        machine: gives the highest speeds and the highest dose rate.
+        gantry_deg: gantry rotation, positive.
+        mu: monitor units delivered.
+        leaf_mm: largest distance that a leaf moves.
+        machine: gives the maximum speeds and the maximum dose rate.
     """
     return torch.stack(
         (
@@ -36,13 +36,13 @@ def least_seconds(
 
 
 def delivery_seconds(plan: Plan, setup: BeamSetup) -> Float[Tensor, " control_point"]:
-    """Time that each sector of a plan takes, without the time between arcs.
+    """Returns the delivery time of each sector of a plan, without the time between arcs.
 
-    Each half of a sector gets half of its monitor units; leaves move as `sector_ends` says.
+    Each half of a sector has half of its monitor units; leaves move as in `sector_ends`.
 
     Args:
         plan: leaves and monitor units of one fraction.
-        setup: gives sectors, arcs, speeds, and the jaws; leaves behind them do not count.
+        setup: gives sectors, arcs, speeds and jaws; leaves behind the jaws are ignored.
     """
     half_deg, half_mu = setup.control_points.sector_deg.to(plan.mu) / 2, plan.mu / 2
     x1, x2, _, _ = setup.beamlets.field_mm

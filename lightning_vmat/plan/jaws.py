@@ -1,4 +1,4 @@
-"""Jaws around the target: what the field leaves open beside it is closed by more than leaves."""
+"""Jaws around the targets, which shield the rest of the field in addition to closed leaves."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 from lightning_vmat.plan.beamlets import SAME_MM, bev_extent
 from lightning_vmat.plan.case import Case
 
-LEAST_MARGIN_MM = 5.0  # the open conformal field, from which planning starts, reaches as far
+LEAST_MARGIN_MM = 5.0  # margin of the open conformal field, from which planning starts
 
 
 def with_jaws(case: Case, margin_mm: float | None) -> Case:
-    """The case with jaws that stay, in all arcs, around the beam's-eye view of its targets from every control point.
+    """Returns the case with fixed jaws around the beam's-eye view of its targets from every control point of all arcs.
 
     Args:
         case: the case.
-        margin_mm: least distance of the jaws from the projection of the target's voxel centres, at the isocentre
-            plane; None for the case as it is.
+        margin_mm: minimum distance of the jaws from the projection of the target's voxel centres, at the isocentre
+            plane; None to return the case unchanged.
 
     Raises:
         ValueError: see `check_jaw_margin`.
@@ -34,19 +34,19 @@ def with_jaws(case: Case, margin_mm: float | None) -> Case:
 
 
 def check_jaw_margin(margin_mm: float | None) -> None:
-    """Raise a ValueError for a margin that is no number, or inside that of the open field."""
+    """Raises a ValueError if the margin is not finite or smaller than that of the open conformal field."""
     if margin_mm is not None and not (math.isfinite(margin_mm) and margin_mm >= LEAST_MARGIN_MM):
         raise ValueError(f"jaw margin {margin_mm} mm: expected at least {LEAST_MARGIN_MM:g}")
 
 
 def within_jaws(case: Case, jaws_mm: tuple[float, float, float, float]) -> Case:
-    """The case with jaws at the next boundaries of leaf pairs and beamlets outside X1, X2, Y1, Y2: they cut none.
+    """Returns the case with jaws at the nearest boundaries of leaf pairs and beamlets outside X1, X2, Y1, Y2.
 
-    A machine without X jaws has them at the edges of the field, which leaves alone bound. A case with a dose influence
-    of its own keeps the field for which this was computed.
+    On a machine without X jaws, X1 and X2 are the edges of the field, where leaves alone shield. A case with its own
+    dose influence is returned unchanged, because the influence was computed for its field.
 
     Raises:
-        ValueError: jaws that leave nothing of the case's field open.
+        ValueError: jaws that close the case's whole field.
     """
     if case.influence_path is not None:
         return case
@@ -60,7 +60,7 @@ def within_jaws(case: Case, jaws_mm: tuple[float, float, float, float]) -> Case:
 
 
 def _outside(edges: torch.Tensor, low: float, high: float) -> tuple[float, float]:
-    """The boundaries next to a stretch, outside it; the outermost where it reaches beyond."""
+    """Returns the nearest boundaries outside an interval, or the outermost ones where it extends beyond the grid."""
     first = int((edges <= low + SAME_MM).sum()) - 1
     last = int((edges < high - SAME_MM).sum())
     return float(edges[max(first, 0)]), float(edges[min(last, len(edges) - 1)])

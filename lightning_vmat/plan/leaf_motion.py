@@ -1,4 +1,4 @@
-"""Leaves in motion: where they stand at the boundaries of sectors, and what they uncover on the way, in closed form."""
+"""Leaf motion: tip positions at sector boundaries, and the mean coverage of beamlets during a move, in closed form."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 
 SHORTEST = 1e-3
-"""Length in beamlet widths that a still leaf is taken to move: `mean_coverage` divides by it, and rounds the kink of a
-tip on a beamlet edge over this length (5 micrometres for beamlets of 5 mm)."""
+"""Shortest length of a move, in beamlet widths. `mean_coverage` divides by the length, so a leaf at rest counts as
+moving by this much; it also rounds the kink where a tip is on a beamlet edge (over 5 micrometres for beamlets of 5 mm).
+"""
 
 Bank = Float[Tensor, "*banks control_point leaf_pair"]
 
@@ -24,27 +25,28 @@ def gantry_half_sector_seconds(setup: BeamSetup) -> Float[Tensor, " control_poin
 
 
 def half_sector_seconds(mu: Float[Tensor, " control_point"], setup: BeamSetup) -> Float[Tensor, " control_point"]:
-    """Shortest time for half of each sector: the gantry's or the dose rate's, whichever is longer."""
+    """Returns the shortest time for half of each sector: the gantry's or the dose rate's, whichever is longer."""
     return torch.maximum(gantry_half_sector_seconds(setup).to(mu), mu / 2 / setup.machine.dose_rate_mu_per_s)
 
 
 def sector_ends(tips_mm: Bank, mu: Float[Tensor, " control_point"], setup: BeamSetup) -> tuple[Bank, Bank]:
-    """Leaf tips where each sector begins and where it ends.
+    """Returns leaf tips at the beginning and at the end of each sector.
 
-    A plan gives the tips in the middle of each sector. At the boundary of two sectors each leaf has gone the share of
-    its way that the time in the one half sector has of both, so its speed is the same on both sides. An arc begins and
-    ends with half a sector of still leaves.
+    A plan gives the tips in the middle of each sector. Between two middles each leaf moves at constant speed, so at the
+    boundary of the sectors it has covered the same share of its way as of the time. Leaves are at rest in the first and
+    in the last half sector of an arc.
 
     Args:
-        tips_mm: tips in the middle of each sector, of one bank or several.
+        tips_mm: tips in the middle of each sector, for one or more banks.
         mu: monitor units of each sector.
-        setup: tells the arcs apart and gives the machine's speeds.
+        setup: gives the arcs and the machine's speeds.
 
     Returns:
-        Tips at the beginning and at the end of each sector, mm; differentiable by tips and monitor units.
+        Tips at the beginning and at the end of each sector, mm; differentiable with respect to tips and monitor units.
     """
     half_s = half_sector_seconds(mu, setup)
     share = torch.where(setup.same_arc.to(mu.device), half_s[:-1] / (half_s[:-1] + half_s[1:]), 0.0)
+    # zero in both directions between two arcs: the leaves reposition while the beam is off
     back = torch.where(setup.same_arc.to(mu.device), 1 - share, 0.0)
     step_mm = tips_mm.diff(dim=-2)
     still = torch.zeros_like(tips_mm[..., :1, :])
@@ -56,7 +58,7 @@ def sector_ends(tips_mm: Bank, mu: Float[Tensor, " control_point"], setup: BeamS
 def mean_coverage(
     begin_mm: Float[Tensor, "*tip"], end_mm: Float[Tensor, "*tip"], beamlets: BeamletGrid
 ) -> Float[Tensor, "*tip beamlet"]:
-    """Mean over a linear move of the fraction of each beamlet that lies on the low side of a leaf tip.
+    """Returns the mean, over a linear move, of the fraction of each beamlet on the low side of a leaf tip.
 
     The fraction of beamlet k is `clamp(t - k, 0, 1)` with the tip t in beamlet widths from the first edge, hence the
     difference of `max(t - e, 0)` at its two edges. The mean of this over a move from `low` to `high` is
@@ -69,7 +71,7 @@ def mean_coverage(
         beamlets: the beamlet grid.
 
     Returns:
-        Fractions; differentiable once, and exact within 2e-6 in float32.
+        Fractions; differentiable once; exact within 2e-6 in float32.
     """
     begin, end = ((tip - beamlets.beamlet_start_mm) / beamlets.beamlet_width_mm for tip in (begin_mm, end_mm))
     beyond: Tensor = _MeanBeyond.apply(begin, end, beamlets.beamlets)  # type: ignore[no-untyped-call]
@@ -79,13 +81,14 @@ def mean_coverage(
 def time_in_beamlets(
     begin_mm: Float[Tensor, "*tip"], end_mm: Float[Tensor, "*tip"], beamlets: BeamletGrid
 ) -> Float[Tensor, "*tip beamlet"]:
-    """Share of a linear move that a tip spends within each beamlet: the derivative of `mean_coverage` by a shift."""
+    """Returns the share of a linear move spent in each beamlet: the derivative of `mean_coverage` by a shift."""
     begin, end = ((tip - beamlets.beamlet_start_mm) / beamlets.beamlet_width_mm for tip in (begin_mm, end_mm))
     return -_share_beyond(begin, end, beamlets.beamlets)[0].diff(dim=-1)
 
 
 def _share_beyond(begin: Tensor, end: Tensor, beamlets: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Share of a move beyond edges 0, 1, ...; the move's length and how far its lower end is beyond each edge."""
+    """Returns the share of a move beyond edges 0, 1, ..., its length, and how far its lower end is beyond each edge."""
+    # about the middle, so that the minimum length moves both ends of a short move by the same amount
     middle, length = (begin + end) / 2, (end - begin).abs().clamp(min=SHORTEST)[..., None]
     edge = torch.arange(beamlets + 1, dtype=begin.dtype, device=begin.device)
     low = (middle[..., None] - length / 2) - edge
@@ -93,9 +96,9 @@ def _share_beyond(begin: Tensor, end: Tensor, beamlets: int) -> tuple[Tensor, Te
 
 
 class _MeanBeyond(torch.autograd.Function):
-    """Mean of `max(t - e, 0)` over a move, at edges e = 0, 1, ..., with its derivatives written out.
+    """Mean of `max(t - e, 0)` over a move, at edges e = 0, 1, ..., with explicit derivatives.
 
-    They are `q - q^2 / 2` by the higher end of the move and `q^2 / 2` by the lower one.
+    The derivatives are `q - q^2 / 2` by the higher end of the move and `q^2 / 2` by the lower end.
     """
 
     @staticmethod
@@ -107,7 +110,7 @@ class _MeanBeyond(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         share, forward = ctx.saved_tensors
-        by_both = gradient * share
+        by_both = gradient * share  # the derivatives by both ends sum to q, the share of the move beyond the edge
         by_low = (by_both * share).sum(dim=-1) / 2
         by_high = by_both.sum(dim=-1) - by_low
         return torch.where(forward, by_low, by_high), torch.where(forward, by_high, by_low), None

@@ -1,4 +1,4 @@
-"""Machine limits: count what a plan violates, and the projection after which it violates nothing."""
+"""Machine limits: counts of a plan's violations, and the projection to a plan without any."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TOLERANCE_MU = 1e-4  # float32 rounding
 
 
 def step_seconds(mu: Float[Tensor, " control_point"], setup: BeamSetup) -> Float[Tensor, " step"]:
-    """Time that leaves have from the middle of each sector to that of the next: the gantry's or the dose rate's."""
+    """Returns the time that leaves have from each sector's middle to the next: the gantry's or the dose rate's."""
     half_s = torch.maximum(
         half_sector_seconds(mu, setup), setup.gantry_slowdown * gantry_half_sector_seconds(setup).to(mu)
     )
@@ -33,22 +33,37 @@ def step_seconds(mu: Float[Tensor, " control_point"], setup: BeamSetup) -> Float
 
 
 def machine_violations(plan: Plan, setup: BeamSetup, *, gantry_may_slow: bool = False) -> dict[str, int]:
-    """How often a plan breaks each limit of the machine; all zeros for a deliverable plan.
+    """Counts how often a plan breaks each limit of the machine; all counts are zero for a deliverable plan.
 
-    Jaws excuse some of it. A pair counts as behind a jaw when its row is, or when both of its tips are behind the same
-    X jaw:
+    Some limits are relaxed behind jaws. A pair is behind a jaw if its row is, or if both of its tips are behind the
+    same X jaw:
 
-    - *Leaf speed*: leaves behind a jaw before and after a step may be late, as the beam does not see them.
-    - *Leaf gap*: the least gap keeps tips from colliding that move at once. A pair that moves neither before nor after
-      its sector needs the smaller gap of leaves at rest, and a pair behind a jaw none: planning systems park such pairs
-      closed. Tips that have passed each other (right < left) are a fault everywhere.
-    - *Span, position and interdigitation* hold everywhere: a carriage and opposed neighbours collide behind jaws too.
+    - *Leaf speed*: leaves behind a jaw before and after a step may be late, because they do not shape the beam.
+    - *Leaf gap*: the minimum gap keeps moving tips from colliding. A pair that moves neither before nor after its
+      sector needs the smaller gap of leaves at rest, and a pair behind a jaw needs none: planning systems park such
+      pairs closed. Tips that have passed each other (right < left) are a violation everywhere.
+    - *Span, position and interdigitation* hold everywhere: carriages and opposed neighbours collide behind jaws too.
+
+    >>> import torch
+    >>> import lightning_vmat as vmat
+    >>> from lightning_vmat.plan.aperture import Plan
+    >>> from lightning_vmat.plan.limits import machine_violations, project_to_limits
+    >>> setup = vmat.phantom(0, size="tiny").beam_setup
+    >>> tips_mm = torch.full((len(setup.control_points), setup.beamlets.shape[0]), 20.0)
+    >>> plan = Plan(-tips_mm, tips_mm, mu=torch.full((len(setup.control_points),), 1e4))
+    >>> machine_violations(plan, setup)["mu_per_deg"] == len(setup.control_points)
+    True
+    >>> sum(machine_violations(project_to_limits(plan, setup), setup).values())
+    0
 
     Args:
         plan: the plan.
         setup: control points, beamlets with jaws, and the machine.
-        gantry_may_slow: whether a leaf that needs more time than gantry and dose rate makes the linac slow down, as it
-            does for any plan. `leaf_speed` is then no limit and left out; see `delivery_seconds` for what it costs.
+        gantry_may_slow: whether the gantry slows down for leaves that need more time than gantry and dose rate, as
+            linacs do. `leaf_speed` is then no limit and left out; `delivery_seconds` gives the time it costs.
+
+    Returns:
+        Number of violations by name of the limit.
     """
     left, right, mu, machine = plan.left_mm, plan.right_mm, plan.mu, setup.machine
     banks = torch.stack((left, right))
@@ -73,7 +88,7 @@ def machine_violations(plan: Plan, setup: BeamSetup, *, gantry_may_slow: bool = 
 
 
 def _behind_jaws(plan: Plan, beamlets: BeamletGrid) -> Bool[Tensor, "jaw control_point leaf_pair"]:
-    """Which pairs are behind the Y jaws, behind X1, and behind X2."""
+    """Returns which pairs are behind the Y jaws, behind X1 and behind X2."""
     x1, x2, _, _ = beamlets.field_mm
     row = ~beamlets.inside_jaws.any(dim=1).to(plan.left_mm.device)
     beyond = plan.right_mm <= x1 + TOLERANCE_MM, plan.left_mm >= x2 - TOLERANCE_MM
@@ -86,7 +101,7 @@ def _gap_faults(
     hidden: Bool[Tensor, "control_point leaf_pair"],
     machine: Machine,
 ) -> Bool[Tensor, "control_point leaf_pair"]:
-    """Pairs that are too close to move, or to stand still; see `machine_violations`."""
+    """Returns pairs closer than the gap for moving leaves or for leaves at rest; see `machine_violations`."""
     steps = (travel_mm > TOLERANCE_MM).any(dim=0)
     still = torch.zeros_like(hidden[:1])
     moves = torch.cat((still, steps)) | torch.cat((steps, still))
@@ -96,16 +111,18 @@ def _gap_faults(
 
 
 def project_to_limits(plan: Plan, setup: BeamSetup) -> Plan:
-    """The nearby plan that violates nothing.
+    """Returns a nearby plan without violations.
 
-    Monitor units are clipped. Leaf pairs are opened to the least gap, and to their neighbours where these may not pass
-    (see `opened`), each bank is clipped into the middle window of the allowed span, and speed is limited, in this
-    order. The speed limit at the gantry's full speed, or at the slower one that is allowed, is a Lipschitz bound `d`
-    per step; the average of the largest minorant and the smallest majorant that keep it is the nearest such path in the
-    maximum norm. Windows and envelopes are monotone and commute with shifts, so what holds between leaves of a control
-    point (gap, span, interdigitation) still holds afterwards.
+    Monitor units are clipped. Then, in this order, leaf pairs are opened to the minimum gap and, without
+    interdigitation, to their neighbours (see `opened`); each bank is clipped to the window of the allowed span about
+    its middle; and the speed is limited. The speed limit at the gantry's full speed, or at the slower one that is
+    allowed, is a Lipschitz bound `d` per step; the mean of the largest minorant and the smallest majorant that satisfy
+    it is the nearest such path in the maximum norm. Windows and envelopes are monotone and commute with shifts, so the
+    constraints between leaves of a control point (gap, span, interdigitation) still hold afterwards.
 
-    A pair that is closed and at rest over an arc is not opened: it stands still there, see `parked`.
+    A pair that is closed and at rest over an arc is not opened but kept at rest, see `parked`.
+
+    See `machine_violations` for an example.
     """
     machine, control_points = setup.machine, setup.control_points
     sector = control_points.sector_deg.to(plan.mu)
@@ -113,9 +130,11 @@ def project_to_limits(plan: Plan, setup: BeamSetup) -> Plan:
 
     gap, farthest_mm = machine.min_leaf_gap_mm, machine.max_leaf_position_mm
     left, right = opened(*gathered(plan.left_mm, plan.right_mm, machine), gap, machine.interdigitation)
+    # each bank leaves room for the opposed one, so that clipping to the position limit cannot close a gap
     left = within_span(left, -farthest_mm, farthest_mm - gap, machine.max_leaf_span_mm)
     right = within_span(right, gap - farthest_mm, farthest_mm, machine.max_leaf_span_mm)
 
+    # whatever the dose rate: monitor units can only add time, so the path does not need them
     half_s = setup.gantry_slowdown * gantry_half_sector_seconds(setup).to(plan.mu)
     reach_mm = machine.leaf_speed_mm_per_s * (half_s[1:] + half_s[:-1])
     for arc in control_points.arc_index.unique().tolist():

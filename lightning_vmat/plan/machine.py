@@ -1,4 +1,4 @@
-"""What the linac can do, read from a documented YAML."""
+"""Geometry and limits of a linac, read from a documented YAML."""
 
 from __future__ import annotations
 
@@ -30,24 +30,24 @@ class Machine:
         beam_model: name of a built-in beam model or path of a file, see `dose.beam_model.load_beam_model`.
         sad_mm: source-axis distance.
         leaf_edges_mm: boundaries of the leaf pairs along y_b at the isocentre plane, ascending.
-        leaf_speed_mm_per_s: fastest leaf travel at the isocentre plane.
-        gantry_speed_deg_per_s: fastest gantry rotation.
-        dose_rate_mu_per_s: highest dose rate.
-        min_mu_per_deg: fewest monitor units per degree while the beam is on.
-        max_mu_per_deg: most monitor units per degree.
-        min_leaf_gap_mm: smallest opening of a leaf pair that moves.
+        leaf_speed_mm_per_s: maximum leaf speed at the isocentre plane.
+        gantry_speed_deg_per_s: maximum gantry speed.
+        dose_rate_mu_per_s: maximum dose rate.
+        min_mu_per_deg: minimum monitor units per degree while the beam is on.
+        max_mu_per_deg: maximum monitor units per degree.
+        min_leaf_gap_mm: smallest opening of a moving leaf pair.
         max_leaf_span_mm: largest distance between two leaf tips of one bank.
         max_leaf_position_mm: largest distance of a leaf tip from the central axis.
         interdigitation: whether a leaf may pass its opposed neighbours.
         leaf_transmission: fraction of fluence that passes closed leaves.
-        dosimetric_leaf_gap_mm: opening that dose sees when the leaves touch.
+        dosimetric_leaf_gap_mm: opening that closed leaves have for the dose, because leaf ends are rounded.
         min_still_leaf_gap_mm: smallest opening of a leaf pair at rest; 0 where its leaves may touch.
         energy_mv: nominal energy of the beam.
-        flattening_filter: whether the beam has one.
+        flattening_filter: whether the beam has a flattening filter.
         x_jaws: whether there are jaws along leaf travel.
 
     Raises:
-        ValueError: a value of the wrong kind or out of its range, by name.
+        ValueError: a value of the wrong kind or out of its range; the message names the field.
     """
 
     name: str
@@ -94,23 +94,23 @@ class Machine:
 
     @property
     def quality(self) -> str:
-        """The beam in words, like `6 MV` or `10 MV without flattening filter`."""
+        """Energy and filter of the beam as text, like `6 MV` or `10 MV without flattening filter`."""
         return beam_quality(self.energy_mv, self.flattening_filter)
 
 
 def beam_quality(energy_mv: float, flattening_filter: bool) -> str:
-    """A beam's energy and filter in words."""
+    """Returns a beam's energy and filter as text."""
     return f"{energy_mv:g} MV{'' if flattening_filter else ' without flattening filter'}"
 
 
 def shipped_machines() -> list[str]:
-    """Names of the machines in the package."""
+    """Returns the names of the machines in the package."""
     files = (resources.files("lightning_vmat.plan") / "machines").iterdir()
     return sorted(Path(file.name).stem for file in files if file.name.endswith(".yaml"))
 
 
 def machine_name(name_or_path: str | Path) -> str:
-    """What a case is to call a machine: its shipped name, or where its file is on this computer.
+    """Returns the name of a machine in a case: that of a shipped machine, or the absolute path of its file.
 
     Raises:
         ValueError: see `load_machine`.
@@ -120,10 +120,15 @@ def machine_name(name_or_path: str | Path) -> str:
 
 
 def load_machine(name_or_path: str | Path) -> Machine:
-    """A machine by the name of a shipped YAML, or from a YAML file, whose beam model may be a file beside it.
+    """Loads a machine by the name of a shipped YAML or from a YAML file, whose beam model may be a file in its folder.
+
+    >>> from lightning_vmat.plan.machine import load_machine
+    >>> machine = load_machine("truebeam_millennium120")
+    >>> len(machine.leaf_edges_mm) - 1, machine.quality
+    (60, '6 MV')
 
     Raises:
-        ValueError: no such machine, or a key that is missing, unknown or has a wrong value, by name.
+        ValueError: no such machine, or a missing key, unknown key or invalid value; the message names the key.
     """
     shipped = resources.files("lightning_vmat.plan") / "machines" / f"{name_or_path}.yaml"
     path, where = Path(name_or_path), f"machine {name_or_path}"
@@ -145,7 +150,7 @@ def load_machine(name_or_path: str | Path) -> Machine:
 
 
 def _leaf_edges(blocks: Any, where: str) -> tuple[float, ...]:
-    """Boundaries of leaf pairs, centred on 0, from pairs of count and width."""
+    """Returns the boundaries of leaf pairs, centred on 0, from pairs of count and width."""
     wrong = f"{where}: leaf_blocks is {blocks!r}, expected a list of [number of leaf pairs, width in mm], all positive"
     if not isinstance(blocks, list) or not blocks:
         raise ValueError(wrong)

@@ -11,11 +11,11 @@ from lightning_vmat.plan.case import Case
 
 
 def conformal_field(case: Case, margin_mm: float = 5.0) -> Bool[Tensor, "control_point leaf_pair beamlet"]:
-    """Beamlets that hold the beam's-eye view of a target voxel, or of one within the margin.
+    """Returns the beamlets that contain the beam's-eye view of a target voxel, extended by a margin.
 
     Args:
         case: the case.
-        margin_mm: room around the target's projection, at the isocentre plane.
+        margin_mm: margin around the target's projection, at the isocentre plane.
 
     Raises:
         ValueError: no beamlet sees the target.

@@ -1,4 +1,4 @@
-"""Types of the tensors that travel through the whole package."""
+"""Tensor types that the whole package uses."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ FluenceMap = Float[Tensor, "control_point leaf_pair beamlet"]
 """Fluence of all control points of a case, in MU of one fraction unless another unit is given."""
 
 FluenceMaps = Float[Tensor, "*batch control_point leaf_pair beamlet"]
-"""The same for any number of plans, also one."""
+"""Fluence maps of any number of plans, also of one without a batch axis."""

@@ -34,22 +34,24 @@ class VolumeGrid:
 
     @property
     def voxel_count(self) -> int:
+        """Number of voxels."""
         return self.shape[0] * self.shape[1] * self.shape[2]
 
     @property
     def voxel_volume_cc(self) -> float:
+        """Volume of one voxel, cubic centimetres."""
         x, y, z = self.spacing_mm
         return x * y * z / 1000.0
 
     def centres_mm(self, index: Int[Tensor, " voxel"]) -> Float[Tensor, "voxel 3"]:
-        """Centres (x, y, z) of voxels given by their flat C-order index."""
+        """Returns the centres (x, y, z) of voxels given by their flat C-order index."""
         _, ny, nx = self.shape
         zyx = torch.stack((index // (ny * nx), index // nx % ny, index % nx), dim=-1)
         spacing = torch.tensor(self.spacing_mm, device=index.device)
         return zyx.flip(-1) * spacing + torch.tensor(self.origin_mm, device=index.device)
 
     def index_coordinates(self, points_mm: Float[Tensor, "*point 3"]) -> Float[Tensor, "*point 3"]:
-        """Continuous voxel coordinates (x, y, z) of points; integers at voxel centres."""
+        """Returns continuous voxel coordinates (x, y, z) of points; integers at voxel centres."""
         origin = torch.tensor(self.origin_mm, device=points_mm.device, dtype=points_mm.dtype)
         spacing = torch.tensor(self.spacing_mm, device=points_mm.device, dtype=points_mm.dtype)
         return (points_mm - origin) / spacing

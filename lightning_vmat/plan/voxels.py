@@ -18,7 +18,7 @@ SHELL_MM = 20.0  # thickness of the shell around the targets
 
 @dataclass(frozen=True)
 class VoxelSample:
-    """Voxels by flat index, and how many voxels each stands for.
+    """Voxels by flat index, and the number of voxels that each represents.
 
     Args:
         index: ascending flat C-order indices into the case's grid.
@@ -33,21 +33,21 @@ class VoxelSample:
 
 
 def all_voxels(case: Case) -> VoxelSample:
-    """Every voxel of the body, each standing for itself."""
+    """Returns all voxels on which plans are evaluated, each with weight 1."""
     return VoxelSample(case.body_index, torch.ones(len(case.body_index)))
 
 
 def sample_voxels(case: Case, count: int, seed: int = 0) -> VoxelSample:
-    """A random sample, dense in targets, in a shell around them and in small organs, sparse elsewhere.
+    """Draws a random sample of voxels, dense in targets, in a shell around them and in small organs, sparse elsewhere.
 
-    Systematic sampling with unequal probabilities: voxel v is drawn with probability `p_v`, proportional to the densest
-    of its regions (`_density`) and at most 1, and stands for `1 / p_v` voxels; sums over the sample are unbiased. The
-    shell matters: dose falls off there, and a planner overfits to a sample that hardly looks at it.
+    Systematic sampling with unequal probabilities: voxel v is drawn with probability `p_v`, at most 1 and proportional
+    to the highest density of its regions (`_density`), and represents `1 / p_v` voxels, so sums over the sample are
+    unbiased. The shell has its own share because dose falls off there: with few voxels in it, planners overfit.
 
     Args:
         case: the case.
-        count: number of voxels, more or less; a smaller body is taken whole.
-        seed: of the drawing.
+        count: approximate number of voxels; if the body has fewer, all are taken.
+        seed: seed of the random offset.
 
     Reference: Madow, Ann Math Stat 20:333 (1949).
     """
@@ -55,16 +55,16 @@ def sample_voxels(case: Case, count: int, seed: int = 0) -> VoxelSample:
         return all_voxels(case)
     density = _density(case)[case.body_index].double()
     chance = (density * count / density.sum()).clamp(max=1.0)
-    for _ in range(20):  # what is certain gives its surplus to the others
+    for _ in range(20):  # clamping at 1 lowers the expected count; scaling raises the other probabilities to restore it
         chance = (chance * count / chance.sum()).clamp(max=1.0)
     offset = torch.rand((), dtype=torch.double, generator=torch.Generator().manual_seed(seed))
-    passed = (chance.cumsum(dim=0) + offset).floor()
+    passed = (chance.cumsum(dim=0) + offset).floor()  # one draw wherever the cumulative probability passes an integer
     chosen = passed.diff(prepend=passed.new_zeros(1)) > 0
     return VoxelSample(case.body_index[chosen], (1 / chance[chosen]).float())
 
 
 def _density(case: Case) -> Float[Tensor, " voxel"]:
-    """Relative density of the sample: each region of `SHARES` spreads its share evenly over its voxels."""
+    """Returns the relative density of the sample: each region of `SHARES` spreads its share evenly over its voxels."""
     body, target = case.structures[BODY], case.target
     shell = _grown(target, case.grid) & ~target
     organs = [mask & ~target for name, mask in case.structures.items() if name not in (BODY, *case.target_names)]
@@ -77,7 +77,7 @@ def _density(case: Case) -> Float[Tensor, " voxel"]:
 
 
 def _grown(mask: Bool[Tensor, "z y x"], grid: VolumeGrid) -> Bool[Tensor, "z y x"]:
-    """The mask grown by a box of `SHELL_MM` to each side."""
+    """Returns the mask grown by a box of `SHELL_MM` to each side."""
     grown = mask[None, None].float()
     for axis, spacing_mm in zip((4, 3, 2), grid.spacing_mm, strict=True):
         reach, window = round(SHELL_MM / spacing_mm), [1, 1, 1]

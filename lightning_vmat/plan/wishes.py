@@ -1,4 +1,4 @@
-"""Wishes: factors on the weights of a structure's objectives, by which a planner or physician says what matters more.
+"""Wishes: factors on the weights of a structure's objectives, by which a planner or physician sets priorities.
 
 A wish is named after a structure (`Rectum`), after both sides of a paired organ (`FemoralHeads`), or `homogeneity`.
 Which objectives of a protocol it multiplies is defined in `objectives.wishes`.
@@ -22,10 +22,10 @@ LEAST, MOST = 1 / 16, 16.0
 
 
 def check_wishes(wishes: object, where: str) -> dict[str, float]:
-    """The wishes as floats.
+    """Returns the wishes as floats.
 
     Raises:
-        ValueError: no mapping, or a factor that is no number from 1/16 to 16, by name.
+        ValueError: not a mapping, or a factor that is not a number from 1/16 to 16; the message names the wish.
     """
     if not isinstance(wishes, Mapping):
         raise ValueError(f"{where}: wishes are {wishes!r}, expected names with factors")
@@ -36,15 +36,15 @@ def check_wishes(wishes: object, where: str) -> dict[str, float]:
 
 
 def structure_factor(structure: str, wishes: Mapping[str, float]) -> float:
-    """The factor on all objectives of a structure: its own wish times that of the pair it belongs to."""
+    """Returns the factor on all objectives of a structure: its own wish times that of the pair it belongs to."""
     names = (structure, *(pair for pair, sides in PAIRS.items() if structure in sides))
     return math.prod(wishes.get(name, 1.0) for name in names)
 
 
 def log_wishes(wishes: Mapping[str, float]) -> tuple[float, ...]:
-    """Natural logarithm of each of `WISHES`, 0 where nothing is wished; of a pair the mean over its two sides.
+    """Returns the natural logarithm of each of `WISHES`, 0 without a wish; for a pair the mean over its two sides.
 
-    Wishes of other names (a target's, say) have no place here.
+    Wishes with other names, such as a target's, are ignored.
     """
     values = []
     for name in WISHES:
@@ -54,5 +54,5 @@ def log_wishes(wishes: Mapping[str, float]) -> tuple[float, ...]:
 
 
 def wishes_text(wishes: Mapping[str, float]) -> str:
-    """The wishes on one line, `Rectum x 4, Bladder x 0.5`; `none` without any."""
+    """Returns the wishes on one line, like `Rectum x 4, Bladder x 0.5`; `none` without wishes."""
     return ", ".join(f"{name} x {factor:.3g}" for name, factor in wishes.items()) or "none"

@@ -1,4 +1,4 @@
-"""Leaf sequencing and fluence optimization in turns, until the fluence is one that apertures can deliver."""
+"""Alternating leaf sequencing and fluence optimization, until apertures can deliver the fluence."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from lightning_vmat.planning.sequencing import sequence
 
 @dataclass(frozen=True)
 class AlternatingSequencing:
-    """The alternating direction method of multipliers, one side of which is leaf sequencing.
+    """The alternating direction method of multipliers (ADMM), with leaf sequencing as the projection.
 
-    Minimises `objective(D x)` with `x` among the maps that one aperture a control point delivers under the machine's
-    limits. In turns, the running sum `u` of what sequencing missed is added to the fluence, this is sequenced
-    (`z`), and the fluence is optimised with a pull toward `z - u`, which grows from round to round. So the fluence
-    comes to have two levels where that costs least dose, instead of losing what sequencing rounds away at the end.
-    Apertures are no convex set: the method is a heuristic here, and ends where the pull has become strong.
+    Minimises `objective(D x)` over the maps `x` that one aperture per control point can deliver within the machine's
+    limits. Each round sequences the fluence plus the running sum `u` of the sequencing errors, which gives `z`, and
+    then optimises the fluence with a pull toward `z - u`. The pull grows from round to round, so that the fluence
+    becomes two-level where that costs the least, instead of losing the sequencing error at the end. Deliverable maps
+    are not a convex set: the method is a heuristic here, and ends when the pull has become strong.
 
     Args:
-        rounds: turns.
-        evaluations: dose evaluations of fluence optimization in each.
-        pull: strength at first, over the mean of the problem's majoriser.
-        growth: of the pull from one turn to the next.
+        rounds: number of rounds.
+        evaluations: dose evaluations of fluence optimization in each round.
+        pull: initial strength, over the mean of the problem's majoriser.
+        growth: factor on the pull from one round to the next.
         progress: show a progress bar.
 
-    Reference: Boyd, Parikh, Chu, Peleato, Eckstein, Found Trends Mach Learn 3:1 (2011), sections 3.1.1 and 9.1.
+    Reference: Boyd, Parikh, Chu, Peleato, Eckstein, Found Trends Mach Learn 3:1 (2011), sections 3.1.1, 3.4.1 and 9.1.
     """
 
     rounds: int = 70
@@ -48,16 +48,16 @@ class AlternatingSequencing:
     progress: bool = False
 
     def sequence(self, case: Case, problem: Problem, x: FluenceMap, trace: Trace) -> Plan:
-        """The plan of a fluence map that is given up to become deliverable.
+        """Returns a plan for a fluence map, which changes in the process to become deliverable.
 
         Args:
             case: gives beamlets, machine and control points.
             problem: objective of the dose.
             x: fluence over `problem.scale_mu` to start from.
-            trace: takes the course; an objective is that of the fluence, which is not yet deliverable.
+            trace: records the course; its objective is that of the fluence, which is not yet deliverable.
 
         Returns:
-            A plan without a violation.
+            A plan without violations.
         """
         begin, missed = time.perf_counter(), torch.zeros_like(x)
         x, dose_gy, _, majoriser = scaled_start(problem, x)
@@ -69,13 +69,15 @@ class AlternatingSequencing:
             missed = missed + x - delivered
             pulled = PulledProblem.of(problem, delivered - missed, pull)
             seen = torch.cat((dose_gy, x.flatten()))
+            # the pull changes slowly, so the pairs are kept, with the pull on the diagonal; `last` is not, because its
+            # gradient belongs to the previous target
             state = LBFGSState(
                 x, seen, pulled.objective(seen), 0, replace(model, majoriser=majoriser + pull, last=None)
             )
             for _ in range(self.evaluations):
                 state = optimizer.update(pulled, state)
             x, dose_gy, model = state.x, state.dose_gy[: problem.voxel_count], state.model
-            missed = missed / self.growth  # the multiplier stays; it is `pull` times this
+            missed = missed / self.growth  # keeps the multiplier, which is `pull` times this (section 3.4.1)
             pull *= self.growth
             spent = 1 + (turn + 1) * self.evaluations
             trace.add("sequencing", spent, time.perf_counter() - begin, float(problem.objective(dose_gy)))
@@ -84,6 +86,6 @@ class AlternatingSequencing:
 
 
 def deliverable(case: Case, problem: Problem, x: FluenceMap) -> Plan:
-    """The sequenced plan of a fluence over `problem.scale_mu`, without a violation."""
+    """Returns the sequenced plan of a fluence over `problem.scale_mu`, without violations."""
     plan = sequence(x.clamp(min=0) * problem.scale_mu, case.beamlets)
     return project_to_limits(plan, case.beam_setup)

@@ -1,4 +1,4 @@
-"""The dose by which plans are judged: on every voxel of the body."""
+"""The dose for evaluating plans: on every voxel of the body."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from lightning_vmat.planning.dose_operator import dose_operator
 
 @dataclass(frozen=True)
 class BodyDose:
-    """Dose on `case.body_index`, from finely spaced nodes; its operators are set up once, when they are needed.
+    """Dose on `case.body_index` with finely spaced nodes; operators are built once, on first use.
 
-    A plan's dose takes two gantry angles a sector, one for each half of its leaf motion. Against angles every half
-    degree, one angle per sector of 4 degrees leaves up to 1.1 % of the voxels beyond a gamma of 1 %/1 mm and moves the
-    objective by up to 0.3 %; two angles leave none and move it by less than 0.1 % (`vmat check delivery`).
+    A plan's dose uses two gantry angles per sector, one for each half of its leaf motion. Compared with angles every
+    half degree, one angle per sector of 4 degrees leaves up to 1.1 % of the voxels beyond a gamma of 1 %/1 mm and
+    changes the objective by up to 0.3 %; two angles leave none and change it by less than 0.1 % (see `vmat check
+    delivery`).
 
     Args:
-        case: the patient, with the jaws of the plans.
+        case: the case, with the jaws of the plans.
     """
 
     case: Case
 
     def of_fluence(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
-        """Dose of the whole course, Gy, of fluence maps that need no leaves."""
+        """Returns the dose of the whole course, Gy, of ideal fluence maps."""
         return self._of_sectors.forward(fluence_mu)
 
     def of_plan(self, plan: Plan) -> Float[Tensor, " voxel"]:
-        """Dose of the whole course, Gy, that a plan delivers."""
+        """Returns the dose of the whole course, Gy, that a plan delivers."""
         setup = self.case.beam_setup
-        if self.case.influence_path is not None:  # known at the control points alone
+        if self.case.influence_path is not None:  # known only at the control points
             return self._of_sectors.forward(plan.fluence_mu(setup))
         return self._of_half_sectors.forward(plan.half_sector_fluence_mu(setup))
 
     def volume(self, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x"]:
-        """A dose on `case.body_index` as a volume, zero outside the body."""
+        """Returns a dose on `case.body_index` as a volume, zero outside the body."""
         volume = torch.zeros(self.case.grid.voxel_count)
         volume[self.case.body_index] = dose_gy
         return volume.reshape(self.case.grid.shape)
@@ -58,5 +59,5 @@ class BodyDose:
 
 
 def with_half_sectors(case: Case) -> Case:
-    """The case with a control point in the middle of each half of its sectors."""
+    """Returns the case with a control point in the middle of each half of its sectors."""
     return case.with_settings(arcs=tuple(replace(arc, control_points=2 * arc.control_points) for arc in case.arcs))

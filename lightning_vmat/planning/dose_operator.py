@@ -1,4 +1,4 @@
-"""How dose is computed for a case: by its own stored influence where it has one, else by the pencil beam."""
+"""The dose operator of a case: its own stored influence if it has one, else the pencil beam."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from lightning_vmat.plan.case import Case
 
 
 def dose_operator(case: Case, index: Int[Tensor, " voxel"], node_step_mm: float | None = None) -> DoseOperator:
-    """The dose operator of a case.
+    """Returns the dose operator of a case.
 
     Args:
         case: the case.
-        index: voxels that get dose, flat indices into the case's grid.
-        node_step_mm: of the pencil beam's maps; see `PencilBeamOperator.build`.
+        index: voxels that receive dose, as flat indices into the case's grid.
+        node_step_mm: distance of the nodes of the pencil beam's maps; see `PencilBeamOperator.build`.
 
     Raises:
         ValueError: a stored influence that belongs to other voxels or beamlets.

@@ -1,4 +1,4 @@
-"""Judging a plan: the dose it delivers in the whole body, clinical goals, machine limits and complexity."""
+"""Evaluation of a plan: dose in the whole body, clinical goals, machine limits and complexity."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ MOST_SHOWN = 6  # missed goals in the `repr` of an evaluation
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of a plan.
+    """Measures of a plan.
 
     Args:
         dose_gy: dose of the whole course; zero outside the body.
-        objective: the protocol's objective, with the case's wishes, over every voxel of the body, not over a sample.
+        objective: the protocol's objective, with the case's wishes, over all voxels of the body instead of a sample.
         structures: dose summary by structure.
         goals: clinical goals of the case's protocol.
-        violations: machine limits and how often each is broken; empty where there are no leaves.
-        complexity: complexity metrics; empty where there are no leaves.
-        delivery_s: time that the machine takes for the arcs; None where there are no leaves.
+        violations: number of violations by machine limit; empty without leaves.
+        complexity: complexity metrics; empty without leaves.
+        delivery_s: delivery time of the arcs; None without leaves.
     """
 
     dose_gy: Float[Tensor, "z y x"]
@@ -47,7 +47,7 @@ class Evaluation:
     delivery_s: float | None = None
 
     def __repr__(self) -> str:
-        """Four lines at most: objective, goals, those that are missed, and limits of the machine."""
+        """Returns at most three lines: objective and goals met, missed goals, machine violations and delivery time."""
         missed = [
             f"{goal.structure} {goal.measure} {goal.value:.4g} ({goal.limit_text})"
             for goal in self.goals
@@ -73,7 +73,7 @@ class Evaluation:
 
 
 def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[str, dict[str, float]], list[GoalResult]]:
-    """Dose summary by structure, and clinical goals, of any dose on `case.body_index`."""
+    """Returns the dose summary by structure and the clinical goals of any dose on `case.body_index`."""
     goals = evaluate_goals(structure_dvhs(case, dose_gy), load_protocol(case.protocol), case.prescription_gy)
     return summarise_structures(case, dose_gy), goals
 
@@ -81,12 +81,12 @@ def evaluate_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> tuple[dict[st
 def body_objective(
     case: Case, fluence_mu: Float[Tensor, "*plan control_point leaf_pair beamlet"]
 ) -> Float[Tensor, "*plan"]:
-    """The objective by which plans are judged, of each fluence; the operator is set up once for all."""
+    """Returns the objective over all voxels of the body of each fluence; builds the operator once for all."""
     return _body_objective(case)(BodyDose(case).of_fluence(fluence_mu))
 
 
 def body_objective_of_dose(case: Case, dose_gy: Float[Tensor, " voxel"]) -> float:
-    """The protocol's objective of any dose on `case.body_index`."""
+    """Returns the protocol's objective of any dose on `case.body_index`."""
     return float(_body_objective(case)(dose_gy))
 
 
@@ -95,7 +95,7 @@ def _body_objective(case: Case) -> PlanObjective:
 
 
 def evaluate_plan(case: Case, result: PlanResult, body: BodyDose | None = None) -> Evaluation:
-    """Compute the dose of a planner's outcome on every voxel of the body and measure it.
+    """Evaluates a planner's result by its dose on every voxel of the body.
 
     >>> import lightning_vmat as vmat
     >>> case = vmat.phantom(0, size="tiny")
@@ -108,9 +108,9 @@ def evaluate_plan(case: Case, result: PlanResult, body: BodyDose | None = None) 
     True
 
     Args:
-        case: the patient. Jaws and wishes are those of `result.case`, where the planner gives one.
-        result: a planner's outcome.
-        body: of the same case and jaws, where several plans are judged; made anew if not given.
+        case: the case. Jaws and wishes are those of `result.case` if the planner gives one.
+        result: a planner's result.
+        body: dose of the same case and jaws, to reuse for several plans; built if None.
 
     Raises:
         ValueError: a plan of another case.
@@ -131,7 +131,7 @@ def evaluate_plan(case: Case, result: PlanResult, body: BodyDose | None = None) 
 
 
 def evaluate_volume(case: Case, dose_gy: Float[Tensor, "z y x"]) -> Evaluation:
-    """Measure a dose whose leaves are not known, as a clinical plan's."""
+    """Evaluates a dose without known leaves, for example a clinical plan's."""
     return _of_body_dose(case, dose_gy.flatten()[case.body_index])
 
 
@@ -146,7 +146,7 @@ def _of_body_dose(case: Case, body_dose_gy: Float[Tensor, " voxel"]) -> Evaluati
 
 
 def judged_case(case: Case, result: PlanResult) -> Case:
-    """The case with the jaws and wishes that a planner gave it, on which its outcome is judged and reported.
+    """Returns the case with the jaws and wishes that a planner gave it, for evaluation and report.
 
     Raises:
         ValueError: a plan of another case or field.
@@ -158,20 +158,20 @@ def judged_case(case: Case, result: PlanResult) -> Case:
         raise ValueError(f"plan of case {planned.case_id}: expected one of case {case.case_id}, its grid and its arcs")
     settings = {name: getattr(planned, name) for name in ("beamlets", "wishes", "gantry_slowdown")}
     if all(getattr(planned, f.name) is getattr(case, f.name) for f in fields(case) if f.name not in settings):
-        return planned  # with what it has worked out already
+        return planned  # keeps its cached properties
     return case.with_settings(**settings)
 
 
 def sequencing_error(case: Case, result: PlanResult) -> dict[str, float]:
-    """How much of the wanted fluence is lost when a map is sequenced.
+    """Returns the error that leaf sequencing makes.
 
     Args:
         case: the case.
-        result: a planner's outcome.
+        result: a planner's result.
 
     Returns:
-        `sequencing_mnse`, the squared error of the sequenced fluence over the squared wanted one, within the jaws;
-        nothing where no map was sequenced.
+        `sequencing_mnse`, the squared error of the sequenced fluence over the squared wanted fluence, within the jaws;
+        empty if no map was sequenced.
     """
     wanted_mu, sequenced_mu = result.wanted_mu, result.sequenced_mu
     if wanted_mu is None or sequenced_mu is None:
@@ -182,7 +182,7 @@ def sequencing_error(case: Case, result: PlanResult) -> dict[str, float]:
 
 
 def as_json(case: Case, result: PlanResult, evaluation: Evaluation) -> dict[str, object]:
-    """Everything that was measured, for `metrics.json`; doses in Gy, volumes as fractions."""
+    """Returns all measures for `metrics.json`; doses in Gy, volumes as fractions."""
     return {
         "case": case.case_id,
         "planner": result.planner,
@@ -201,14 +201,14 @@ def as_json(case: Case, result: PlanResult, evaluation: Evaluation) -> dict[str,
 
 
 def skipped_structures(case: Case) -> list[str]:
-    """Structures that have an optional objective or goal in the protocol, and that the case lacks."""
+    """Returns structures with an optional objective or goal in the protocol that the case lacks."""
     protocol = load_protocol(case.protocol)
     named = {line.structure for line in protocol.objectives} | {goal.structure for goal in protocol.goals}
     return sorted(named - case.structures.keys())
 
 
 def dose_as_json(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, object]:
-    """The part of `as_json` that any dose on `case.body_index` has, e.g. the clinical plan's."""
+    """Returns the part of `as_json` that applies to any dose on `case.body_index`, e.g. a clinical plan's."""
     return _dose_figures(*evaluate_dose(case, dose_gy))
 
 

@@ -57,6 +57,7 @@ class MajoriserGuess:
         return self.root * (mean + (scaled - mean) / (1 + self.sharpen))
 
     def scale_after(self, step: Maps, change: Maps) -> float:
+        # y P y / s y for the newest pair, the inverse of eq. 7.20 in the metric of the first guess P^-1
         return float((change * self._inverse(change)).sum()) / float((step * change).sum())
 
     def diagonal(self) -> FluenceMap:
@@ -129,6 +130,8 @@ class FluenceModel:
         steps, changes = torch.stack(self.steps), torch.stack(self.changes)
         guessed = scale * self.guess.multiply(steps)
         s, b, y = (maps.flatten(1) for maps in (steps, guessed, changes))
+        # eq. 7.24: B = B0 - [B0 S, Y] middle^-1 [B0 S, Y]^T with middle = [[S^T B0 S, L], [L^T, -D]]; L and D are the
+        # strictly lower triangle and the diagonal of S^T Y; double precision, as it is inverted
         products = (s @ y.T).double()
         lower = products.tril(-1)
         middle = torch.cat(

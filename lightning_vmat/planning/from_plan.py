@@ -1,4 +1,4 @@
-"""Planning from an existing plan: its delivered fluence as a start, or its apertures polished."""
+"""Planning from an existing plan: its delivered fluence as a start, or further optimization of its apertures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class DeliveredStart:
     """The fluence that a plan delivers, as a `Start` of fluence optimization.
 
     Args:
-        given: the plan, at the control points and on the rows of the case.
+        given: the plan, with the control points and beamlet rows of the case.
     """
 
     given: Plan
@@ -32,17 +32,17 @@ class DeliveredStart:
 
 @dataclass(frozen=True)
 class PolishingPlanner:
-    """An existing plan, its apertures optimised on the delivered dose.
+    """Optimises the apertures of an existing plan on their delivered dose.
 
-    The outcome has no larger objective over the whole body than a start within the machine's limits, which is
-    returned itself if nothing better was found. A start that breaks limits is brought within them first, which may
-    cost more than the polish gains.
+    The result's objective over the whole body is never larger than that of a start within the machine's limits, which
+    is returned if nothing better was found. A start that breaks limits is projected onto them first, which may cost
+    more than the optimization gains.
 
     Args:
-        given: where to start.
-        apertures: how to polish.
+        given: the start.
+        apertures: aperture optimizer.
         voxels: size of the voxel sample on which the plan is optimised.
-        seed: of the voxel sample.
+        seed: seed of the voxel sample.
     """
 
     given: Plan
@@ -51,7 +51,7 @@ class PolishingPlanner:
     seed: int = 0
 
     def plan(self, case: Case) -> PlanResult:
-        """Plan one case; see `Planner.plan`."""
+        """Plans one case; see `Planner.plan`."""
         trace = Trace()
         with trace.stage("problem"):
             problem = build_problem(case, self.voxels, self.seed)
@@ -61,11 +61,11 @@ class PolishingPlanner:
             polished = self.apertures.refine(case, problem, self.given, trace)
         with trace.stage("choice"):
             plan = self._better(case, polished)
-        trace.spend(1)  # two forward projections of whole bodies count as one evaluation, if of more voxels
+        trace.spend(1)  # two forward projections count as one evaluation, although they are of the whole body
         return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace)
 
     def _better(self, case: Case, polished: Plan) -> Plan:
-        """The polished plan, or the start, within the machine's limits, if that is better."""
+        """Returns the polished plan, or the start within the machine's limits if that is better."""
         start = self.given
         if any(machine_violations(start, case.beam_setup).values()):
             start = project_to_limits(start, case.beam_setup)

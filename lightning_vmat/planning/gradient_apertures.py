@@ -1,4 +1,4 @@
-"""Direct aperture optimization: leaf tips and monitor units down the gradient of the delivered dose's objective."""
+"""Direct aperture optimization: gradient descent in leaf tips and monitor units on the delivered dose's objective."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.planner import Trace
 
-KEPT_MEAN, KEPT_SQUARE = 0.8, 0.98  # shares of the running moments kept at each step
+KEPT_MEAN, KEPT_SQUARE = 0.8, 0.98  # decay factors of the running moments
 FINAL_STEP, TINY = 0.02, 1e-12
-SET_UP = 1  # dose evaluations before the first step: two forward projections
+SET_UP = 1  # dose evaluations before the first step, for two forward projections
 
 
 @dataclass(frozen=True)
 class GradientApertures:
-    """Projected, normalised gradient descent with momentum; every iterate keeps all machine limits.
+    """Projected, normalised gradient descent with momentum; every iterate satisfies all machine limits.
 
-    Monitor units are first scaled to the best multiple, which costs nothing in dose space. A gradient is divided by
-    the geometric mean of two running root mean squares, the variable's own and that of its kind (tips of one bank,
-    monitor units): the first alone would move leaves that do not matter as far as those that do, the second alone
-    hardly moves leaves of control points with few monitor units. Steps shrink along a cosine. The best iterate is kept.
+    Monitor units are first scaled to the best multiple, which needs no dose evaluation beyond that of the start. A
+    gradient is divided by the geometric mean of two running root mean squares, the variable's own and that of its kind
+    (tips of one bank, monitor units): the first alone would move unimportant leaves as far as important ones, the
+    second alone would hardly move leaves of control points with few monitor units. Step sizes decrease along a cosine.
+    The best iterate is kept.
 
     Args:
-        iterations: dose evaluations to spend, beside one for setting up.
-        leaf_step_mm: first step of a leaf tip with a typical gradient.
-        mu_step: first step of a control point's monitor units, relative to the mean.
+        iterations: dose evaluations, in addition to one for setting up.
+        leaf_step_mm: initial step of a leaf tip with a typical gradient.
+        mu_step: initial step of a control point's monitor units, relative to the mean.
         progress: show a progress bar.
 
     Reference: Kingma and Ba 2015 (running moments); Hardcastle et al. 2012, Otto 2008 (aperture-based VMAT).
@@ -47,17 +48,17 @@ class GradientApertures:
     progress: bool = False
 
     def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
-        """Improve a plan.
+        """Improves a plan.
 
         Args:
             case: gives beamlets, machine and control points.
-            problem: the objective on delivered dose.
-            plan: where to start; scaled and projected to the machine limits first.
-            trace: takes the course.
-            stage: name of this work in the trace.
+            problem: objective of the delivered dose.
+            plan: start; scaled and projected to the machine limits first.
+            trace: records the course.
+            stage: name of the stage in the trace.
 
         Returns:
-            The best plan met, never worse than the start after its projection, without a violation.
+            The best plan found, without violations, never worse than the start after its projection.
         """
         begin = time.perf_counter()
         plan = project_to_limits(plan, case.beam_setup)
@@ -81,13 +82,13 @@ class GradientApertures:
 
 
 class _Moments:
-    """Running mean and mean square of one kind of variable's gradient."""
+    """Running mean and mean square of the gradient by one kind of variable."""
 
     def __init__(self) -> None:
         self.count, self.mean, self.square = 0, torch.zeros(()), torch.zeros(())
 
     def direction(self, gradient: Float[Tensor, "*variable"]) -> Float[Tensor, "*variable"]:
-        """The gradient, averaged and normalised, each element at most 3 in size."""
+        """Returns the averaged and normalised gradient, clamped to [-3, 3]."""
         self.count += 1
         self.mean = KEPT_MEAN * self.mean + (1 - KEPT_MEAN) * gradient
         self.square = KEPT_SQUARE * self.square + (1 - KEPT_SQUARE) * gradient.square()
@@ -101,7 +102,7 @@ def _variables(plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _evaluate(case: Case, problem: Problem, plan: Plan) -> tuple[float, tuple[Tensor, ...]]:
-    """Objective of the delivered dose and its gradient by leaf tips and monitor units: one dose evaluation."""
+    """Returns the objective of the delivered dose and its gradient by all variables: one dose evaluation."""
     left, right, mu = (variable.detach().requires_grad_() for variable in _variables(plan))
     fluence_mu = delivered_fluence(left, right, mu, case.beam_setup)
     value, gradient, _ = problem.evaluate(fluence_mu.detach() / problem.scale_mu)
@@ -109,7 +110,7 @@ def _evaluate(case: Case, problem: Problem, plan: Plan) -> tuple[float, tuple[Te
 
 
 def _scale_monitor_units(case: Case, problem: Problem, plan: Plan) -> Plan:
-    """The best multiple of the monitor units, searched in dose space."""
+    """Returns the plan with the best multiple of its monitor units, searched in dose space."""
     dose_gy = problem.dose(plan.fluence_mu(case.beam_setup) / problem.scale_mu)
     step = search_step(problem.objective, torch.zeros_like(dose_gy), dose_gy, longest=4.0)
     return replace(plan, mu=plan.mu * max(step, 0.1))

@@ -1,4 +1,4 @@
-"""Leaf tips and monitor units that lower a function of the delivered fluence, without any dose evaluation."""
+"""Minimisation of a function of the delivered fluence over leaf tips and monitor units, without dose evaluations."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from lightning_vmat.plan.shapes import FluenceMap
 FluenceFunction = Callable[[Tensor], tuple[float, Tensor]]
 """Value and gradient by fluence [control_point, leaf_pair, beamlet] in MU."""
 
-SHORTENINGS, SHORTER = 6, 0.35  # of a step that does not lower the function
+SHORTENINGS, SHORTER = 6, 0.35  # number and factor of shortenings of a step that does not lower the function
 TINY = 1e-30
 
 
 @dataclass(frozen=True)
 class LeafSteps:
-    """Projected L-BFGS over leaf tips and monitor units; every iterate keeps the machine's limits.
+    """Projected L-BFGS over leaf tips and monitor units; every iterate satisfies the machine's limits.
 
     Args:
-        iterations: evaluations of the function, at most.
-        memory: pairs kept.
+        iterations: maximum number of evaluations of the function; the last line search may exceed it.
+        memory: number of pairs kept.
         max_tip_beamlets: longest step of a leaf tip, in beamlet widths.
         max_mu_share: largest change of a sector's monitor units in a step, as a share of them.
 
@@ -47,12 +47,12 @@ class LeafSteps:
         function: FluenceFunction,
         curvature: FluenceMap,
     ) -> tuple[Plan, FluenceMap, float]:
-        """The best plan met, its fluence and its value.
+        """Returns the best plan found, its fluence and its value.
 
         Args:
             setup: control points, beamlets and machine.
-            plan: where to start, within the limits.
-            function: of the delivered fluence.
+            plan: start, within the limits.
+            function: function of the delivered fluence.
             curvature: rough second derivative by fluence, which scales the first step.
         """
         value, gradient, fluence_mu = _evaluate(setup, plan, function)
@@ -73,12 +73,13 @@ class LeafSteps:
             failures = 0
             if not pairs:
                 reach *= 1.5 if shortening == 0 else 0.6
+            # the step after projection, not the direction: the pair describes where the plan really went
             pairs = _with_pair(pairs, _flat(trial) - _flat(plan), trial_gradient - gradient, self.memory)
             plan, value, gradient, fluence_mu = trial, trial_value, trial_gradient, trial_mu
         return plan, fluence_mu, value
 
     def _moved(self, setup: BeamSetup, plan: Plan, step: Float[Tensor, " variable"]) -> Plan:
-        """The plan after a step, each part of it at most so long, and projected to the limits."""
+        """Returns the plan after a step, clamped to the longest step and projected to the limits."""
         longest = self.max_tip_beamlets * setup.beamlets.beamlet_width_mm
         tips, mu = step[: -len(plan.mu)].view(2, *plan.left_mm.shape).clamp(-longest, longest), step[-len(plan.mu) :]
         most = self.max_mu_share * plan.mu
@@ -87,13 +88,13 @@ class LeafSteps:
 
 
 def _evaluate(setup: BeamSetup, plan: Plan, function: FluenceFunction) -> tuple[float, Tensor, Tensor]:
-    """Value, gradient by all variables, and fluence."""
+    """Returns value, gradient by all variables, and fluence."""
     left, right, mu = (value.detach().requires_grad_() for value in (plan.left_mm, plan.right_mm, plan.mu))
     with torch.enable_grad():
         fluence_mu = delivered_fluence(left, right, mu, setup)
     value, by_fluence = function(fluence_mu.detach())
     with torch.enable_grad():
-        slope = (fluence_mu * by_fluence).sum()  # as `grad_outputs`, for which torch would import sympy: 0.5 s
+        slope = (fluence_mu * by_fluence).sum()  # instead of `grad_outputs`, for which torch imports sympy: 0.5 s
     gradient = torch.autograd.grad(slope, (left, right, mu))
     return value, torch.cat([part.flatten() for part in gradient]), fluence_mu.detach()
 
@@ -103,7 +104,8 @@ def _flat(plan: Plan) -> Float[Tensor, " variable"]:
 
 
 def _diagonal(setup: BeamSetup, plan: Plan, curvature: FluenceMap) -> Float[Tensor, " variable"]:
-    """Second derivative by each variable, where fluence has the given one; lifted where a tip is hardly felt."""
+    """Returns the second derivative by each variable for a given one by fluence, with a lower bound for tips."""
+    # chain rule without the second derivative of fluence (Gauss-Newton): h_v = sum_b (dF_b / dv)^2 h_b
     tips_mm = torch.stack((plan.left_mm, plan.right_mm))
     begin, end = sector_ends(tips_mm, plan.mu, setup)
     share = (
@@ -131,7 +133,7 @@ def _quasi_newton_step(
     inverse: Float[Tensor, " variable"],
     reach: float,
 ) -> Float[Tensor, " variable"]:
-    """Two-loop recursion."""
+    """Returns the quasi-Newton step by two-loop recursion."""
     shift, weights = gradient, []
     for step, change, curvature in reversed(pairs):
         weights.append((step @ shift) / curvature)

@@ -1,4 +1,4 @@
-"""What every planner takes and gives."""
+"""The protocols of planners and aperture optimizers, and their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 
 @dataclass(frozen=True)
 class TracePoint:
-    """Where planning stood: operator work and wall time spent so far, and the objective reached."""
+    """One point of a trace: dose evaluations and wall seconds so far, and the objective reached."""
 
     stage: str
     dose_evaluations: int
@@ -27,7 +27,7 @@ class TracePoint:
 
 @dataclass
 class Trace:
-    """The course of one planning: points, and wall seconds by stage."""
+    """Course of planning one case: points, wall seconds by stage, and dose evaluations."""
 
     points: list[TracePoint] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Trace:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the wall time of a stage."""
+        """Returns a context manager that adds its wall time to a stage."""
         begin = time.perf_counter()
         try:
             yield
@@ -47,27 +47,27 @@ class Trace:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
     def add(self, stage: str, evaluations: int, seconds: float, objective: float) -> None:
-        """Note the objective after `evaluations` and `seconds` of a stage, both counted from the trace's last end."""
+        """Adds the objective after `evaluations` and `seconds` of a stage, both counted from the last stage's end."""
         before = sum(self.seconds.values())
         self.points.append(TracePoint(stage, self.dose_evaluations + evaluations, before + seconds, objective))
 
     def spend(self, evaluations: int) -> None:
-        """Close a stage's count of dose evaluations."""
+        """Adds the dose evaluations of a finished stage."""
         self.dose_evaluations += evaluations
 
 
 @dataclass(frozen=True)
 class PlanResult:
-    """A planner's outcome.
+    """Result of a planner.
 
     Args:
-        fluence_mu: fluence map that gives the plan's dose, MU in one fraction; the delivered one where a plan exists.
-        plan: the deliverable plan; None for a planner that ends in an ideal fluence.
-        trace: how it came about.
-        wanted_mu: the fluence that was given to leaf sequencing; None where nothing was sequenced.
-        sequenced_mu: what sequencing alone made of it.
-        case: the case that was planned, with the planner's jaws and wishes; None for that which the planner was given.
-        planner: name of the planner, as `planner()` takes it; empty if it has none.
+        fluence_mu: fluence map of the plan's dose, MU in one fraction; the delivered one if there is a plan.
+        plan: the deliverable plan; None for a planner that ends with an ideal fluence.
+        trace: course of planning.
+        wanted_mu: fluence before leaf sequencing; None if nothing was sequenced.
+        sequenced_mu: fluence that is delivered right after leaf sequencing; None if nothing was sequenced.
+        case: the planned case, with the planner's jaws and wishes; None if it is the case that was passed.
+        planner: name of the planner, as `planner()` takes it; empty without a name.
     """
 
     fluence_mu: FluenceMap
@@ -94,29 +94,29 @@ class Planner(Protocol):
     """Makes a plan for a case."""
 
     def plan(self, case: Case) -> PlanResult:
-        """Plan one case.
+        """Plans one case.
 
         Raises:
-            ValueError: a case that cannot be planned, by name.
+            ValueError: a case that cannot be planned; the message names it.
         """
         ...
 
 
 @runtime_checkable
 class ApertureOptimizer(Protocol):
-    """Improves leaf tips and monitor units by the objective of their delivered dose."""
+    """Optimises leaf tips and monitor units on the objective of their delivered dose."""
 
     def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
-        """Improve a plan.
+        """Improves a plan.
 
         Args:
             case: gives control points, beamlets and machine.
-            problem: the objective of the delivered dose.
-            plan: where to start; projected to the machine's limits and scaled first.
-            trace: takes the course.
-            stage: name of this work in the trace.
+            problem: objective of the delivered dose.
+            plan: start; projected to the machine's limits and scaled first.
+            trace: records the course.
+            stage: name of the stage in the trace.
 
         Returns:
-            The best plan met, without a violation.
+            The best plan found, without violations.
         """
         ...

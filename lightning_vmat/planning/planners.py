@@ -1,4 +1,4 @@
-"""The planners by name."""
+"""Functions that make the planners, and the registry of fluence optimizers."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ BUDGET = 20
 """Dose evaluations of a quick planner, from its start to the deliverable plan."""
 
 LEAST = 3
-"""Dose evaluations that aperture optimization needs to set up and to make a step."""
+"""Minimum dose evaluations of aperture optimization: setting up and one step."""
 
 COARSEST = 15_000
-"""Voxels below which no stage of the reference planner uses a coarser sample."""
+"""Up to this many voxels, all stages of the reference planner use the same sample."""
 
 OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "lbfgs": LBFGS(),
@@ -37,7 +37,8 @@ OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "adam": Adam(learning_rate=0.05, beta_square=0.95),
     "accelerated": AcceleratedProjectedGradient(),
 }
-"""Hand-made fluence optimizers, the best (L-BFGS: within 1 %) in a search: `tests/benchmarks/tune_optimizers.py`."""
+"""Hand-designed fluence optimizers with the best settings (L-BFGS: within 1 %) of a search:
+`tests/benchmarks/tune_optimizers.py`."""
 
 
 def fluence_planner(
@@ -47,16 +48,16 @@ def fluence_planner(
     evaluations: int = 100,
     start: Start = open_start,
 ) -> SequencedPlanner:
-    """Fluence optimization alone: a bound that no linac delivers."""
+    """Returns the planner of fluence optimization alone: an ideal bound that no linac can deliver."""
     return SequencedPlanner(start, optimizer, evaluations, voxels=voxels, seed=seed)
 
 
 def register_optimizer(name: str) -> Callable[[AnyOptimizer], AnyOptimizer]:
-    """Make a fluence optimizer of one's own known to planners by a name: `fluence+NAME`, `generator+NAME`.
+    """Registers a user's fluence optimizer for planners: `fluence+NAME`, `generator+NAME`.
 
-    It follows the protocol `l2o.optimizer.Optimizer`: `init(problem, x)` gives a state, `update(problem, state)` the
-    state after one inner step of one dose evaluation. It holds settings only. Decorates a class that needs no
-    arguments. On a command line its import path, `fluence+my_package.module.Class`, does without registration.
+    Decorates a class that needs no arguments and follows the protocol `l2o.optimizer.Optimizer`: `init(problem, x)`
+    returns a state, `update(problem, state)` the state after one inner step of one dose evaluation. Its objects hold
+    settings only. On a command line, its import path works without registration: `fluence+my_package.module.Class`.
 
     >>> from dataclasses import dataclass
     >>> import lightning_vmat as vmat
@@ -70,7 +71,7 @@ def register_optimizer(name: str) -> Callable[[AnyOptimizer], AnyOptimizer]:
     'fluence+slow_adam'
 
     Raises:
-        ValueError: a name that is taken, or something that is no optimizer.
+        ValueError: a name that is taken, or a class that is not an optimizer.
     """
 
     def add(optimizer: AnyOptimizer) -> AnyOptimizer:
@@ -82,10 +83,10 @@ def register_optimizer(name: str) -> Callable[[AnyOptimizer], AnyOptimizer]:
 
 
 def find_optimizer(name: str) -> Optimizer[Any]:
-    """A hand-made or registered optimizer by name, or any by its import path.
+    """Returns a hand-designed or registered optimizer by name, or any other by its import path.
 
     Raises:
-        ValueError: an unknown name, or something that is no optimizer.
+        ValueError: an unknown name, or an object that is not an optimizer.
     """
     if is_import_path(name):
         return _as_optimizer(name, import_object("optimizer", name))
@@ -93,7 +94,7 @@ def find_optimizer(name: str) -> Optimizer[Any]:
 
 
 def _as_optimizer(name: str, value: object) -> Optimizer[Any]:
-    """An optimizer, or one of that class with its default settings."""
+    """Returns an optimizer, made with default settings if the value is a class."""
     try:
         optimizer = value() if isinstance(value, type) else value
     except TypeError as error:
@@ -112,11 +113,11 @@ def reference_planner(
     aperture_evaluations: int = 25,
     progress: bool = False,
 ) -> SequencedPlanner:
-    """Slow and good; makes the training plans.
+    """Returns the slow planner of high quality that makes the training plans.
 
-    Fluence optimization, alternating sequencing, aperture optimization in large steps and then by the quasi-Newton
-    model. The slow alternation finds better basins than any aperture optimizer from the open field does. It needs to
-    see the dose only roughly, so all but the last stage use half of the voxels.
+    Its stages are fluence optimization, alternating sequencing, aperture optimization in large steps, and aperture
+    optimization by the quasi-Newton model. The slow alternation finds better local minima than any aperture optimizer
+    from the open field. It needs the dose only roughly, so all stages but the last use half of the voxels.
     """
     return SequencedPlanner(
         optimizer=LBFGS(),
@@ -133,18 +134,18 @@ def reference_planner(
 def conventional_planner(
     voxels: int = VOXELS, seed: int = 0, evaluations: int = BUDGET, progress: bool = False
 ) -> SequencedPlanner:
-    """No learning, at the budget of the learned planners: the baseline that these must beat.
+    """Returns the planner without learning at the budget of the learned ones: the baseline that these must beat.
 
-    The aperture of the open conformal field, improved by the aperture optimizer that all quick planners share.
+    It starts from the open conformal field and uses the aperture optimizer that all quick planners share.
 
     Args:
         voxels: size of the voxel sample.
-        seed: of the voxel sample.
-        evaluations: dose evaluations in all.
+        seed: seed of the voxel sample.
+        evaluations: total number of dose evaluations.
         progress: show a progress bar.
 
     Raises:
-        ValueError: too few evaluations to make a step.
+        ValueError: too few evaluations for one step.
     """
     if evaluations < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
@@ -160,19 +161,19 @@ def learned_planner(
     evaluations: int = BUDGET,
     progress: bool = False,
 ) -> SequencedPlanner:
-    """A generator's fluence, a few steps of a fluence optimizer, sequencing, and aperture optimization.
+    """Returns the planner of a generator's fluence, a few optimizer steps, sequencing and aperture optimization.
 
     Args:
         start: the generator.
-        optimizer: the fluence optimizer; None to sequence the generator's map as it is.
+        optimizer: the fluence optimizer; None to sequence the generator's map directly.
         voxels: size of the voxel sample.
-        seed: of the voxel sample.
+        seed: seed of the voxel sample.
         fluence_evaluations: dose evaluations of the fluence optimizer.
-        evaluations: dose evaluations in all.
+        evaluations: total number of dose evaluations.
         progress: show progress bars.
 
     Raises:
-        ValueError: a budget that leaves nothing for the apertures.
+        ValueError: a budget that leaves too few evaluations for the apertures.
     """
     left = evaluations - (fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0)
     if left < LEAST:
@@ -190,12 +191,12 @@ def quick_apertures(evaluations: int, progress: bool = False) -> QuasiNewtonAper
 def polishing_planner(
     given: Plan, voxels: int = VOXELS, seed: int = 0, aperture_evaluations: int = 60, progress: bool = False
 ) -> PolishingPlanner:
-    """The reference planner from an existing plan, whose apertures it improves.
+    """Returns the planner that improves the apertures of an existing plan, like the reference planner's last stage.
 
     Args:
-        given: the plan, at the control points and on the rows of the cases to plan.
+        given: the plan, with the control points and beamlet rows of the cases to plan.
         voxels: size of the voxel sample.
-        seed: of the voxel sample.
+        seed: seed of the voxel sample.
         aperture_evaluations: dose evaluations of aperture optimization.
         progress: show a progress bar.
     """

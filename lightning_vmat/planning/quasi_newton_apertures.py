@@ -1,4 +1,4 @@
-"""Aperture optimization by a quasi-Newton model in fluence: few dose evaluations, and cheap work between them."""
+"""Aperture optimization by a quasi-Newton model in fluence, with few dose evaluations and cheap steps between them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel, Majo
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.planner import Trace
 
-MOST_FAILURES = 8  # in a row, each with four times the damping of the one before
+MOST_FAILURES = 8  # failed steps in a row, each with four times the damping of the one before
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class SurrogateSettings:
 class QuasiNewtonApertures:
     """Sequential quadratic programming in fluence over leaf tips and monitor units.
 
-    The objective is smooth in fluence, but has kinks in leaf tips. So the curvature is learnt in fluence, where it is
-    a limited-memory BFGS matrix B. Each iteration finds the leaf tips and monitor units whose *exact* delivered
-    fluence F' lowers `g (F' - F) + (F' - F) B (F' - F) / 2`, which costs no dose evaluation, and then spends one on
-    them. Where the objective did not fall, B is damped and the step tried again. Every iterate keeps the machine's
+    The objective is smooth in fluence but has kinks in leaf tips. The curvature is therefore approximated in fluence,
+    by a limited-memory BFGS matrix B. Each iteration finds the leaf tips and monitor units whose *exact* delivered
+    fluence F' lowers `g (F' - F) + (F' - F) B (F' - F) / 2`, which costs no dose evaluation, and then computes their
+    dose. If the objective did not fall, the step is repeated with a damped B. Every iterate satisfies the machine's
     limits, and the objective never rises.
 
     Args:
-        evaluations: dose evaluations in all; a forward projection or an adjoint alone is half of one.
-        steps: minimises the model over leaf tips and monitor units.
-        memory: pairs in B.
+        evaluations: total number of dose evaluations; a forward projection or an adjoint alone counts as half.
+        steps: minimiser of the model over leaf tips and monitor units.
+        memory: number of pairs in B.
         surrogate: starts B from the Hessian of the voxels that are active now; None to start from the majoriser.
         progress: show a progress bar.
     """
@@ -68,20 +68,21 @@ class QuasiNewtonApertures:
 
     @torch.no_grad()
     def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
-        """Improve a plan.
+        """Improves a plan.
 
         Args:
             case: gives beamlets, machine and control points.
-            problem: the objective of the delivered dose.
-            plan: where to start; projected to the machine's limits and scaled first.
-            trace: takes the course, at whole dose evaluations.
-            stage: name of this work in the trace.
+            problem: objective of the delivered dose.
+            plan: start; projected to the machine's limits and scaled first.
+            trace: records the course, at whole dose evaluations.
+            stage: name of the stage in the trace.
 
         Returns:
-            The best plan met, without a violation.
+            The best plan found, without violations.
         """
         run = _Run(case, problem, plan, self, trace, stage)
         with tqdm(total=self.evaluations, desc=stage, disable=not self.progress, leave=False) as bar:
+            # a step needs the new dose (half an evaluation) and, after an accepted step, a new gradient (another half)
             while run.halves + 1 + (run.gradient is None) <= 2 * self.evaluations and run.failures < MOST_FAILURES:
                 run.iterate()
                 bar.update(run.halves // 2 - bar.n)
@@ -90,7 +91,7 @@ class QuasiNewtonApertures:
 
 
 class _Run:
-    """One course: the plan, its dose, and what is known of the objective around it."""
+    """State of one run: the plan, its dose, and the model of the objective around it."""
 
     def __init__(
         self, case: Case, problem: Problem, plan: Plan, settings: QuasiNewtonApertures, trace: Trace, stage: str
@@ -112,7 +113,7 @@ class _Run:
         self.note()
 
     def iterate(self) -> None:
-        """One step of the model, and its dose."""
+        """Makes one step of the model and computes its dose."""
         inner = Plan(self.plan.left_mm[:, self.rows], self.plan.right_mm[:, self.rows], self.plan.mu)
         fluence_mu = inner.fluence_mu(self.setup)
         if self.gradient is None:
@@ -143,7 +144,7 @@ class _Run:
         return CurvatureSurrogate.of(self.problem, wanted.voxels, cell, part=part)
 
     def note(self, last: bool = False) -> int:
-        """Note the objective at each whole dose evaluation, and at the last one, whole or not; their number."""
+        """Records the objective at each whole dose evaluation and at the last, rounded up; returns their number."""
         count = -(-self.halves // 2) if last else self.halves // 2
         if count > self.noted:
             self.trace.add(self.stage, count, time.perf_counter() - self.begin, self.value)
@@ -151,6 +152,7 @@ class _Run:
         return count
 
     def _accept(self, trial: Plan, dose_gy: Tensor, value: float, expected: float) -> None:
+        # damping plays the part of a trust region: it follows the ratio of actual to expected decrease
         if not value < self.value:
             self.damping, self.failures = self.damping * 4, self.failures + 1
             return
@@ -159,18 +161,19 @@ class _Run:
         self.plan, self.dose_gy, self.value, self.gradient, self.failures = trial, dose_gy, value, None, 0
 
     def _whole(self, inner: Plan) -> Plan:
-        """With the rows behind the jaws, which stay."""
+        """Returns the plan with the rows behind the jaws, which do not move."""
         left, right = self.plan.left_mm.clone(), self.plan.right_mm.clone()
         left[:, self.rows], right[:, self.rows] = inner.left_mm, inner.right_mm
         return project_to_limits(Plan(left, right, inner.mu), self.case.beam_setup)
 
     def _scaled(self, plan: Plan) -> tuple[Plan, Tensor]:
-        """The plan with the best multiple of its monitor units, and its dose."""
+        """Returns the plan with the best multiple of its monitor units, and its dose."""
         fluence_mu = plan.fluence_mu(self.case.beam_setup)
         dose_gy = self._dose(plan)
         factor = search_step(self.problem.objective, torch.zeros_like(dose_gy), dose_gy, longest=4.0)
         scaled = project_to_limits(replace(plan, mu=plan.mu * max(factor, 0.1)), self.case.beam_setup)
         multiple = scaled.fluence_mu(self.case.beam_setup)
+        # limits may clip monitor units, and these change the leaf motion: only an exact multiple saves a projection
         if torch.allclose(multiple, factor * fluence_mu, rtol=1e-5, atol=1e-5):
             return scaled, factor * dose_gy
         return scaled, self._dose(scaled)

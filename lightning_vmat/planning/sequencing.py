@@ -1,4 +1,4 @@
-"""Leaf sequencing: the one aperture per control point, times monitor units, nearest to a fluence map."""
+"""Leaf sequencing: one aperture per control point, times monitor units, that is nearest to a fluence map."""
 
 from __future__ import annotations
 
@@ -14,29 +14,30 @@ LEVELS = 32  # candidate aperture intensities, as fractions of the control point
 
 
 def sequence(fluence_mu: FluenceMap, beamlets: BeamletGrid) -> Plan:
-    """Best two-level approximation `MU x aperture` of each control point's map in the least-squares sense.
+    """Returns the least-squares approximation `MU x aperture` of each control point's map.
 
     Opening a beamlet of fluence F at intensity m lowers the squared error by `2 F m - m^2`; for a given m the best
-    opening of a leaf pair is the contiguous run of largest sum, found for all rows at once from running minima of the
-    cumulative sum. The best m is searched on a grid and then refitted; outer beamlets are opened in part.
-    Leaf pairs without fluence, or behind the jaws, close at the middle of the control point's opening. Machine limits
-    are not looked at: see `plan.limits.project_to_limits`.
+    opening of a leaf pair is the contiguous run with the largest sum, found for all rows at once from running minima of
+    the cumulative sum. The best m is searched on a grid and then refitted; outer beamlets are opened in part. Leaf
+    pairs without fluence, or behind the jaws, close at the middle of the control point's opening. Machine limits are
+    not considered; see `plan.limits.project_to_limits`.
 
     Args:
         fluence_mu: non-negative fluence map.
-        beamlets: its grid.
+        beamlets: grid of the map.
     """
     fluence_mu = fluence_mu * beamlets.inside_jaws.to(fluence_mu)
     peak = fluence_mu.amax(dim=(1, 2)).clamp(min=1e-6)
     levels = torch.arange(1, LEVELS + 1, device=fluence_mu.device) / LEVELS
     intensity = levels[:, None] * peak  # [level, control_point]
     gain, _, _ = _best_runs(fluence_mu, intensity)
-    best = gain.sum(dim=-1).argmax(dim=0)
+    best = gain.sum(dim=-1).argmax(dim=0)  # one intensity for all leaf pairs of a control point
     mu = intensity.gather(0, best[None])[0]
     gain, first, last = (run[0] for run in _best_runs(fluence_mu, mu[None]))
     left, right = _leaf_tips(fluence_mu / mu[:, None, None], first, last, gain > 0, beamlets)
     aperture = coverage(left, right, beamlets)
     overlap = (fluence_mu * aperture).sum(dim=(1, 2))
+    # for a given aperture A the least-squares monitor units are <F, A> / <A, A>
     return Plan(left, right, overlap / aperture.square().sum(dim=(1, 2)).clamp(min=1e-6))
 
 
@@ -47,11 +48,11 @@ def _best_runs(
     Int[Tensor, "level control_point leaf_pair"],
     Int[Tensor, "level control_point leaf_pair"],
 ]:
-    """Gain, first and last beamlet of each row's best opening (maximum-sum run, Kadane)."""
+    """Returns gain, first and last beamlet of each row's best opening (maximum-sum run, Kadane's algorithm)."""
     m = intensity[:, :, None, None]
     total = (2 * fluence_mu * m - m.square()).cumsum(dim=-1)
     before = torch.nn.functional.pad(total, (1, 0))[..., :-1]
-    lowest, start = before.cummin(dim=-1)
+    lowest, start = before.cummin(dim=-1)  # sum over a run = cumulative sum at its end minus that before its start
     gain, last = (total - lowest).max(dim=-1)
     return gain, start.gather(-1, last[..., None])[..., 0], last
 
@@ -63,11 +64,12 @@ def _leaf_tips(
     is_open: Tensor,
     beamlets: BeamletGrid,
 ) -> tuple[Float[Tensor, "control_point leaf_pair"], Float[Tensor, "control_point leaf_pair"]]:
-    """Tips with the outer beamlets opened by the fraction that their fluence asks for."""
+    """Returns tips that open the outer beamlets in proportion to their fluence."""
     width = beamlets.beamlet_width_mm
     padded = torch.nn.functional.pad(relative, (1, 1)).clamp(max=1.0)
 
     def overhang(inner: Tensor, outer: Tensor) -> Tensor:
+        # an outer beamlet with less than the intensity is closed in part; otherwise the next one is opened in part
         edge, beyond = (padded.gather(-1, i[..., None] + 1)[..., 0] for i in (inner, outer))
         return torch.where(edge < 1.0, edge - 1.0, beyond) * width
 

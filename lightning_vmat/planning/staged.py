@@ -1,4 +1,4 @@
-"""The planner behind every name: a start, fluence optimization, leaf sequencing and aperture optimization."""
+"""The planner of stages: a start, fluence optimization, leaf sequencing and aperture optimization."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lightning_vmat.planning.problem import VOXELS, build_problem
 from lightning_vmat.planning.pulled_problem import PulledProblem
 from lightning_vmat.planning.sequencing import sequence
 
-PULL_EVALUATIONS = 3  # a dose and the majoriser there before, the objective without the pull after
+PULL_EVALUATIONS = 3  # a dose and its majoriser before, the objective without the pull after
 
 Start = Callable[[Case, Problem], FluenceMap]
-"""Gives the fluence, over `problem.scale_mu`, from which planning starts."""
+"""Returns the fluence, over `problem.scale_mu`, from which planning starts."""
 
 
 def open_start(case: Case, problem: Problem) -> FluenceMap:
-    """The even conformal open field."""
+    """Returns the uniform conformal open field."""
     return problem.open_field
 
 
@@ -34,17 +34,17 @@ class SequencedPlanner:
     """Start -> fluence optimization -> leaf sequencing -> aperture optimization, each but the first optional.
 
     Args:
-        start: gives the first fluence.
-        optimizer: refines it; None to keep it as it is.
-        evaluations: dose evaluations for the optimizer.
-        apertures: improves the sequenced plan on its delivered dose; None to stop at the ideal fluence.
-        alternating: sequences in turns with fluence optimization; None to sequence once.
+        start: returns the first fluence.
+        optimizer: fluence optimizer; None to keep the start.
+        evaluations: dose evaluations of the fluence optimizer.
+        apertures: optimises the sequenced plan on its delivered dose; None to stop at the ideal fluence.
+        alternating: alternates sequencing with fluence optimization; None to sequence once.
         exploration: aperture optimization in large steps, between sequencing and `apertures`.
         voxels: size of the voxel sample on which the plan is optimised.
-        coarse_voxels: size of another sample, for all that comes before `apertures`; None for the same.
-        seed: of the voxel samples.
-        pull: of fluence optimization toward what the start delivers once sequenced, over the mean of the problem's
-            majoriser, so that apertures can follow.
+        coarse_voxels: size of another sample for the stages before `apertures`; None for the same sample.
+        seed: seed of the voxel samples.
+        pull: strength with which fluence optimization is pulled toward the sequenced start, over the mean of the
+            problem's majoriser, so that apertures can deliver the result.
     """
 
     start: Start = open_start
@@ -59,7 +59,7 @@ class SequencedPlanner:
     pull: float = 0.0
 
     def plan(self, case: Case) -> PlanResult:
-        """Plan one case; see `Planner.plan`."""
+        """Plans one case; see `Planner.plan`."""
         trace = Trace()
         with trace.stage("problem"):
             problem = build_problem(case, self.voxels, self.seed)
@@ -85,7 +85,7 @@ class SequencedPlanner:
         with trace.stage("apertures"):
             plan = self.apertures.refine(case, problem, plan, trace)
         delivered_mu = plan.fluence_mu(case.beam_setup)
-        if self.start is open_start and self.optimizer is None:  # no map was wanted: its target is just open
+        if self.start is open_start and self.optimizer is None:  # the open field is no wanted fluence
             return PlanResult(delivered_mu, plan, trace)
         return PlanResult(delivered_mu, plan, trace, fluence_mu, sequenced_mu)
 
@@ -97,7 +97,7 @@ class SequencedPlanner:
         optimizer: Optimizer[Any],
         trace: Trace,
     ) -> FluenceMap:
-        """Fluence optimization; of a pulled one the trace has the end alone, where the pull is left out."""
+        """Optimises fluence; with a pull, the trace has only the end, whose objective excludes the pull."""
         with trace.stage("fluence"):
             begin = time.perf_counter()
             if self.pull:

@@ -1,1 +1,1 @@
-"""Thin LightningModules, one training method each: what is injected, what is called, what is logged."""
+"""LightningModules, one for each training method, and the use of their trained weights."""

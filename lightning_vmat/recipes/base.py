@@ -1,4 +1,4 @@
-"""What all recipes share: generate fluence maps for a batch of cases, project them to dose, measure."""
+"""Base of all recipes: generate fluence maps for a batch of cases, project them to dose, evaluate."""
 
 from __future__ import annotations
 
@@ -26,57 +26,61 @@ PerCase = Float[Tensor, " batch"]
 
 
 class PlanRecipe(LightningModule, ABC):
-    """A recipe turns the condition of cases into fluence maps, and is judged on them.
+    """A recipe turns the condition of cases into fluence maps, and is evaluated on them.
 
-    Logged for validation and test, as means over cases: `fluence_error` (squared error over the squared reference
-    plan's fluence), `diversity` of two plans of one case, and where the batch brings its problems `objective`,
-    `reference_objective` (that of the reference plan's fluence), the target dose of `target_values`, and
-    `goals_met`, the fraction of a case's clinical goals. Read `goals_met` beside the target dose: most goals are
-    upper limits, which no dose at all meets too. For test also `recall` and `precision` of all maps together, see
-    `CohortRecall`.
+    Validation and test log means over cases: `fluence_error` (squared error over the squared fluence of the reference
+    plan) and `diversity` of two plans of one case. If the batch has its problems, they also log `objective`,
+    `reference_objective` (that of the reference plan's fluence), the target dose of `target_values`, and `goals_met`,
+    the fraction of a case's clinical goals. Read `goals_met` together with the target dose: most goals are upper
+    limits, which zero dose meets too. Test also logs `recall` and `precision` of all maps together, see `CohortRecall`.
     """
 
-    TRAINING_ONLY: tuple[str, ...] = ()  # beginnings of the names of weights that no plan needs
+    TRAINING_ONLY: tuple[str, ...] = ()  # prefixes of weights that are needed only in training
     QUALITIES = ("fluence_error", "diversity", "objective", "reference_objective", *TARGET_VALUES, "goals_met")
 
     def __init__(self) -> None:
         super().__init__()
-        self.dose_evaluations = 0  # in training, on this rank, since this process began
+        self.dose_evaluations = 0  # in training, on this rank, since the process started
         for stage in ("val", "test"):
             self.add_module(f"{stage}_means", CaseMeans(self.QUALITIES))
         self.test_recall = CohortRecall()
 
     @abstractmethod
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
-        """Fluence maps for each case, non-negative, in units of the case's `scale_mu`.
+        """Returns fluence maps for each case, non-negative, in units of the case's `scale_mu`.
 
         Args:
             batch: cases; only their ids and condition are needed.
-            seed: another seed gives another sample, where the recipe has any choice.
+            seed: seed of the sample, for recipes that sample.
         """
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
+        """Evaluates generated maps; their means are logged at the end of the epoch."""
         self.evaluate(batch, "val")
 
     def test_step(self, batch: PlanBatch, batch_index: int) -> None:
+        """Evaluates generated maps; their means are logged at the end of the epoch."""
         self.evaluate(batch, "test")
 
     def predict_step(self, batch: PlanBatch, batch_index: int) -> Fluence:
+        """Returns generated maps of the cases, in units of `scale_mu`."""
         return self.generate(batch)
 
     def on_validation_epoch_end(self) -> None:
+        """Logs the means over the validation cases of all ranks."""
         self._log_means("val")
 
     def on_test_epoch_end(self) -> None:
+        """Logs the means over the test cases of all ranks, and recall and precision of their maps."""
         self._log_means("test")
-        nothing = torch.zeros(0, 1, 1, 1, device=self.device)  # lest a rank without cases should have another state
+        nothing = torch.zeros(0, 1, 1, 1, device=self.device)  # gives ranks without cases the same state as the others
         self.test_recall.update(nothing, nothing)
         shares = self.test_recall.compute()
         self.test_recall.reset()
         self.log_dict({f"test/{name}": share for name, share in shares.items()}, sync_dist=True)
 
     def evaluate(self, batch: PlanBatch, stage: str) -> None:
-        """Measure generated maps: their qualities, and those of the dose where the batch brings its problems."""
+        """Evaluates generated maps, and their dose if the batch has its problems; adds the figures to the means."""
         x = self.generate(batch)
         qualities = {"diversity": diversity(x, self.generate(batch, seed=1))}
         if batch.fluence is not None:
@@ -91,7 +95,7 @@ class PlanRecipe(LightningModule, ABC):
             self.test_recall.update(x[: len(known)], known)
 
     def _judge_dose(self, batch: PlanBatch, x: Fluence, stage: str) -> PerCase:
-        """Objective of each case; target dose and goals go to the stage's means."""
+        """Returns the objective of each case; adds target dose and goals to the stage's means."""
         values = []
         for problem, maps in zip(batch.problems, x, strict=True):
             dose_gy = problem.dose(maps)
@@ -108,7 +112,7 @@ class PlanRecipe(LightningModule, ABC):
         return self.get_submodule(f"{stage}_means")  # type: ignore[return-value]
 
     def _log_means(self, stage: str) -> None:
-        """Log the means over all cases; every rank takes part, whatever its own cases brought."""
+        """Logs the means over all cases; a collective operation, which every rank must call."""
         means = self._means(stage)
         means.update({})
         measured = means.compute()
@@ -117,33 +121,33 @@ class PlanRecipe(LightningModule, ABC):
 
 
 def require_finite(loss: Float[Tensor, ""], batch: PlanBatch) -> Float[Tensor, ""]:
-    """The loss, checked before any step follows its gradient.
+    """Returns the loss, checked before any optimizer step.
 
     Raises:
-        ValueError: it is NaN or infinite; the weights are still as they were before this batch.
+        ValueError: a loss that is NaN or infinite; the weights are those before this batch.
     """
     if not bool(loss.isfinite()):
         raise ValueError(
             f"cases {', '.join(batch.case_ids)}: the loss is {loss.item()}, expected a finite one; the last checkpoint "
-            "stays as it was (a lower learning rate, or gradient clipping, may help)"
+            "is unchanged (a lower learning rate, or gradient clipping, may help)"
         )
     return loss
 
 
 def fluence_error(x: Fluence, reference: Fluence) -> PerCase:
-    """Squared error of all maps of a case over the squared reference."""
+    """Returns the squared error of each case's maps over the squared reference."""
     squared: Tensor = reference.square().flatten(1).sum(dim=1)
     return (x - reference).square().flatten(1).sum(dim=1) / squared
 
 
 def diversity(first: Fluence, second: Fluence) -> PerCase:
-    """Mean absolute difference of two plans of a case over their mean fluence: 0 alike, 2 disjoint."""
+    """Returns each case's mean absolute difference of two plans over their mean fluence: 0 if equal, 2 if disjoint."""
     difference = (first - second).abs().flatten(1).mean(dim=1)
     return difference / ((first + second).flatten(1).mean(dim=1) / 2).clamp(min=1e-6)
 
 
 def warmup_cosine(optimizer: Optimizer, warmup_steps: int, total_steps: int | float) -> OptimizerLRSchedulerConfig:
-    """Learning rate that rises linearly, then falls along a cosine to zero at `total_steps` (constant if endless)."""
+    """Returns a schedule of linear warm-up and cosine decay to zero at `total_steps` (constant if that is infinite)."""
 
     def factor(step: int) -> float:
         rise = min(1.0, (step + 1) / (warmup_steps + 1))

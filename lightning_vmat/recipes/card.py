@@ -1,4 +1,4 @@
-"""The card of a run's weights: what made them, and figures by which to know them again."""
+"""The card of a run's weights: how they were made, and figures that identify them."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from lightning_vmat.recipes.base import PlanRecipe, fluence_error
 from lightning_vmat.recipes.runs import find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE
 
-CHECKED_CASES = 2  # the first validation cases: a card says what the weights do with them
-TRAINER_KEYS = ("max_epochs", "accumulate_grad_batches", "gradient_clip_val", "callbacks")  # that shape the weights
+CHECKED_CASES = 2  # number of validation cases whose figures a card has
+TRAINER_KEYS = ("max_epochs", "accumulate_grad_batches", "gradient_clip_val", "callbacks")  # that affect the weights
 THROUGHPUT = "throughput/cases_per_s"
 
 
 def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str, Any]:
-    """Everything to know of the weights of a run before they are used.
+    """Returns the contents of the card of a run's weights.
 
     Args:
         run: run directory.
-        config: its configuration.
+        config: configuration of the run.
         recipe: the trained recipe.
     """
     cohort = read_cohort(unpacked(Path(config["data"]["cohort"])))
@@ -51,12 +51,12 @@ def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str,
 
 
 def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> dict[str, dict[str, float]]:
-    """Objective of the generated fluence, and its error, of the first validation cases.
+    """Returns objective and error of the generated fluence for the first validation cases.
 
     Args:
-        recipe: trained.
+        recipe: the trained recipe.
         data: the run's `data` settings.
-        cohort: of the run.
+        cohort: the run's cohort.
     """
     transform = item_transform(data["structures"], data["voxels"], True, data.get("seed", 0), data.get("wishes", False))
     figures = {}
@@ -72,11 +72,11 @@ def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> di
 
 
 def training_hours(run: Path, cases: int) -> float | None:
-    """Hours of a whole run's training epochs, by the throughput that it logged; None where it logged none.
+    """Returns the hours of a run's training epochs by its logged throughput; None if it logged none.
 
     Args:
         run: run directory.
-        cases: that an epoch passes over.
+        cases: number of cases in an epoch.
     """
     rates = [
         float(row[THROUGHPUT])
@@ -88,10 +88,10 @@ def training_hours(run: Path, cases: int) -> float | None:
 
 
 def _checkpoint(run: Path) -> dict[str, int]:
-    """Epochs and optimizer steps until the checkpoint.
+    """Returns the epochs and optimizer steps up to the checkpoint.
 
     Raises:
-        ValueError: weights that were released already.
+        ValueError: weights that are already released.
     """
     checkpoint = find_checkpoint(run)
     if checkpoint.name == WEIGHTS_FILE:

@@ -26,23 +26,25 @@ from lightning_vmat.recipes.teacher import Teacher
 
 
 class Distillation(PlanRecipe):
-    """Generator, fake score and frozen teacher; the fake score takes several updates for each of the generator's.
+    """Trains a one-step generator against a frozen teacher, with several fake-score updates for each of the generator.
 
-    All three start as the teacher. The teacher is read from its run when training starts and never stored again.
+    Generator and fake score start as copies of the teacher, which is read when training starts and not stored in
+    checkpoints.
 
     Args:
-        network: raw network like the teacher's.
-        sigma_data: the teacher's.
-        sigma_max: the noise level at which the generator is called; the teacher's sampler starts there.
+        network: raw network, of the same architecture as the teacher's.
+        sigma_data: `sigma_data` of the teacher.
+        sigma_max: noise level at which the generator is called; the teacher's sampler starts there.
         teacher: the teacher's run directory or checkpoint, or the name of shipped weights; only read by `fit`.
         generator_optimizer: makes the generator's optimizer.
-        fake_optimizer: makes the fake score's optimizer.
+        fake_optimizer: makes the optimizer of fake score and critic.
         sigma_min: lowest noise level of matching and of the fake score's training.
         fake_updates: updates of the fake score for each of the generator.
-        pairs: teacher samples of each case that the generator also regresses on; 0 for none.
-        pairs_weight: weight of that regression.
-        dose_weight: weight of the log objective of the generated plans' dose; needs the batch's problems unless 0.
-        critic: tells generated maps from reference plans'; trained with the fake score. None for no adversarial loss.
+        pairs: number of teacher samples of each case for the regression loss; 0 for no regression.
+        pairs_weight: weight of the regression loss.
+        dose_weight: weight of the log objective of the generated maps' dose; needs the batch's problems unless 0.
+        critic: discriminates generated maps from reference plans', trained with the fake score; None for no
+            adversarial loss.
         critic_weight: weight of the generator's adversarial loss.
         gradient_clip_norm: largest norm of each gradient.
 
@@ -88,7 +90,7 @@ class Distillation(PlanRecipe):
         self._pairs: dict[tuple[str, int], FluenceMap] = {}
 
     def setup(self, stage: str) -> None:
-        """Read the teacher and start as its copies; a checkpoint to resume from is read after this."""
+        """Reads the teacher and copies it; a checkpoint to resume from is read after this hook."""
         if stage != "fit" or self._teacher:
             return
         teacher = load_recipe(self.teacher_run)
@@ -106,23 +108,26 @@ class Distillation(PlanRecipe):
         self._teacher = [teacher.requires_grad_(False)]
 
     def on_fit_start(self) -> None:
+        """Checks that the teacher was trained with the cohort's condition channels, and moves it to the device."""
         check_condition(self.teacher_run, self.trainer)
         self._teacher[0].to(self.device)
 
     @torch.no_grad()
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        """Returns the generator's maps of the cases, non-negative, in units of `scale_mu`."""
         return self.one_step(batch.noise(seed), batch.condition).clamp(min=0.0)
 
     def one_step(self, unit_noise: Fluence, condition: Tensor) -> Fluence:
-        """The generator: one call at the highest noise level."""
+        """Returns the generator's maps, by one call at the highest noise level; not clamped."""
         return one_step_maps(self.generator, self.sigma_max, unit_noise, condition)
 
     @property
     def generator_updates(self) -> int:
-        """Updates so far; the trainer's `global_step` counts those of both optimizers."""
+        """Number of generator updates so far; the trainer's `global_step` counts the steps of both optimizers."""
         return math.ceil(self.global_step / (self.fake_updates + 1))
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> None:
+        """Updates the generator if it is its turn, then fake score and critic."""
         generator_optimizer, fake_optimizer = self.optimizers()  # type: ignore[attr-defined]
         generator_turn = self.global_step % (self.fake_updates + 1) == 0
         with torch.set_grad_enabled(generator_turn):
@@ -157,7 +162,7 @@ class Distillation(PlanRecipe):
         return loss
 
     def _regression(self, batch: PlanBatch) -> Float[Tensor, ""]:
-        """Mean absolute error to the teacher's sample from the same noise."""
+        """Returns the mean absolute error to the teacher's sample from the same noise; caches these samples."""
         number = int(torch.randint(self.pairs, ()))
         noise = batch.noise(number)
         new = [i for i, case_id in enumerate(batch.case_ids) if (case_id, number) not in self._pairs]
@@ -178,6 +183,7 @@ class Distillation(PlanRecipe):
         self.log(name, loss.detach(), prog_bar=True, batch_size=len(batch.case_ids))
 
     def configure_optimizers(self) -> list[Optimizer]:
+        """Returns the optimizers of the generator, and of fake score and critic."""
         generator, fake = self.make_optimizers
         helpers = [*self.fake.parameters(), *(self.critic.parameters() if self.critic is not None else ())]
         return [generator(self.generator.parameters()), fake(helpers)]

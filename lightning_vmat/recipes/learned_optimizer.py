@@ -1,4 +1,4 @@
-"""Meta-training of the learned optimizer over the planning problems of a cohort."""
+"""Meta-training of the learned optimizer on the planning problems of a cohort."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ TABLE_FILE = "comparison.json"
 
 
 class LearnedOptimization(PlanRecipe):
-    """Learns to lower the objective of any case, from any start, under any objective weights.
+    """Learns to lower the objective of any case, from any start, for any objective weights.
 
-    Each case keeps an unroll of its own: a window of inner steps is trained on at a time, and after `horizon` dose
-    evaluations it begins anew with other objective weights and another start.
+    Each case has its own unroll. Training uses one window of inner steps at a time; after `horizon` dose evaluations
+    the unroll restarts with other objective weights and another start.
 
     Args:
         network: the learned optimizer.
         optimizer: makes the optimizer of its parameters.
-        generator: run directory or checkpoint of the recipe whose maps are the start; None starts at the open field.
-        evaluations: dose evaluations spent on a plan.
-        window: inner steps that are differentiated together.
+        generator: run directory or checkpoint of the recipe whose maps are the start; None for the open field.
+        evaluations: dose evaluations for one plan.
+        window: number of inner steps that are differentiated together.
         horizon: dose evaluations of an unroll in training.
-        open_field_share: share of unrolls in training that start from the open field all the same.
+        open_field_share: share of training unrolls that start from the open field instead of the generator's maps.
         weight_spread: objective weights are multiplied by `exp(u)`, u uniform in [-spread, spread].
         warmup_steps: optimizer steps of rising learning rate.
 
@@ -75,12 +75,12 @@ class LearnedOptimization(PlanRecipe):
         self._comparison = Comparison()
 
     def setup(self, stage: str) -> None:
-        """Make sure that the generator is there and sees what it learnt from."""
+        """Checks that the generator exists and was trained with the cohort's condition channels."""
         if self.generator_run is not None:
             check_condition(self.generator_run, self.trainer)
 
     def start(self, batch: PlanBatch, seed: int = 0) -> Fluence:
-        """Where the optimizers start: the generator's maps, or the open field of each case."""
+        """Returns the start of the optimizers: the generator's maps, or the open field of each case."""
         if self.generator_run is None:
             return torch.stack([problem.open_field for problem in batch.required_problems()])
         if not self._generator:
@@ -89,10 +89,12 @@ class LearnedOptimization(PlanRecipe):
             return self._generator[0].to(self.device).generate(batch, seed)
 
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        """Returns the optimised maps of the cases after `evaluations` dose evaluations, in units of `scale_mu`."""
         starts = zip(batch.required_problems(), self.start(batch, seed), strict=True)
         return torch.stack([run(problem, self.network, x0, self.evaluations).x for problem, x0 in starts])
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
+        """Unrolls one window of each case and returns the mean meta-loss."""
         losses = []
         begun = self._begin(batch)
         for case_id, (problem, state) in begun.items():
@@ -106,7 +108,7 @@ class LearnedOptimization(PlanRecipe):
         return loss
 
     def _begin(self, batch: PlanBatch) -> dict[str, tuple[Problem, LearnedState]]:
-        """The unroll of each case, begun anew where there is none or it has run its course."""
+        """Returns the unroll of each case, restarted if there is none or it has reached the horizon."""
         over = [
             case_id not in self._unrolls or self._unrolls[case_id][1].evaluations >= self.horizon
             for case_id in batch.case_ids
@@ -122,25 +124,29 @@ class LearnedOptimization(PlanRecipe):
         return {case_id: self._unrolls[case_id] for case_id in batch.case_ids}
 
     def on_after_backward(self) -> None:
-        """A gradient that is not finite is dropped, not followed."""
+        """Sets gradients that are not finite to zero, so that they do not change the weights."""
         for parameter in self.network.parameters():
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
                 parameter.grad.zero_()
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
+        """Logs the mean log ratio of the objective after and before optimization, and evaluates the dose."""
         reached = self._judge_dose(batch, self.generate(batch), "val")
         ratios = (reached / batch.objective(self.start(batch))).log()
         self.log("val/log_ratio", ratios.mean(), prog_bar=True, batch_size=len(batch), sync_dist=True)
 
     def on_test_start(self) -> None:
+        """Starts an empty comparison with hand-designed optimizers."""
         self._comparison = Comparison()
 
     def test_step(self, batch: PlanBatch, batch_index: int) -> None:
+        """Evaluates the optimised maps, and runs all optimizers from the same starts."""
         self.evaluate(batch, "test")
         for problem, x0 in zip(batch.required_problems(), self.start(batch), strict=True):
             self._comparison.add(problem, self.network, x0)
 
     def on_test_epoch_end(self) -> None:
+        """Logs means and comparison over all ranks, and writes the comparison to the run directory."""
         super().on_test_epoch_end()
         self._comparison.gather()
         table = self._comparison.table()
@@ -157,12 +163,13 @@ class LearnedOptimization(PlanRecipe):
         path.write_text(json.dumps(result | {"adam_rates": self._comparison.adam_rates()}, indent=2))
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Returns the optimizer of the network with warm-up and cosine decay."""
         optimizer = self.make_optimizer(self.network.parameters())
         return warmup_cosine(optimizer, self.warmup_steps, float(self.trainer.estimated_stepping_batches))
 
 
 def with_other_weights(problem: Problem, spread: float) -> Problem:
-    """The problem with each objective's weight multiplied by `exp(u)`, u uniform in [-spread, spread]."""
+    """Returns the problem with each objective's weight multiplied by `exp(u)`, u uniform in [-spread, spread]."""
     if not isinstance(problem.objective, PlanObjective):
         return problem
     members = problem.objective.members
@@ -172,11 +179,11 @@ def with_other_weights(problem: Problem, spread: float) -> Problem:
 
 
 def mixed(x: Fluence, other: Fluence, share: float) -> Fluence:
-    """Each case's first maps, or with a probability of `share` its other ones."""
+    """Returns each case's maps `x`, or with probability `share` its maps `other`."""
     return torch.where((torch.rand(len(x), 1, 1, 1) < share).to(x.device), other, x)
 
 
 def varied_start(x: Fluence) -> Fluence:
-    """Half of the starts as they are, the others with each beamlet multiplied by a factor from 0.5 to 1.5."""
+    """Returns the starts, half of them with each beamlet multiplied by a random factor from 0.5 to 1.5."""
     noisy = (torch.rand(len(x), 1, 1, 1) < 0.5).to(x)
     return x * (1 + noisy * (torch.rand_like(x) - 0.5))

@@ -1,4 +1,4 @@
-"""A trained recipe from its run directory: rebuilt from the saved configuration, weights read without unpickling."""
+"""Loads a trained recipe from its run: rebuilt from the saved configuration, weights read without unpickling."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lightning_vmat.recipes.weights import WEIGHTS_FILE, read_weights
 
 
 def load_recipe(path: str | Path) -> PlanRecipe:
-    """The recipe of a run, in evaluation mode on the CPU.
+    """Loads the recipe of a run, in evaluation mode on the CPU.
 
     Args:
-        path: a run directory (its best checkpoint, else its last), a checkpoint inside one, a folder of weights, or the
-            name of shipped ones.
+        path: a run directory (its best checkpoint, else its last), a checkpoint in one, a folder of weights, or the
+            name of shipped weights.
 
     Raises:
-        ValueError: no checkpoint or configuration there, or they do not fit together.
+        ValueError: no checkpoint or no configuration, or they do not fit together.
     """
     checkpoint = find_checkpoint(Path(path))
     config = find_config(checkpoint)
@@ -43,10 +43,10 @@ def load_recipe(path: str | Path) -> PlanRecipe:
 
 
 def build_recipe(config: Path) -> PlanRecipe:
-    """The recipe, untrained, that the `model` section of a run's configuration describes.
+    """Builds the untrained recipe that the `model` section of a run's configuration describes.
 
     Raises:
-        ValueError: a file that is no such configuration.
+        ValueError: a file that is not such a configuration.
     """
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(PlanRecipe, "model", required=True)
@@ -58,7 +58,7 @@ def build_recipe(config: Path) -> PlanRecipe:
 
 
 def check_condition(run: str | Path, trainer: Trainer) -> None:
-    """`check_structures` for the cohort that a trainer brings; a trainer without one checks nothing."""
+    """Calls `check_structures` for the cohort of a trainer; does nothing without a cohort."""
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, CohortDataModule):
         for step in data.transform.transforms:

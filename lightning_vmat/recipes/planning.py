@@ -1,4 +1,4 @@
-"""Trained runs as planners."""
+"""Planners of trained runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning_vmat.planning.problem import VOXELS
 from lightning_vmat.planning.staged import SequencedPlanner
 from lightning_vmat.recipes.trained import RECIPES, learned_optimizer, load_start, read_run
 
-EVALUATIONS = 10  # of a hand-made optimizer that follows a generator
+EVALUATIONS = 10  # of a hand-designed optimizer after a generator
 
 
 def recipe_planner(
@@ -22,15 +22,15 @@ def recipe_planner(
     optimizer: Optimizer[Any] | None = None,
     budget: int = BUDGET,
 ) -> SequencedPlanner:
-    """The planner that a trained run makes: its fluence, the learned optimizer if it has one, and leaf sequencing.
+    """Returns the planner of a trained run: its fluence, an optimizer if there is one, sequencing, and apertures.
 
     Args:
-        run: run directory, checkpoint, folder of weights or name of shipped ones.
+        run: run directory, checkpoint, folder of weights or name of shipped weights.
         voxels: size of the voxel sample.
-        seed: of the voxel sample and of the generator's noise.
+        seed: seed of the voxel sample and the generator's noise.
         progress: show progress bars.
-        optimizer: in place of the run's own.
-        budget: dose evaluations in all.
+        optimizer: fluence optimizer in place of the run's own.
+        budget: total number of dose evaluations.
 
     Raises:
         ValueError: no such run, a generator with other condition channels than the run's, or a budget too small.

@@ -1,4 +1,4 @@
-"""The regression baseline: one network straight from the beam's-eye view to fluence maps."""
+"""The regression baseline: a network from the beam's-eye view directly to fluence maps."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lightning_vmat.recipes.fluence_models import regressed_maps
 
 
 class Regression(PlanRecipe):
-    """Learns the reference plan's fluence by absolute plus squared error; blurs where several plans are good.
+    """Learns the reference plan's fluence by absolute plus squared error; averages over equally good plans.
 
     Args:
-        network: raw network, `network(x, c_noise, condition)`; the first two are fed zeros.
+        network: raw network, `network(x, c_noise, condition)`; the first two arguments are zeros.
         optimizer: makes the optimizer from the parameters.
         warmup_steps: optimizer steps of rising learning rate.
 
@@ -31,18 +31,21 @@ class Regression(PlanRecipe):
 
     @torch.no_grad()
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        """Returns the predicted maps of the cases, non-negative, in units of `scale_mu`; the seed has no effect."""
         return self(batch.condition).clamp(min=0.0)  # type: ignore[no-any-return]
 
     def forward(self, condition: Tensor) -> Fluence:
-        """Fluence maps, not clamped, so that gradients reach every beamlet."""
+        """Returns fluence maps, not clamped, so that gradients reach every beamlet."""
         return regressed_maps(self.network, condition)
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
+        """Returns absolute plus squared error to the reference plan's fluence."""
         error = self(batch.condition) - batch.reference
         loss = require_finite(error.abs().mean() + error.square().mean(), batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(error))
         return loss
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Returns the optimizer of the network with warm-up and cosine decay."""
         optimizer = self.make_optimizer(self.network.parameters())
         return warmup_cosine(optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)

@@ -1,4 +1,4 @@
-"""The files of a trained run: its checkpoint, its configuration, and what its network sees. Needs no Lightning."""
+"""The files of a trained run: checkpoint, configuration, and the condition of its network. Independent of Lightning."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", WEIGHTS_FILE)  
 
 
 def find_checkpoint(path: Path) -> Path:
-    """The checkpoint that a run directory, a path of a checkpoint or a name of shipped weights stands for.
+    """Returns the checkpoint of a run directory, a path of a checkpoint or a name of shipped weights.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no checkpoint.
     """
     folder = _resolve(path)
     if folder.is_file():
@@ -30,28 +30,28 @@ def find_checkpoint(path: Path) -> Path:
 
 
 def _resolve(path: Path) -> Path:
-    """The folder of shipped weights, where that is what a path names and nothing is there."""
+    """Returns the path if it exists, else the folder of the shipped weights that it names, if any."""
     return path if path.exists() else shipped_weights().get(str(path), path)
 
 
 def find_config(path: Path) -> Path:
-    """The configuration of a run directory or weights, or of a checkpoint inside them.
+    """Returns the configuration of a run directory or weights, or of a checkpoint in them.
 
     Raises:
-        ValueError: there is none.
+        ValueError: no configuration.
     """
     path = _resolve(path)
     for folder in (path, path.parent, path.parent.parent):
         if (folder / CONFIG_FILE).is_file():
             return folder / CONFIG_FILE
-    raise ValueError(f"checkpoint {path}: no {CONFIG_FILE} beside it or in the folder above")
+    raise ValueError(f"checkpoint {path}: no {CONFIG_FILE} in its folder or the folder above")
 
 
 def condition_structures(run: Path) -> list[str]:
-    """The structures that condition a run's network, in their order.
+    """Returns the structures that condition a run's network, in the order of its channels.
 
     Raises:
-        ValueError: a configuration that does not say.
+        ValueError: a configuration without them.
     """
     config = find_config(Path(run))
     try:
@@ -61,10 +61,10 @@ def condition_structures(run: Path) -> list[str]:
 
 
 def condition_wishes(run: Path) -> bool:
-    """Whether wishes condition a run's network; not where its configuration does not say.
+    """Whether wishes condition a run's network; False if its configuration does not mention them.
 
     Raises:
-        ValueError: a configuration that says neither true nor false.
+        ValueError: a value that is neither true nor false.
     """
     config = find_config(Path(run))
     try:
@@ -77,10 +77,10 @@ def condition_wishes(run: Path) -> bool:
 
 
 def check_structures(run: str | Path, structures: Sequence[str], wishes: bool = False) -> None:
-    """Make sure that a run's network is given the condition channels that it learnt from.
+    """Checks that a run's network gets the condition channels with which it was trained.
 
     Raises:
-        ValueError: other structures, or in another order, or wishes where it saw none, or none where it saw them.
+        ValueError: other structures or another order, or a different use of wishes.
     """
     its = condition_structures(Path(run))
     if its != list(structures):

@@ -18,13 +18,13 @@ from lightning_vmat.recipes.base import Fluence, PlanRecipe, require_finite, war
 
 
 class Teacher(PlanRecipe):
-    """Learns to denoise; generates by many steps of the sampler.
+    """Learns to denoise fluence maps; generates them by many steps of the sampler.
 
     Args:
         network: raw network, `network(x, c_noise, condition)`.
         sigma_data: root mean square of the normalised fluence of the cohort.
-        noise: noise levels to train on.
-        sampler: how plans are sampled.
+        noise: distribution of noise levels in training.
+        sampler: sampler of fluence maps.
         optimizer: makes the optimizer from the parameters.
         warmup_steps: optimizer steps of rising learning rate.
 
@@ -48,16 +48,19 @@ class Teacher(PlanRecipe):
         self.warmup_steps = warmup_steps
 
     def generate(self, batch: PlanBatch, seed: int = 0) -> Fluence:
+        """Returns sampled maps of the cases, non-negative, in units of `scale_mu`."""
         return self.sampler(self.denoiser, batch.noise(seed), batch.condition).clamp(min=0.0)
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
+        """Returns the denoising loss on the reference plans' fluence."""
         loss = require_finite(self.loss(self.denoiser, batch.reference, batch.condition), batch)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.case_ids))
         return loss
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
+        """Logs the denoising loss with fixed noise, and evaluates sampled maps."""
         clean, losses = batch.reference, []
-        for i, case_id in enumerate(batch.case_ids):  # each with its own noise, whatever the batches and ranks are
+        for i, case_id in enumerate(batch.case_ids):  # noise depends on the case only, not on batches and ranks
             noise = torch.Generator().manual_seed(zlib.crc32(case_id.encode()))
             losses.append(self.loss(self.denoiser, clean[i, None], batch.condition[i, None], noise))
         loss = torch.stack(losses).mean()
@@ -65,5 +68,6 @@ class Teacher(PlanRecipe):
         self.evaluate(batch, "val")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Returns the optimizer of the network with warm-up and cosine decay."""
         optimizer = self.make_optimizer(self.denoiser.parameters())
         return warmup_cosine(optimizer, self.warmup_steps, self.trainer.estimated_stepping_batches)

@@ -1,7 +1,6 @@
-"""The networks of a trained run, ready to plan with: weights go into the network alone, without Lightning.
+"""Networks of trained runs for planning, loaded without Lightning.
 
-Importing Lightning takes longer than a plan. Only recipes that are not the package's own are loaded as the
-`LightningModule` that they are.
+Importing Lightning takes longer than a plan. Only recipes from outside the package are loaded as a `LightningModule`.
 """
 
 from __future__ import annotations
@@ -40,21 +39,21 @@ RECIPES = {
     "regression": "lightning_vmat.recipes.regression.Regression",
     "learned": "lightning_vmat.recipes.learned_optimizer.LearnedOptimization",
 }
-"""Planner -> the recipe whose runs it plans with."""
+"""Planner -> class path of the recipe whose runs it uses."""
 
 Maps = Callable[[Condition, Problem, int], Fluence]
-"""Fluence maps from the condition of one case, its problem and a seed; all with a batch axis of length 1."""
+"""Returns fluence maps from the condition of one case, its problem and a seed; batch axes have length 1."""
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run was configured with, and its weights.
+    """Configuration and weights of a run.
 
     Args:
-        run: as it was named.
+        run: run as the user named it.
         config: path of the configuration.
-        class_path: of the recipe.
-        settings: the recipe's arguments.
+        class_path: class path of the recipe.
+        settings: arguments of the recipe.
     """
 
     run: Path
@@ -63,7 +62,7 @@ class RunFiles:
     settings: dict[str, Any]
 
     def load(self, module: nn.Module, prefix: str) -> None:
-        """Fill a module with the weights below a prefix, and put it into evaluation mode.
+        """Loads the weights with a prefix into a module, and puts it into evaluation mode.
 
         Raises:
             ValueError: a broken checkpoint, or one of another network.
@@ -78,10 +77,10 @@ class RunFiles:
         module.eval().requires_grad_(False)
 
     def build(self, name: str) -> Any:
-        """The object that an argument of the recipe describes by `class_path` and `init_args`.
+        """Builds the object that an argument of the recipe describes by `class_path` and `init_args`.
 
         Raises:
-            ValueError: it cannot be built.
+            ValueError: an object that cannot be built.
         """
         try:
             return _build(self.settings[name])
@@ -89,10 +88,10 @@ class RunFiles:
             raise ValueError(f"configuration {self.config}: no {name}: {' '.join(str(error).split())[:300]}") from error
 
     def number(self, name: str, default: float | None = None) -> float:
-        """An argument of the recipe that is a number.
+        """Returns an argument of the recipe that is a number.
 
         Raises:
-            ValueError: it is missing or something else.
+            ValueError: a missing argument, or one that is not a number.
         """
         value = self.settings.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -101,10 +100,10 @@ class RunFiles:
 
 
 def read_run(run: Path) -> RunFiles:
-    """A run by its directory, a checkpoint in it, a folder of weights or the name of shipped ones.
+    """Reads the configuration of a run, given its directory, a checkpoint, a folder of weights or a shipped name.
 
     Raises:
-        ValueError: no such run, or a configuration that holds no recipe.
+        ValueError: no such run, or a configuration without a recipe.
     """
     config = find_config(find_checkpoint(run))
     try:
@@ -115,7 +114,7 @@ def read_run(run: Path) -> RunFiles:
 
 
 def check_recipe(run: Path, planner: str) -> None:
-    """Make sure that a run was trained by the recipe that a planner is named after.
+    """Checks that a run was trained by the recipe of a planner.
 
     Raises:
         ValueError: no such run, or one of another recipe.
@@ -127,7 +126,7 @@ def check_recipe(run: Path, planner: str) -> None:
 
 
 def load_maps(run: Path) -> Maps:
-    """What makes a run's fluence maps.
+    """Returns the function that makes a run's fluence maps.
 
     Raises:
         ValueError: no such run, or files that do not fit together.
@@ -138,7 +137,7 @@ def load_maps(run: Path) -> Maps:
 
 
 def learned_optimizer(run: Path) -> LearnedOptimizer:
-    """The optimizer alone of a trained recipe, which takes any case and start.
+    """Returns the optimizer of a trained `LearnedOptimization`, for any case and start.
 
     Raises:
         ValueError: no such run, or one of another recipe.
@@ -157,11 +156,11 @@ class TrainedStart:
     """A run's fluence maps as the `Start` of a planner.
 
     Args:
-        run: for messages.
-        maps: see `load_maps`; None to start at the open field.
-        structures: what the network sees, in the order of its channels.
-        wishes: whether it sees the case's wishes.
-        seed: of the noise.
+        run: run, for messages.
+        maps: function of `load_maps`; None to start from the open field.
+        structures: structures that condition the network, in the order of its channels.
+        wishes: whether the case's wishes condition the network.
+        seed: seed of the noise.
     """
 
     run: Path
@@ -183,7 +182,7 @@ class TrainedStart:
 
 
 def load_start(run: Path, seed: int = 0) -> TrainedStart:
-    """The start that a run gives a plan: its own maps, or for a learned optimizer those of its generator.
+    """Returns the start of plans with a run: its own maps, or for a learned optimizer those of its generator.
 
     Raises:
         ValueError: no such run, or a generator with other condition channels than the run's.
@@ -231,7 +230,7 @@ def _denoiser(files: RunFiles, prefix: str) -> EDMPreconditioning:
 
 
 def _other_recipe(files: RunFiles) -> Maps:
-    """The maps of any other `PlanRecipe`."""
+    """Returns the function that makes the maps of any other `PlanRecipe`."""
     from lightning_vmat.recipes.loading import load_recipe
 
     return partial(_generated, load_recipe(files.run))
@@ -252,10 +251,11 @@ def _read_state(checkpoint: Path) -> dict[str, Tensor]:
 
 
 def _build(value: Any) -> Any:
-    """A value of a configuration, with every `class_path` made into an object of that class.
+    """Returns a value of a configuration, with every `class_path` replaced by an object of that class.
 
     Raises:
-        ValueError: a class that is neither a network nor the package's own: a configuration runs no other code.
+        ValueError: a class that is neither a torch module nor the package's own, because configurations must not run
+            other code.
     """
     if not isinstance(value, dict):
         return value

@@ -1,4 +1,4 @@
-"""Weights to pass on: a folder with a run's weights (safetensors), the configuration to plan with, and a card."""
+"""Released weights: a folder with a run's weights (safetensors), the configuration for planning, and a card."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from lightning_vmat.recipes.base import PlanRecipe
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "weights.safetensors", "config.yaml", "card.yaml"
-SECTIONS = ("seed_everything", "model", "data")  # of a run's configuration
-SHIPPED = "prostate_base"  # the weights that planners take when they are given none
+SECTIONS = ("seed_everything", "model", "data")  # sections of a run's configuration that are released
+SHIPPED = "prostate_base"  # the weights that planners use by default
 
 
 def shipped_weights() -> dict[str, Path]:
-    """Folders of the weights in the package by name, such as `prostate_base/generator`."""
+    """Returns the folders of the weights in the package by name, such as `prostate_base/generator`."""
     root = Path(str(resources.files("lightning_vmat"))) / "weights"
     return {str(path.parent.relative_to(root)): path.parent for path in sorted(root.glob(f"*/*/{WEIGHTS_FILE}"))}
 
 
 def write_weights(recipe: PlanRecipe, config: dict[str, Any], card: dict[str, Any], out: Path) -> None:
-    """Write the folder, whole or not at all.
+    """Writes the folder atomically.
 
     Args:
-        recipe: trained; what only its training needs is left out.
+        recipe: the trained recipe; weights that only training needs are left out.
         config: the run's whole configuration.
-        card: what to say of the weights.
+        card: contents of the card.
         out: the folder, which must not exist.
     """
     state = {
@@ -50,10 +50,10 @@ def write_weights(recipe: PlanRecipe, config: dict[str, Any], card: dict[str, An
 
 
 def read_weights(path: Path, recipe: PlanRecipe) -> dict[str, Tensor]:
-    """The state of a recipe from such a file, with what only training needs as the recipe has it.
+    """Returns the state of a recipe from such a file; weights that only training needs are those of `recipe`.
 
     Raises:
-        ValueError: no safetensors file.
+        ValueError: a file that is not safetensors.
     """
     stored = read_tensors(path)
     spare = {name: value for name, value in recipe.state_dict().items() if name.startswith(recipe.TRAINING_ONLY)}
@@ -61,10 +61,10 @@ def read_weights(path: Path, recipe: PlanRecipe) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
+    """Reads the tensors of a safetensors file.
 
     Raises:
-        ValueError: no safetensors file.
+        ValueError: a file that is not safetensors.
     """
     try:
         return load_file(path)

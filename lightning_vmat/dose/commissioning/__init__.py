@@ -1,1 +1,1 @@
-"""A beam model from what a site measured of its linac in water."""
+"""Commissioning: a beam model fitted to a site's measurements in water."""

@@ -1,4 +1,4 @@
-"""The built-in beam model's parameters from measurements."""
+"""Fit of the beam model's parameters to measurements."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ NODES_MM: Array = np.concatenate((np.arange(0.0, 40.0, 2.0), np.arange(40.0, 601
 KNOTS_MM: Array = np.array([0, 2, 4, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 150, 200, 250, 300, 400], float)
 REFERENCE_DEPTH_MM = 100.0
 RADIUS_STEP_MM = 10.0
-SMOOTH = 0.02  # weight of second differences of the depth correction and the open fluence, beside residuals of 1 %
-INSIDE_MM = 12.0  # from the edge: there a profile is the open fluence's, not the penumbra's
+SMOOTH = 0.02  # weight of second differences of the depth correction and the open fluence, against residuals of 1 %
+INSIDE_MM = 12.0  # distance from the field edge from which profiles depend on the open fluence, not on the penumbra
 QUALITY_OFFSET = 0.008  # Nyholm's kernel for 0.675 returns a TPR20,10 of 0.667
 QUALITIES = (0.60, 0.81)
 LARGEST_RMS = 0.03
@@ -39,12 +39,12 @@ TURNS = 3
 
 @dataclass(frozen=True)
 class Residual:
-    """How well a curve is fitted.
+    """Measured and fitted values of a curve.
 
     Args:
-        curve: what was measured.
+        curve: the measured curve.
         measured: its values on the scale of the computed ones.
-        computed: by the fitted beam; the largest is about 1.
+        computed: values of the fitted beam; the largest is about 1.
     """
 
     curve: Curve
@@ -53,23 +53,25 @@ class Residual:
 
     @property
     def rms(self) -> float:
+        """Root mean square difference, relative to a maximum of about 1."""
         return float(np.sqrt(np.mean((self.measured - self.computed) ** 2)))
 
     @property
     def largest(self) -> float:
+        """Largest absolute difference, relative to a maximum of about 1."""
         return float(np.abs(self.measured - self.computed).max())
 
 
 @dataclass(frozen=True)
 class BeamFit:
-    """A fitted beam and what it was fitted to.
+    """A fitted beam and its residuals.
 
     Args:
-        model: the beam, calibrated.
-        quality: TPR20,10 handed to Nyholm's kernel.
-        scatter: factor on the kernel's scatter term; above 1 where the head scatters as well.
+        model: the calibrated beam.
+        quality: TPR20,10 passed to Nyholm's kernel.
+        scatter: factor on the kernel's scatter term; above 1 if the linac's head scatters as well.
         penumbra_mm: sigma of the Gaussian penumbra.
-        residuals: of each curve.
+        residuals: residual of each curve.
     """
 
     model: BeamModel
@@ -80,19 +82,19 @@ class BeamFit:
 
 
 def fit_beam(measured: Measurements, name: str, sad_mm: float) -> BeamFit:
-    """Fit a beam to measurements.
+    """Fits a beam to measurements.
 
-    The kernel is Nyholm's for the measured TPR20,10 with a factor on its scatter term. Factor and penumbra are found
-    from output factors and profiles. For each choice of them the rest is linear and has a closed solution: a factor
-    over depth that brings depth doses to the measured ones, and the open fluence over the distance from the axis.
+    The kernel is Nyholm's for the measured TPR20,10 with a factor on its scatter term. Factor and penumbra are fitted
+    to output factors and profiles. For given values of them the rest is linear and has a closed solution: a factor over
+    depth that corrects depth doses, and the open fluence over the distance from the axis.
 
     Args:
-        measured: what was measured.
-        name: of the model.
+        measured: the measurements.
+        name: name of the model.
         sad_mm: source-axis distance.
 
     Raises:
-        ValueError: a beam quality that the kernel is not known for, or curves that no such beam has.
+        ValueError: a beam quality outside the kernel's range, or curves that the model cannot fit.
     """
     quality = _quality(measured, sad_mm)
 
@@ -122,7 +124,7 @@ def fit_beam(measured: Measurements, name: str, sad_mm: float) -> BeamFit:
 
 
 def _quality(measured: Measurements, sad_mm: float) -> float:
-    """TPR20,10 of the reference field, from a TPR or, over the inverse square, from a depth dose."""
+    """Returns Nyholm's quality index for the reference field's TPR20,10, from a TPR or a depth dose."""
     curves = [curve for curve in measured.of_kind("tpr", "pdd") if abs(curve.field_mm[0] - REFERENCE_MM) <= SAME_MM]
     curves = [curve for curve in curves if curve.depth_mm.max() >= 200 and curve.depth_mm.min() <= 100]
     curve = sorted(curves, key=lambda one: one.kind != "tpr")[0]
@@ -141,7 +143,7 @@ def _quality(measured: Measurements, sad_mm: float) -> float:
 def _solved(
     measured: Measurements, quality: float, scatter: float, penumbra_mm: float, name: str, sad_mm: float
 ) -> BeamModel:
-    """The beam with the best open fluence and depth correction for a kernel."""
+    """Returns the beam with the best open fluence and depth correction for a kernel."""
     model = _kernel_model(quality, scatter, penumbra_mm, name, sad_mm)
     bare = model.depth_weights
     for _ in range(TURNS):  # the two hardly depend on each other
@@ -162,9 +164,9 @@ def _kernel_model(quality: float, scatter: float, penumbra_mm: float, name: str,
 
 
 def _with_open_fluence(model: BeamModel, profiles: list[Curve]) -> BeamModel:
-    """The open fluence, linear between radii, that gives profiles inside their fields.
+    """Fits the open fluence, linear between radii, to profiles inside their fields.
 
-    With doses `a_j(x)` of the fluence at radius j alone, a profile m of unknown scale s asks for
+    With doses `a_j(x)` of the fluence at radius j alone, a profile m of unknown scale s gives the equations
     `sum_j h_j a_j(x) - s m(x) = 0`, where h = 1 on the axis.
     """
     reach_mm = max(curve.field_mm[0] / 2 for curve in profiles)
@@ -185,9 +187,9 @@ def _with_open_fluence(model: BeamModel, profiles: list[Curve]) -> BeamModel:
 
 
 def _depth_correction(model: BeamModel, curves: list[Curve]) -> Array:
-    """Factor on the dose at each depth, log-linear between knots, that brings depth doses to the measured ones.
+    """Returns the factor on the dose at each depth, log-linear between knots, that fits depth doses.
 
-    Each curve has a scale of its own. Knots beyond what was measured continue as the last ones that were.
+    Each curve has its own scale. Beyond the deepest measurement the factor is constant.
     """
     last = max(float(curve.depth_mm.max()) for curve in curves)
     knots = KNOTS_MM[: int(np.searchsorted(KNOTS_MM, last)) + 1]
@@ -209,7 +211,7 @@ def _depth_correction(model: BeamModel, curves: list[Curve]) -> Array:
 
 
 def _scaled(model: BeamModel, measured: Measurements) -> BeamModel:
-    """At the dose per MU that was measured, or the usual one."""
+    """Returns the model scaled to the measured dose per MU, or to 1 cGy per MU if none was measured."""
     if measured.dose_per_mu is None:
         return calibrate(model)
     field_mm, depth_mm, ssd_mm, value = measured.dose_per_mu

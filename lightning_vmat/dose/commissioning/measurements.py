@@ -1,4 +1,4 @@
-"""What a site measured of one beam: a CSV file, and the curves in it."""
+"""Measurements of one beam: reader of a CSV file, and the curves in it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEEDED = {
     "transmission": (),
     "leaf_gap": (),
 }
-"""Kind of measurement -> the columns that it needs beside `value`."""
+"""Kind of measurement -> columns that it needs in addition to `value`."""
 RANGES = {"field_mm": (5.0, 400.0), "depth_mm": (0.0, 500.0), "offset_mm": (-400.0, 400.0), "ssd_mm": (500.0, 1500.0)}
 REFERENCE_MM = 100.0  # side of the reference field
 SAME_MM = 0.5
@@ -32,15 +32,15 @@ SAME_MM = 0.5
 
 @dataclass(frozen=True)
 class Curve:
-    """Relative doses that were measured together.
+    """Relative doses of one measured curve.
 
     Args:
         kind: `pdd`, `tpr`, `profile` or `output_factor`.
-        field_mm: side of the square field at the isocentre plane, of each point.
-        depth_mm: in water.
-        offset_mm: distance from the central axis, in the plane that was measured.
+        field_mm: side of each point's square field at the isocentre plane.
+        depth_mm: depth in water.
+        offset_mm: distance from the central axis, in the plane of measurement.
         ssd_mm: distance from the source to the water.
-        value: dose, relative to any of the curve.
+        value: dose in any unit.
     """
 
     kind: str
@@ -52,7 +52,7 @@ class Curve:
 
     @property
     def name(self) -> str:
-        """What it is, in a few words."""
+        """Description of the curve, like `pdd 10 x 10 cm`."""
         if self.kind == "output_factor":
             return f"output factors, {self.depth_mm[0]:g} mm deep"
         field = f"{self.field_mm[0] / 10:g} x {self.field_mm[0] / 10:g} cm"
@@ -61,13 +61,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Measurements:
-    """All that was measured.
+    """All measurements of a beam.
 
     Args:
-        path: of the file.
-        curves: of dose in water.
+        path: path of the file.
+        curves: curves of dose in water.
         dose_per_mu: field, depth, source-surface distance (mm) and Gy per MU; None for 1 cGy per MU at the maximum of
-            the reference field at a source-surface distance of the source-axis distance.
+            the reference field, with the source-surface distance equal to the source-axis distance.
         leaf_transmission: fraction; None if it was not measured.
         leaf_gap_mm: dosimetric leaf gap; None if it was not measured.
     """
@@ -79,27 +79,28 @@ class Measurements:
     leaf_gap_mm: float | None
 
     def of_kind(self, *kinds: str) -> list[Curve]:
+        """Returns the curves of the given kinds."""
         return [curve for curve in self.curves if curve.kind in kinds]
 
 
 def read_measurements(path: Path, sad_mm: float = 1000.0) -> Measurements:
-    """Read a CSV file with the columns `COLUMNS`, one measured value a line.
+    """Reads a CSV file with the columns `COLUMNS`, one measured value per line.
 
-    - `pdd`: depth dose on the axis at a fixed `ssd_mm`; `tpr`: the same at a fixed distance from the source.
-    - `profile`: across the field at a depth, `offset_mm` as it was measured there.
-    - `output_factor`: dose of each field over that of 10 x 10 cm, in one place: at `ssd_mm`, or at the isocentre
-      without it.
+    - `pdd`: depth dose on the axis at a fixed `ssd_mm`; `tpr`: depth dose at a fixed distance from the source.
+    - `profile`: dose across the field at a depth; `offset_mm` in the plane of measurement.
+    - `output_factor`: dose of each field over that of 10 x 10 cm at one point: at `ssd_mm`, or without it at the
+      isocentre.
     - `transmission` (fraction through closed leaves), `leaf_gap` (dosimetric leaf gap, mm), and `dose_per_mu` (Gy per
       MU): one value each, or none.
 
-    Depth doses and profiles may be in any unit, percent for example. Lines that begin with # are left out.
+    Depth doses and profiles may be in any unit, for example percent. Lines that begin with # are ignored.
 
     Args:
         path: the file.
         sad_mm: source-axis distance.
 
     Raises:
-        ValueError: what is wrong with the file, by line, or what is missing in it.
+        ValueError: an invalid line, named by its number, or a missing measurement.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file, expected measurements (CSV)")
@@ -159,7 +160,7 @@ def _number(text: str, where: str) -> float:
 
 
 def _curves(rows: Iterable[Measured]) -> Iterable[Curve]:
-    """Points of a kind that belong together, in order."""
+    """Yields curves of the points that belong together, sorted along the curve."""
     together = {
         "pdd": ("field_mm", "ssd_mm"), "tpr": ("field_mm",), "profile": ("field_mm", "depth_mm", "ssd_mm"),
         "output_factor": ("depth_mm", "ssd_mm"),
@@ -176,7 +177,7 @@ def _curves(rows: Iterable[Measured]) -> Iterable[Curve]:
 
 
 def _one(rows: Iterable[Measured], kind: str) -> float | None:
-    """Mean of what was measured more than once."""
+    """Returns the mean of repeated measurements, or None."""
     values = [numbers["value"] for name, numbers in rows if name == kind]
     return float(np.mean(values)) if values else None
 
@@ -190,7 +191,7 @@ def _dose_per_mu(rows: Iterable[Measured]) -> tuple[float, float, float, float] 
 
 
 def _check_complete(found: Measurements) -> None:
-    """Raise a ValueError that names what a fit needs and the file lacks."""
+    """Raises a ValueError that names a measurement which the fit needs and the file lacks."""
     reference = [curve for curve in found.of_kind("pdd", "tpr") if abs(curve.field_mm[0] - REFERENCE_MM) <= SAME_MM]
     if not any(curve.depth_mm.min() <= 50 and curve.depth_mm.max() >= 200 and len(curve.value) >= 5
                for curve in reference):  # fmt: skip
@@ -200,11 +201,11 @@ def _check_complete(found: Measurements) -> None:
         raise ValueError(f"{found.path}: expected a profile of a field of 200 mm or more, from its axis over its edge")
     factors = found.of_kind("output_factor")
     if not factors:
-        raise ValueError(f"{found.path}: expected output factors of two fields or more beside 10 x 10 cm")
+        raise ValueError(f"{found.path}: expected output factors of two fields or more besides 10 x 10 cm")
     for curve in factors:
         at_reference = np.abs(curve.field_mm - REFERENCE_MM) <= SAME_MM
         if len(curve.value) < 3 or not at_reference.any():
-            raise ValueError(f"{found.path}: {curve.name}: expected those of 10 x 10 cm and two fields or more beside")
+            raise ValueError(f"{found.path}: {curve.name}: expected 10 x 10 cm and two or more other fields")
     for curve in found.curves:
         if curve.value.max() <= 0:
             raise ValueError(f"{found.path}: {curve.name} holds no dose")

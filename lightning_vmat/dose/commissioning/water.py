@@ -1,4 +1,4 @@
-"""Dose of a beam model at points in a tank of water, with the model's own formula and no voxels."""
+"""Dose of a beam model at points in a water tank, by the model's formula without voxels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Array = NDArray[np.float64]
 
 
 def curve_dose(model: BeamModel, curve: Curve) -> Array:
-    """Dose of 1 MU at each point of a curve."""
+    """Returns the dose of 1 MU at each point of a curve, Gy."""
     dose = np.zeros(len(curve.value))
     for field_mm in np.unique(curve.field_mm):
         own = curve.field_mm == field_mm
@@ -24,14 +24,14 @@ def curve_dose(model: BeamModel, curve: Curve) -> Array:
 
 
 def point_dose(model: BeamModel, field_mm: float, ssd_mm: Array, depth_mm: Array, offset_mm: Array) -> Array:
-    """Dose of 1 MU of a square field at points in water.
+    """Returns the dose of 1 MU of a square field at points in water, Gy.
 
     Args:
         model: the beam.
         field_mm: side of the field at the isocentre plane.
-        ssd_mm: source to water on the axis.
-        depth_mm: below the surface, along the axis.
-        offset_mm: from the axis, along x.
+        ssd_mm: distance from source to water on the axis.
+        depth_mm: depth below the surface, along the axis.
+        offset_mm: distance from the axis, along x.
     """
     cells = torch.linspace(-field_mm / 2, field_mm / 2, 1 + math.ceil(field_mm / CELL_MM), dtype=torch.double)
     centres = (cells[1:] + cells[:-1]) / 2
@@ -39,10 +39,10 @@ def point_dose(model: BeamModel, field_mm: float, ssd_mm: Array, depth_mm: Array
 
 
 def basis_dose(model: BeamModel, curve: Curve, radii_mm: Array) -> Array:
-    """Dose at the points of a curve of one field for an open fluence of 1 at one radius and 0 at the others.
+    """Returns the dose at the points of a curve for an open fluence of 1 at one radius and 0 at the others.
 
     Returns:
-        Doses [radius, point]; their sum weighted with an open fluence at the radii is that fluence's dose.
+        Doses [radius, point], Gy per MU; the dose of any open fluence is their sum weighted with it.
     """
     field_mm = float(curve.field_mm[0])
     cells = torch.linspace(-field_mm / 2, field_mm / 2, 1 + math.ceil(field_mm / CELL_MM), dtype=torch.double)
@@ -71,10 +71,10 @@ def _dose(
 
 
 def relative(curve: Curve, dose: Array) -> tuple[Array, Array]:
-    """Measured and computed values of a curve on one scale.
+    """Returns measured and computed values of a curve on one scale.
 
-    Output factors are relative to the reference field. Profiles and depth doses are computed relative to the axis and
-    to the maximum, and measured ones scaled to agree with them, since a point to be relative to is measured itself.
+    Output factors are relative to the reference field. Computed profiles are relative to the axis, computed depth doses
+    to the maximum; measured ones are scaled to agree best, because a single reference point would carry its own error.
     """
     if curve.kind == "output_factor":
         own = np.abs(curve.field_mm - REFERENCE_MM) <= SAME_MM

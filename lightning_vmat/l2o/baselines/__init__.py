@@ -1,1 +1,1 @@
-"""Hand-designed optimizers, against which the learned one is judged."""
+"""Hand-designed optimizers, with which the learned one is compared."""

@@ -15,7 +15,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 
 @dataclass(frozen=True)
 class LBFGSState(State):
-    """Adds the model of the curvature."""
+    """Adds the quasi-Newton model."""
 
     model: QuasiNewton
 
@@ -24,12 +24,12 @@ class LBFGSState(State):
 class LBFGS:
     """Monotone two-metric projected L-BFGS.
 
-    Beamlets at zero that the gradient would close further are held; the others move along the quasi-Newton
-    direction of their own subspace, are projected, and the segment is searched exactly.
+    Beamlets at zero that the gradient would lower further are held. The others move along the quasi-Newton direction
+    of their subspace and are projected; the segment to the projected point is searched in dose space.
 
     Args:
-        memory: pairs kept.
-        reach: gradient step over the preconditioned one, where there is no pair to go by.
+        memory: number of pairs kept.
+        reach: length of a gradient step without pairs, as a factor on the preconditioned gradient.
 
     Reference: Bertsekas 1982 (two-metric projection); Nocedal and Wright 2006, algorithm 7.4.
     """
@@ -38,16 +38,18 @@ class LBFGS:
     reach: float = 2.0
 
     def init(self, problem: Problem, x: FluenceMap) -> LBFGSState:
+        """Returns the state at the best multiple of a start (one dose evaluation)."""
         x, dose_gy, value, majoriser = scaled_start(problem, x)
         return LBFGSState(x, dose_gy, value, 1, QuasiNewton(majoriser, self.reach, self.memory))
 
     @torch.no_grad()
     def update(self, problem: Problem, state: LBFGSState) -> LBFGSState:
+        """Returns the state after one quasi-Newton step (one dose evaluation); never raises the objective."""
         gradient = problem.gradient(state.dose_gy)
         free = (state.x > 0) | (gradient < 0)
         model = state.model.observe(state.x, gradient).at(problem, state.dose_gy, free)
         direction = (state.x + model.step(gradient, free)).clamp(min=0) - state.x
-        if not float((gradient * direction).sum()) < 0:
+        if not float((gradient * direction).sum()) < 0:  # projection can turn a descent direction into none
             model = model.forget()
             direction = (state.x + model.gradient_step(gradient)).clamp(min=0) - state.x
         x, dose_gy, value, step = descend(problem, state.x, state.dose_gy, direction)

@@ -1,4 +1,4 @@
-"""L-BFGS-B as scipy has it: what a planner gets from a library, without this project's majoriser and search."""
+"""L-BFGS-B from scipy: the optimizer of a standard library, without this project's majoriser and line search."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def run_scipy_lbfgsb(
     evaluations: int,
     stop: Callable[[Sequence[float]], bool] = lambda values: False,
 ) -> OptimizerTrace:
-    """Minimise; the best objective so far after each dose evaluation, as `unroll.run` has it.
+    """Minimises a problem; the trace has the best objective after each dose evaluation, as that of `unroll.run`.
 
     Args:
-        problem: what to minimise.
+        problem: the problem.
         x0: start.
-        evaluations: budget, beside the first evaluation at the start.
-        stop: whether the objectives so far are reason to stop before the budget is spent.
+        evaluations: budget, in addition to the first evaluation at the start.
+        stop: called with the objectives so far; returns whether to stop before the budget is spent.
 
     Reference: Byrd, Lu, Nocedal, Zhu 1995.
     """
@@ -49,7 +49,7 @@ def run_scipy_lbfgsb(
         values.append(min([float(value), *values[-1:]]))
         seconds.append(time.perf_counter() - began)
         if len(values) > evaluations or stop(values):
-            raise _Enough
+            raise _Enough  # scipy's own limit is checked between iterations only, not within a line search
         return float(value), gradient.flatten().double().cpu().numpy()
 
     flat = x0.clamp(min=0).flatten().double().cpu().numpy()
