@@ -52,15 +52,18 @@ class MajoriserGuess:
     scale: float = 0.5
 
     def multiply(self, maps: Maps) -> Maps:
+        """Returns the guess times maps."""
         scaled = self.root * maps
         mean = scaled.mean(dim=-3, keepdim=True)
         return self.root * (mean + (scaled - mean) / (1 + self.sharpen))
 
     def scale_after(self, step: Maps, change: Maps) -> float:
+        """Returns the factor after a pair: the curvature that it shows over that of the guess."""
         # y P y / s y for the newest pair, the inverse of eq. 7.20 in the metric of the first guess P^-1
         return float((change * self._inverse(change)).sum()) / float((step * change).sum())
 
     def diagonal(self) -> FluenceMap:
+        """Returns the diagonal for maps that differ between control points."""
         return self.root.square() / (1 + self.sharpen)
 
     def _inverse(self, maps: Maps) -> Maps:
@@ -88,13 +91,16 @@ class SurrogateGuess:
     scale: float = 1.0
 
     def multiply(self, maps: Maps) -> Maps:
+        """Returns the guess times maps."""
         product: Tensor = self.surrogate.multiply(maps, self.weights) + self.ridge * self.majoriser * maps
         return product
 
     def scale_after(self, step: Maps, change: Maps) -> float:
+        """Returns 1: the surrogate knows its scale."""
         return 1.0
 
     def diagonal(self) -> FluenceMap:
+        """Returns a tenth of the majoriser."""
         return self.majoriser / 10  # what is far from its true one only costs inner iterations
 
 

@@ -138,7 +138,7 @@ def test_a_case_gets_them_on_its_own_grid() -> None:
         ({"A": {"expand": "B", "margin_mm": float("nan")}}, "expected 0 to 100 mm"),
         ({"A": {"expand": "B", "margin_mm": {"left": 1}}}, r"got sides \['left'\], expected right, left"),
         ({"A": {"union": ["B", "C"], "margin_mm": 3}}, "unknown key 'margin_mm'"),
-        ({"A": {"union": ["B", "C"]}, "B": {"union": ["A", "C"]}}, "A, B are made from one another"),
+        ({"A": {"union": ["B", "C"]}, "B": {"union": ["A", "C"]}}, "A, B are derived from one another"),
     ],
 )
 def test_what_cannot_be_made_is_named(section: object, named: str, tmp_path: Path) -> None:
