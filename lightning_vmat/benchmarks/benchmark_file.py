@@ -55,6 +55,7 @@ class BenchmarkFile:
 
     @property
     def partial(self) -> PartialFile:
+        """The file that keeps figures until the benchmark is complete."""
         return PartialFile(self.path, self.settings)
 
     @property
@@ -68,15 +69,19 @@ class BenchmarkFile:
         return with_gap(self.cases)
 
     def has(self, planner: str, case_id: str) -> bool:
+        """Whether the figures of a planner for a case are there."""
         return case_id in self.cases.get(planner, {})
 
     def add(self, planner: str, case_id: str, figures: Figures) -> None:
+        """Add the figures of a planner for a case."""
         self.cases.setdefault(planner, {})[case_id] = figures
 
     def add_doses(self, planner: str, case_id: str, doses_gy: Figures) -> None:
+        """Add a planner's doses to the structures of a case, Gy."""
         self.doses_gy.setdefault(planner, {})[case_id] = doses_gy
 
     def add_course(self, planner: str, case_id: str, points: Sequence[TracePoint]) -> None:
+        """Add the course of a planner's optimization for a case."""
         self.courses.setdefault(planner, {})[case_id] = [astuple(point) for point in points]
 
     def save(self) -> None:

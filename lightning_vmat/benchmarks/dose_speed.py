@@ -41,6 +41,7 @@ class Device:
 
     @classmethod
     def measure(cls, name: str, repeats: int) -> Device:
+        """Measure copy bandwidth and matrix multiplication of a device; medians of the repeats."""
         source = torch.ones(COPY_BYTES // 4, device=name)
         target = torch.empty_like(source)
         square = torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=name)
@@ -119,6 +120,7 @@ def median_seconds(call: Callable[[], object], device: str, repeats: int) -> flo
 
 
 def synchronise(device: str) -> None:
+    """Wait until a CUDA device has finished; nothing on a CPU."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -25,6 +25,7 @@ class PartialFile:
 
     @property
     def path(self) -> Path:
+        """Path of the partial file: the final path with `.partial` appended."""
         return self.final.with_name(f"{self.final.name}.partial")
 
     @property

@@ -24,6 +24,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        """Write a checkpoint whole or not at all; keep the `last.ckpt` that it replaces as `previous.ckpt`."""
         with atomic_file(Path(path)) as draft:
             super().save_checkpoint(checkpoint, draft, storage_options)
             if Path(path).name == "last.ckpt" and Path(path).is_file():
@@ -64,11 +65,13 @@ class RunCheckpoint(ModelCheckpoint):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put checkpoints in `checkpoints/` of the run directory and write them atomically."""
         self.dirpath = str((Path(trainer.default_root_dir) / "checkpoints").resolve())
         trainer.strategy.checkpoint_io = WholeCheckpointIO()
         super().setup(trainer, pl_module, stage)
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save a checkpoint of the untrained network if the sanity check covered all validation cases."""
         if trainer.num_sanity_val_steps == float("inf") and self.monitor in trainer.callback_metrics:
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 

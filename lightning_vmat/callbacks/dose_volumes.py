@@ -50,6 +50,7 @@ class DoseVolumes(ValidationFigure):
     name = "dvh"
 
     def draw(self, recipe: LightningModule, batch: PlanBatch) -> Figure:
+        """DVHs of the batch's first case: the generated fluence's and the reference's."""
         plan = batch.problems[0].objective if batch.problems else None
         if not isinstance(recipe, PlanRecipe) or not isinstance(plan, PlanObjective):
             raise ValueError("DoseVolumes: no dose to draw, expected a recipe and data.with_problems: true")

@@ -77,6 +77,7 @@ class ValidationFigure(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Draw and log the figure for the first validation batch of every few epochs."""
         drawing = trainer.is_global_zero and not trainer.sanity_checking
         if batch_idx == 0 and drawing and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             with torch.no_grad():
@@ -98,6 +99,7 @@ class FluenceFilm(ValidationFigure):
     name = "fluence"
 
     def draw(self, recipe: LightningModule, batch: PlanBatch) -> Figure:
+        """Fluence maps of the batch's first case: generated and reference."""
         if not isinstance(recipe, PlanRecipe):
             raise ValueError(f"{type(recipe).__name__} makes no fluence maps: expected a recipe for FluenceFilm")
         rows = {"generated": recipe.generate(batch)[0]}

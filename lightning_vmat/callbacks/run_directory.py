@@ -37,18 +37,22 @@ class SaveRunConfig(SaveConfigCallback):
         """Nothing yet: the data, the model and what they read may still be at fault."""
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the configuration once validation has worked."""
         self._save_once(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Save the configuration after the first batch, if no sanity check ran before."""
         self._save_once(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the mark of an unfinished run."""
         if trainer.is_global_zero:
             (Path(trainer.default_root_dir) / UNFINISHED_FILE).unlink(missing_ok=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Remove the empty folders of a run that failed before it began."""
         if trainer.is_global_zero and not self.already_saved:
             for logger in trainer.loggers:
                 if isinstance(logger, CSVLogger):
@@ -61,6 +65,7 @@ class SaveRunConfig(SaveConfigCallback):
             self.already_saved = True
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the resolved configuration to the run directory."""
         with atomic_file(Path(trainer.default_root_dir) / self.config_filename) as draft:
             draft.write_text(self.parser.dump(without_start(self.config), skip_unset=False))
 
@@ -114,12 +119,14 @@ class AnnounceRun(Callback):
     """Says where a run writes and what it goes on from, and how to go on when it stops early."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print where the run writes and how to resume it."""
         run = Path(trainer.default_root_dir)
         begins = f"goes on from {trainer.ckpt_path}" if trainer.ckpt_path else "begins"
         rank_zero_info(f"{type(pl_module).__name__} {begins}; writing to {run}, settings in {run / CONFIG_FILE}")
         rank_zero_info("stopped before its end, the same command goes on from the last checkpoint")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Print the command that resumes an interrupted run."""
         checkpoint = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         if isinstance(exception, KeyboardInterrupt) and checkpoint.exists():
             rank_zero_info(f"go on from {checkpoint} with: vmat fit --config {checkpoint.parents[1] / CONFIG_FILE}")

@@ -22,6 +22,7 @@ class EpochSeeds(Callback):
         _seed(trainer, trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed torch for the epoch."""
         _seed(trainer)
 
 

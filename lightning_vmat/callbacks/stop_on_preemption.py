@@ -22,10 +22,12 @@ class StopOnPreemption(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Stop after a batch, except the last of an epoch, if a signal was received."""
         if not trainer.is_last_batch:
             stop_if_asked(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop after an epoch, except the last one, if a signal was received."""
         if not trainer.should_stop and trainer.current_epoch + 1 != trainer.max_epochs:  # else it ends anyway
             stop_if_asked(trainer)
 

@@ -16,6 +16,7 @@ class Throughput(Callback):
     """
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock and the counts of the epoch."""
         self.began_s = self.ready_s = time.perf_counter()
         self.waited_s, self.cases = 0.0, 0
         self.evaluations_before = getattr(pl_module, "dose_evaluations", 0)
@@ -23,6 +24,7 @@ class Throughput(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PlanBatch, batch_idx: int
     ) -> None:
+        """Add the time spent waiting for data, and count the cases of the batch."""
         if not hasattr(self, "began_s"):
             self.on_train_epoch_start(trainer, pl_module)  # an epoch that goes on from its middle has no start
         self.waited_s += time.perf_counter() - self.ready_s
@@ -31,9 +33,11 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PlanBatch, batch_idx: int
     ) -> None:
+        """Note when the step ended."""
         self.ready_s = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log cases and dose evaluations per second, and the share of time spent waiting for data."""
         seconds = self.ready_s - self.began_s
         if not self.cases or seconds <= 0:
             return

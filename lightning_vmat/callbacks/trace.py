@@ -26,6 +26,7 @@ class StepTrace(Callback):
         self.step = 0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the profiler at the first step to record."""
         if self.step == FIRST:
             activities = {ProfilerActivity.CPU, ProfilerActivity.CUDA} & set(supported_activities())
             self.recorder = profile(activities=activities, record_shapes=True, profile_memory=True)
@@ -35,16 +36,19 @@ class StepTrace(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Write the trace after the last step to record."""
         if self.recorder is not None and self.step == FIRST + STEPS:
             self._write(trainer, self.recorder)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the trace of a training that ended early, or print that there is none."""
         if self.recorder is not None:
             self._write(trainer, self.recorder)
         elif self.step <= FIRST:
             rank_zero_info(f"no trace: {self.step} steps of training, expected more than {FIRST}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Stop the profiler without writing a trace."""
         if self.recorder is not None:
             self.recorder.stop()
             self.recorder = None

@@ -80,6 +80,7 @@ class LogSettings(Callback):
         self.settings = dict(settings)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the settings of the run to W&B as hyperparameters."""
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(self.settings)

@@ -200,8 +200,10 @@ class OpenKbpSource:
 
     @property
     def name(self) -> str:
+        """Name of the patient's folder, such as `pt_1`."""
         return self.folder.name
 
     def load(self) -> SourceCase:
+        """Read the patient: the case and its clinical dose."""
         case, dose_gy = read_open_kbp(self.folder, self.size)
         return SourceCase(case, {"clinical_dose": dose_gy})

@@ -39,10 +39,14 @@ class Source(Protocol):
     """Where one case comes from."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the case; unique in a cohort."""
+        ...
 
     @property
-    def size(self) -> str: ...
+    def size(self) -> str:
+        """Name of the case's size, such as `base`."""
+        ...
 
     def load(self) -> SourceCase:
         """The case, and what to keep with it."""

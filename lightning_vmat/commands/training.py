@@ -78,6 +78,7 @@ class RecipeCLI(LightningCLI):
             check_checkpoint(Path(path))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add `--resume` and `--profile`."""
         parser.add_argument(
             "--resume", type=bool, default=True, help="fit goes on where a run of the same settings was stopped"
         )

@@ -126,6 +126,7 @@ class PlanBatch:
         return torch.stack(values)
 
     def to(self, device: torch.device | str) -> PlanBatch:
+        """The batch with all tensors and problems on a device."""
         return replace(
             self,
             condition=self.condition.to(device),

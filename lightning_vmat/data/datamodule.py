@@ -85,15 +85,19 @@ class CohortDataModule(LightningDataModule):
             raise
 
     def train_dataloader(self) -> DataLoader[PlanBatch]:
+        """Batches of the training cases, shuffled anew in each epoch."""
         return self._loader("train", training=True)
 
     def val_dataloader(self) -> DataLoader[PlanBatch]:
+        """Batches of the validation cases, in order."""
         return self._loader("validation")
 
     def test_dataloader(self) -> DataLoader[PlanBatch]:
+        """Batches of the test cases, in order."""
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[PlanBatch]:
+        """Batches of the test cases, in order."""
         return self._loader("test")
 
     def _loader(self, part: str, training: bool = False) -> DataLoader[PlanBatch]:

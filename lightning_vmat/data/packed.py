@@ -64,6 +64,7 @@ class Pack:
 
     @property
     def sources(self) -> list[PackedSource]:
+        """Sources of the packed cases, by seed."""
         names = (name for part in SPLITS for name in self.split[part])
         return [PackedSource(self, seed) for seed in sorted(phantom_seed(name) for name in names)]
 
@@ -82,10 +83,12 @@ class PackedSource:
 
     @property
     def name(self) -> str:
+        """Name of the phantom, such as `phantom_0007`."""
         return phantom_name(self.seed)
 
     @property
     def size(self) -> str:
+        """Name of the size of all cases in the pack."""
         return str(self.pack.manifest["size"])
 
     def load(self) -> SourceCase:

@@ -73,6 +73,7 @@ class DeliveryCheck:
 
     @property
     def seconds(self) -> float:
+        """Delivery time of all arcs, s."""
         return sum(arc.seconds for arc in self.arcs)
 
     @property
@@ -82,6 +83,7 @@ class DeliveryCheck:
 
     @property
     def mu(self) -> float:
+        """Monitor units of all arcs."""
         return sum(arc.mu for arc in self.arcs)
 
     def checks(self) -> list[Check]:

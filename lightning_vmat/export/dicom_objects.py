@@ -73,6 +73,7 @@ def decimals(values: Iterable[float], places: int) -> list[str]:
 
 
 def decimal(value: float, places: int) -> str:
+    """A number as DICOM decimal text with at most so many decimal places, without trailing zeros."""
     text = f"{value:.{places}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text

@@ -76,6 +76,7 @@ class WaterTank:
 
     @property
     def depth_of_maximum_mm(self) -> float:
+        """Depth of the maximum of `at_surface`, mm."""
         return float(self.at_surface.argmax()) + 0.5
 
     @property

@@ -62,6 +62,7 @@ class ReferenceField:
 
     @property
     def name(self) -> str:
+        """Phantom, gantry angle and beamlets of the field, for tables."""
         gantry = float(self.case.control_points.gantry_deg[0])
         x, y = (float(c.mean()) - SHIFT_MM for c in (self.case.beamlets.beamlet_centres_mm, self.leaf_centres_mm))
         what = f"beamlet at ({x:.0f}, {y:.0f}) mm" if self.beamlet else f"{int(self.fluence.sum())} beamlets"
@@ -69,6 +70,7 @@ class ReferenceField:
 
     @property
     def leaf_centres_mm(self) -> Float[Tensor, " leaf_pair"]:
+        """Centres of the leaf pairs across leaf travel, mm."""
         return self.case.beamlets.leaf_centres_mm
 
 
@@ -127,6 +129,7 @@ class ReferencePhantom:
 
     @cached_property
     def body(self) -> Bool[Tensor, "z y x"]:
+        """Voxels of the body on the grid of the case."""
         return self._resample(torch.from_numpy(self.arrays["mask_BODY"]).float()) >= 0.5
 
     def ssd_mm(self, case: Case) -> float:

@@ -35,9 +35,11 @@ class Word:
 
     @property
     def expected(self) -> str:
+        """What a valid file says here, for error messages."""
         return f"{self.term} ({self.note})" if self.note else self.term
 
     def allows(self, value: Any) -> bool:
+        """Whether a value is the expected term."""
         return str(value) == self.term
 
 
@@ -51,9 +53,11 @@ class Number:
 
     @property
     def expected(self) -> str:
+        """What a valid file says here, for error messages."""
         return f"{self.value:g}"
 
     def allows(self, value: Any) -> bool:
+        """Whether a value is within the tolerance, up to whole periods."""
         away = abs(_number(value) - self.value)
         return min(away % self.period, self.period - away % self.period) <= self.tolerance
 
@@ -65,6 +69,7 @@ class Nothing:
     expected: str = "none"
 
     def allows(self, value: Any) -> bool:
+        """Whether a count of items is 0."""
         return _number(value) == 0
 
 

@@ -32,6 +32,7 @@ class Slab:
 
     @property
     def contours(self) -> list[Points]:
+        """All contours of the slab, over its groups."""
         return [contour for group in self.groups for contour in group]
 
 

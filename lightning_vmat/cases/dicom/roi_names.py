@@ -37,6 +37,7 @@ class Match:
 
     @property
     def name(self) -> str:
+        """Name of the ROI."""
         return self.roi.name
 
 

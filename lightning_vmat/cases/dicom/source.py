@@ -38,6 +38,7 @@ class DicomSource:
     machine: str = DEFAULT_MACHINE
 
     def load(self) -> SourceCase:
+        """Read the patient: the case, with the clinical dose and plan where the folder holds them."""
         patient = read_patient(
             self.folder,
             self.protocol,

@@ -27,10 +27,12 @@ class Points:
 
     @property
     def axes(self) -> tuple[Volume, Volume, Volume]:
+        """Coordinates x, y and z of the points, mm."""
         return self.x, self.y, self.z
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the volume of points."""
         return self.x.shape
 
     @cached_property

@@ -52,6 +52,7 @@ def radii_of(volume_cc: float, shape: Place) -> Place:
 
 
 def prostate_radii(draws: Draws) -> Place:
+    """Half axes of a prostate along x, y and z, mm; its volume follows `PROSTATE_CC`."""
     volume_cc = draws.quantiles(PROSTATE_CC)
     return radii_of(volume_cc, (draws.uniform(1.08, 1.22), draws.uniform(0.84, 0.98), draws.uniform(0.92, 1.08)))
 

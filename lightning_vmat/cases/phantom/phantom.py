@@ -88,6 +88,7 @@ def make_phantom(seed: int, size: str = "base", protocol: str = "prostate_60gy_2
 
 
 def phantom_name(seed: int) -> str:
+    """Name of the phantom of a seed, such as `phantom_0007`."""
     return f"{PREFIX}{seed:04d}"
 
 

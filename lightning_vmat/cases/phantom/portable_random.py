@@ -40,6 +40,7 @@ class Draws:
         return levels[lower] + (levels[lower + 1] - levels[lower]) * (place - lower)
 
     def chance(self, probability: float) -> bool:
+        """True with the given probability."""
         return self.uniform() < probability
 
     def noise(self, shape: tuple[int, ...], widths: tuple[int, ...]) -> NDArray[np.float64]:

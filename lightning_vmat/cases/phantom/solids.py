@@ -65,10 +65,12 @@ def tube(points: Points, knots: Sequence[Sequence[float]], flatness: float) -> V
 
 
 def union(*solids: Volume) -> Volume:
+    """Points inside at least one of the solids."""
     return reduce(np.minimum, solids)
 
 
 def intersection(*solids: Volume) -> Volume:
+    """Points inside all of the solids."""
     return reduce(np.maximum, solids)
 
 

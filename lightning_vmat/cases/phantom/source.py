@@ -30,9 +30,11 @@ class PhantomSource:
 
     @property
     def name(self) -> str:
+        """Name of the phantom, such as `phantom_0007`."""
         return phantom_name(self.seed)
 
     def load(self) -> SourceCase:
+        """Make the phantom with its wishes and jaws."""
         case = make_phantom(self.seed, self.size, self.protocol)
         case = case.with_settings(wishes=draw_wishes(self.seed, self.wishes_share))
         return SourceCase(with_jaws(case, self.jaw_margin_mm))

@@ -45,10 +45,12 @@ class PortPyPatient:
 
     @property
     def row_count(self) -> int:
+        """Number of rows of the dose influence, one per optimization voxel."""
         return int(self.influence.matrix.shape[0])
 
     @property
     def isocentre_mm(self) -> tuple[float, float, float]:
+        """Isocentre of the beams, patient LPS, mm."""
         return self.beams[0].isocentre_mm
 
     def rows_of(self, structure: str) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:

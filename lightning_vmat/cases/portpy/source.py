@@ -50,6 +50,7 @@ class PortPySource:
 
     @property
     def name(self) -> str:
+        """Name of the patient's folder."""
         return self.folder.name
 
     def load(self) -> SourceCase:
