@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_vmat.cases.dicom.dicom_references import PatientLink
 from lightning_vmat.cases.dicom.files import DicomFile, clear_errors, read_dataset, shown_word
 from lightning_vmat.cases.dicom.fraction_group import treated_numbers
-from lightning_vmat.cases.dicom.one_patient import check_frame
+from lightning_vmat.cases.dicom.one_patient import check_file_frame
 from lightning_vmat.cases.dicom.rtdose import DoseHeader, read_dose_header, read_rtdose
 from lightning_vmat.plan.volume import VolumeGrid
 
@@ -47,7 +47,7 @@ def clinical_dose(
     frames = {file.path: file.frame_of_reference_uid for file in doses.values()}
     total = torch.zeros(grid.shape)
     for header in chosen:
-        check_frame(header.path, frames[header.path], link.frame_of_reference_uid)
+        check_file_frame(header.path, frames[header.path], link.frame_of_reference_uid)
         if header.structure_set_uid and header.structure_set_uid != link.structure_set_uid:
             raise ValueError(f"{header.path}: refers to another structure set than the patient's, expected the same")
         total += read_rtdose(header.path, grid)

@@ -170,7 +170,11 @@ def image_axes(data: Dataset, path: Path) -> tuple[NDArray[np.float64], NDArray[
 
 
 def _even_step(slices: list[_Slice]) -> float:
-    """Distance between slices; they stand above one another, evenly."""
+    """Distance between slices, mm.
+
+    Raises:
+        ValueError: slices that are doubled, missing, unevenly spaced or shifted sideways.
+    """
     normal = slices[0].axes[0]
     places = np.array([one.position_mm for one in slices])
     along = places @ normal
@@ -178,14 +182,40 @@ def _even_step(slices: list[_Slice]) -> float:
     aside = np.abs((places - places[0]) - np.outer(along - along[0], normal)).max()
     first, last = slices[0].path, slices[-1].path.name
     if steps.min() < EVEN_MM:
-        raise ValueError(f"{first} to {last}: two different slices at one position, expected one scan")
+        k = int(steps.argmin())
+        raise ValueError(
+            f"{slices[k].path} and {slices[k + 1].path.name}: two different slices at one position, "
+            f"{_position(slices[k])}, expected one scan"
+        )
     step = float(along[-1] - along[0]) / len(steps)
     if aside > EVEN_MM:
         raise ValueError(f"{first} to {last}: slices shifted sideways by {aside:.2f} mm, expected no gantry tilt")
     if np.abs(along - along[0] - step * np.arange(len(along))).max() > EVEN_MM:
-        low, high = float(steps.min()), float(steps.max())
-        raise ValueError(f"{first} to {last}: slices {low:.2f} to {high:.2f} mm apart, expected even spacing (no gaps)")
+        raise ValueError(f"{first} to {last}: {_unevenness(slices, steps)}, expected even spacing")
     return step
+
+
+def _unevenness(slices: list[_Slice], steps_mm: NDArray[np.float64]) -> str:
+    """Which slices are missing; else the two neighbours whose distance differs most from the usual one."""
+    usual_mm = float(np.median(steps_mm))
+    counts = np.rint(steps_mm / usual_mm)
+    gaps = np.flatnonzero((counts > 1) & (np.abs(steps_mm - counts * usual_mm) <= EVEN_MM))
+    if len(gaps):
+        k, missing = int(gaps[0]), int((counts[gaps] - 1).sum())
+        number = "1 slice is" if missing == 1 else f"{missing} slices are"
+        where = f"between {_position(slices[k])} and {_position(slices[k + 1])}"
+        return f"{number} missing, {'the first ' if len(gaps) > 1 else ''}{where}"
+    k = int(np.abs(steps_mm - usual_mm).argmax())
+    return (
+        f"slices at {_position(slices[k])} and {_position(slices[k + 1])} are {steps_mm[k]:.2f} mm apart, most slices "
+        f"{usual_mm:.2f} mm"
+    )
+
+
+def _position(one: _Slice) -> str:
+    """Where a slice lies along the patient's axis across it, such as `z = 6.00 mm`."""
+    axis = int(np.abs(one.axes[0]).argmax())
+    return f"{'xyz'[axis]} = {one.position_mm[axis]:.2f} mm"
 
 
 def _along_patient_axes(

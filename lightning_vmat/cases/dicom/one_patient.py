@@ -53,20 +53,20 @@ def check_structures(path: Path, series_uids: Sequence[str], frame_uids: Sequenc
         ct: a slice of the CT.
     """
     if ct.frame_of_reference_uid not in frame_uids:
-        check_frame(path, next(iter(frame_uids), ""), ct.frame_of_reference_uid)
+        check_file_frame(path, next(iter(frame_uids), ""), ct.frame_of_reference_uid)
     if series_uids and ct.series_uid not in series_uids and not (frame_uids and ct.frame_of_reference_uid):
         raise ValueError(f"{path}: drawn on another CT series than {ct.path.name}, and without a frame of reference")
 
 
-def check_frame(path: Path, frame_uid: str, ct_frame_uid: str) -> None:
-    """Coordinates of a file must be the CT's, as far as both say whose they are."""
+def check_file_frame(path: Path, frame_uid: str, ct_frame_uid: str) -> None:
+    """Raise a ValueError where a file names another frame of reference than the CT."""
     if frame_uid and ct_frame_uid and frame_uid != ct_frame_uid:
         raise ValueError(f"{path}: other frame of reference than the CT, expected the same")
 
 
 def check_plan(plan: RtPlan, link: PatientLink) -> None:
     """Raise a ValueError where a plan is another patient's, or made on another structure set or CT."""
-    check_frame(plan.path, plan.frame_of_reference_uid, link.frame_of_reference_uid)
+    check_file_frame(plan.path, plan.frame_of_reference_uid, link.frame_of_reference_uid)
     key = patient_check(plan.patient_id, link.study_uid)
     if key and link.patient_check and key != link.patient_check:
         raise ValueError(f"{plan.path}: RTPLAN of another patient than the CT, expected the same")

@@ -68,7 +68,7 @@ def structure_volumes(
     supports = names.supports([roi for roi in structures.rois if id(roi) not in _ids(matches)])
     assigned = [roi for roi in structures.rois if roi.density is not None]
     for roi in (*(match.roi for match in matches.values()), *supports, *assigned):
-        check_frame(roi, structures, ct.frame_of_reference_uid)
+        check_roi_frame(roi, structures, ct.frame_of_reference_uid)
     fine, sources = _drawn(ct, matches, protocol)
     made = make_derived(protocol.derived, fine, ct.grid)
     for one in protocol.derived:
@@ -91,7 +91,7 @@ def structure_volumes(
     return StructureVolumes(coarse_grid(ct.grid, box, block), block_mean(dense.hu, box, block), kept, report)
 
 
-def check_frame(roi: Roi, structures: StructureSet, ct_frame_uid: str) -> None:
+def check_roi_frame(roi: Roi, structures: StructureSet, ct_frame_uid: str) -> None:
     """Raise a ValueError where the coordinates of a ROI are not the CT's, as far as both say whose they are."""
     if roi.frame_of_reference_uid and ct_frame_uid and roi.frame_of_reference_uid != ct_frame_uid:
         raise ValueError(f"ROI {roi.shown} is in another frame of reference than the CT, expected the CT's")
