@@ -1,4 +1,4 @@
-"""The phantom of a seed as a source of a cohort."""
+"""A phantom as a source of a cohort."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class PhantomSource:
     """The phantom of a seed.
 
     Args:
-        seed: of the phantom, and of its wishes.
+        seed: seed of the phantom and its wishes.
         size: name of a size.
         protocol: see `make_phantom`.
         wishes_share: probability that the phantom has wishes.
-        jaw_margin_mm: of jaws around the targets; None for none.
+        jaw_margin_mm: margin of jaws around the targets; None for jaws at the edges of the field.
     """
 
     seed: int
