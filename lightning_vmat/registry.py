@@ -1,10 +1,10 @@
-"""Names for planners, optimizers, objectives and readers: the package's own, and those that users add.
+"""Names of planners, optimizers, objectives and readers: the package's own, and those that users add.
 
-A thing of one's own is found in one of two ways:
+An extension of your own is found in one of two ways:
 
 * by registration, with a decorator such as `register_planner("mine")`, in a module that is imported first. The `vmat`
   command imports the modules that the environment variable `VMAT_PLUGINS` names, separated by commas;
-* by import path, `package.module.Name`, wherever the user types a name. Data never does: a protocol or a case can
+* by import path, `package.module.Name`, wherever the user types a name. Not in data files: a protocol or a case can
   only name what is registered.
 """
 
@@ -25,14 +25,14 @@ _owners: dict[tuple[str, str], str] = {}  # kind and name -> module, of what use
 
 
 def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -> None:
-    """Add a value under a name; a definition may be replaced by another of the same module, as in a notebook.
+    """Register a value under a name. A definition may be replaced from the same module, as in a notebook.
 
     Args:
-        kind: of the value, for messages.
-        known: values by name; gets the new one.
-        name: letters, digits, `_` and `-`; dots, `+`, `@`, `=` and `,` have a meaning on command lines.
-        value: what is registered.
-        module: where it is defined.
+        kind: kind of the value, for messages.
+        known: values by name; the new one is added.
+        name: name of letters, digits, `_` and `-`; dots, `+`, `@`, `=` and `,` have a meaning on command lines.
+        value: value to register.
+        module: module of its definition.
 
     Raises:
         ValueError: a name with other characters, or one that belongs to the package or to another module.
@@ -47,7 +47,7 @@ def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -
 
 
 def find(kind: str, known: Mapping[str, T], name: str) -> T:
-    """A registered value; if the name is unknown, after the modules in `VMAT_PLUGINS` were imported.
+    """Look up a registered value. For an unknown name, the modules in `VMAT_PLUGINS` are imported first.
 
     Raises:
         ValueError: an unknown name, or a module that cannot be imported.

@@ -1,4 +1,4 @@
-"""Dose-volume histograms of generated fluence, to look at while a recipe learns."""
+"""Dose-volume histograms of generated fluence during training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LINES = ("-", (0, (4, 2)))
 
 
 def dvh_curves(doses_gy: Mapping[str, Float[Tensor, " voxel"]], plan: PlanObjective) -> Figure:
-    """One curve a structure and a dose: a colour for each structure, a kind of line for each dose.
+    """A figure with a curve for each structure and dose: a colour for each structure, a line style for each dose.
 
     Args:
-        doses_gy: dose of the sampled voxels, by label; one or two of them.
-        plan: says which voxels belong to which structure, and how much volume each stands for.
+        doses_gy: doses of the sampled voxels, Gy, by label; one or two.
+        plan: objective with the voxels of each structure and their volumes.
 
     Raises:
         ValueError: no dose, or more than two.
@@ -45,7 +45,7 @@ def dvh_curves(doses_gy: Mapping[str, Float[Tensor, " voxel"]], plan: PlanObject
 
 
 class DoseVolumes(ValidationFigure):
-    """Draws histograms of the generated fluence's dose and of the reference plan's, as `figures/dvh_EPOCH.png`."""
+    """Draws DVHs of the generated fluence and the reference plan, as `figures/dvh_EPOCH.png`."""
 
     name = "dvh"
 

@@ -1,4 +1,4 @@
-"""How fast a recipe trains, and what it waits for."""
+"""Measures the speed of training, and the time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lightning_vmat.data.batch import PlanBatch
 
 
 class Throughput(Callback):
-    """Logs for each epoch, over all ranks and without validation: cases a second, dose evaluations a second where the
-    recipe does any, and the share of time that training waits for data.
+    """Logs for each epoch, over all ranks and without validation: cases per second, dose evaluations per second if the
+    recipe makes any, and the share of time spent waiting for data.
     """
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -26,7 +26,7 @@ class Throughput(Callback):
     ) -> None:
         """Add the time spent waiting for data, and count the cases of the batch."""
         if not hasattr(self, "began_s"):
-            self.on_train_epoch_start(trainer, pl_module)  # an epoch that goes on from its middle has no start
+            self.on_train_epoch_start(trainer, pl_module)  # an epoch resumed in its middle has no start
         self.waited_s += time.perf_counter() - self.ready_s
         self.cases += len(batch)
 

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes."""
+"""Profiles a few training steps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from torch.profiler import ProfilerActivity, profile, supported_activities
 from lightning_vmat.files.atomic import atomic_file
 
 FOLDER = "profile"
-FIRST, STEPS = 2, 4  # steps before the first allocate what later ones use again
+FIRST, STEPS = 2, 4  # earlier steps allocate memory that later ones reuse
 
 
 class StepTrace(Callback):
     """Records a few steps with torch's profiler, on each rank; `profile/rank_N.json` opens in ui.perfetto.dev.
 
-    A run that ends before that records nothing, and says so.
+    A run that ends earlier records nothing, and prints this.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class StepTrace(Callback):
         if self.recorder is not None:
             self._write(trainer, self.recorder)
         elif self.step <= FIRST:
-            rank_zero_info(f"no trace: {self.step} steps of training, expected more than {FIRST}")
+            rank_zero_info(f"no trace: {self.step} training steps, expected more than {FIRST}")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Stop the profiler without writing a trace."""
