@@ -77,8 +77,8 @@ def read_dicom_patient(
     >>> from pathlib import Path
     >>> import lightning_vmat as vmat
     >>> from lightning_vmat.export.patient_folder import write_patient
-    >>> write_patient(Path("patient"), vmat.phantom(0, size="tiny"))
-    >>> patient = vmat.read_dicom_patient("patient", size="tiny")
+    >>> write_patient(Path("dicom"), vmat.phantom(0, size="tiny"))
+    >>> patient = vmat.read_dicom_patient("dicom", size="tiny")
     >>> patient.case.prescription_gy, patient.plan, patient.dose_gy
     ({'PTV': 60.0}, None, None)
 
