@@ -9,10 +9,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 .PHONY: help install demo test test-fast test-slurm check format hooks clean
 
-help: ## this list
+help: ## list of the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(STAMP) ## .venv with vmat in it (about 2 minutes, 2.6 GB)
+install: $(STAMP) ## .venv with vmat in it (about 75 s, 2.6 GB)
 
 $(STAMP): pyproject.toml .constraints.txt
 	@echo "== 1/3 a virtual environment in $(VENV)"
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml .constraints.txt
 	@echo "== done: $(BIN)/vmat --help"
 
 demo: export WANDB_MODE := offline
-demo: install ## the whole experiment in miniature -> runs/demo/report.html (about 10 minutes)
+demo: install ## the whole experiment in miniature -> runs/demo/report.html (about 15 minutes)
 	@echo "== 1/6 phantoms, and a reference plan for each"
 	$(BIN)/vmat prepare phantom --out runs/demo/cohort --count 24 --size demo --plan true
 	@echo "== 2/6 teacher: a diffusion model of fluence maps"

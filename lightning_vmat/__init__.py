@@ -59,7 +59,7 @@ _PLACES = {
     "register_objective": "objectives.protocol",
     "register_reader": "cases.readers",
 }
-"""Name -> its module, and its name there if that is another. `__init__.pyi` says the same to type checkers."""
+"""Name -> module, and the name in the module if it differs. `__init__.pyi` repeats it for type checkers."""
 
 __all__ = ["__version__", *_PLACES]
 

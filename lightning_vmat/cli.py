@@ -10,32 +10,29 @@ from lightning_vmat.benchmarks import tolerance
 from lightning_vmat.callbacks import preemption
 
 COMMANDS = {
-    "prepare phantom": ("prepare:phantom", "seeded phantoms, with reference plans, as a cohort"),
-    "prepare open-kbp": ("prepare:open_kbp", "OpenKBP head-and-neck patients as a cohort"),
-    "prepare dicom": ("prepare:dicom", "patients from DICOM folders as a cohort"),
-    "prepare portpy": ("prepare:portpy", "PortPy patients with their stored influence as a cohort"),
-    "prepare matrad": ("prepare:matrad", "matRad or pyRadPlan patients (.mat) as a cohort"),
-    "prepare pack": ("prepare:pack", "a cohort of planned phantoms as one small file"),
-    "prepare unpack": ("prepare:unpack", "the cohort of such a file, or of a shipped one"),
-    "prepare sheet": ("prepare:sheet", "slices of a cohort's cases with their outlines, as an image"),
+    "prepare phantom": ("prepare:phantom", "make a cohort of seeded phantoms, with reference plans"),
+    "prepare open-kbp": ("prepare:open_kbp", "make a cohort of OpenKBP head-and-neck patients"),
+    "prepare dicom": ("prepare:dicom", "make a cohort of patients from DICOM folders"),
+    "prepare portpy": ("prepare:portpy", "make a cohort of PortPy patients with their dose influence"),
+    "prepare matrad": ("prepare:matrad", "make a cohort of matRad or pyRadPlan patients (.mat)"),
+    "prepare pack": ("prepare:pack", "pack a cohort of planned phantoms into one small file"),
+    "prepare unpack": ("prepare:unpack", "make the cohort of a packed file or of a shipped one"),
+    "prepare sheet": ("prepare:sheet", "draw slices of a cohort's cases with their outlines"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
-    "commission": ("commission:commission", "fit a machine's beam to what a site measured of it"),
+    "commission": ("commission:commission", "fit the beam model of a machine to measurements"),
     "benchmark planners": ("benchmark:planners", "compare planners on the held-out cases of a cohort"),
     "benchmark optimizers": ("benchmark:optimizers", "compare fluence optimizers with the learned one"),
-    "benchmark dose": ("benchmark:dose", "speed of the dose operators"),
-    "check dose": ("check:dose", "accuracy of dose against an independent engine, figure by figure"),
-    "check delivery": (
-        "check:delivery",
-        "dose of a written RTPLAN with gantry and leaves in motion against the plan's",
-    ),
+    "benchmark dose": ("benchmark:dose", "measure the speed of the dose operators"),
+    "check dose": ("check:dose", "check the dose against an independent engine"),
+    "check delivery": ("check:delivery", "recompute the dose of RTPLANs with gantry and leaves in motion"),
     "fit": ("training:run", "train a recipe from a YAML file"),
     "validate": ("training:run", "validate a recipe on the validation cases"),
     "test": ("training:run", "test a recipe on the held-out cases"),
     "predict": ("training:run", "predict with a recipe"),
-    "release": ("release:release", "the weights of a trained run with a card, to pass on"),
-    "submit": ("submit:run", "check a preparation, a fit or a sweep, and hand it to Slurm"),
+    "release": ("release:release", "write the weights of a trained run with a card"),
+    "submit": ("submit:run", "validate a preparation, a fit or a sweep, and submit it to Slurm"),
 }
-"""Command -> (function in `lightning_vmat.commands`, what it does). Nothing is imported before it is asked for."""
+"""Command -> (function in `lightning_vmat.commands`, what it does). Modules are imported when a command runs."""
 
 OWN_PARSERS = ("fit", "validate", "test", "predict", "submit")
 BAD_INPUT = 2  # exit status
@@ -46,7 +43,7 @@ Learn to plan volumetric modulated arc therapy.
 commands:
 {commands}
 
-`vmat COMMAND --help` says what a command takes; `vmat --version` which vmat this is.
+`vmat COMMAND --help` lists the options of a command; `vmat --version` prints the version.
 """
 
 
@@ -57,7 +54,10 @@ def usage() -> str:
 
 
 def split_command(argv: list[str]) -> tuple[str, list[str]]:
-    """The command's full name, and the arguments after it.
+    """Split off the full name of the command.
+
+    Returns:
+        Name, and the arguments after it.
 
     Raises:
         ValueError: no such command.
@@ -80,7 +80,7 @@ def group_usage(group: str) -> str:
 
 
 def dispatch(argv: list[str]) -> int:
-    """Run the command that `argv` names; the exit status."""
+    """Run the command that `argv` names, and return its exit status."""
     name, rest = split_command(argv)
     if name == "fit":
         preemption.listen()  # before the imports, which take seconds
@@ -96,7 +96,7 @@ def dispatch(argv: list[str]) -> int:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line."""
+    """The message of an error, on one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -104,9 +104,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run `vmat` with the given arguments (the command line's when None).
 
     Returns:
-        0; 1 when a check found a figure out of tolerance or patients were left out of a cohort; 2 when the input was at
-        fault: one line `vmat: error: ...` went to stderr, or with the environment variable `VMAT_TRACEBACK=1` the error
-        itself is raised; 75 when a fit stopped on SIGUSR1 with a checkpoint.
+        Exit status: 0; 1 if a check found a figure out of tolerance or patients were left out of a cohort; 2 for bad
+        input, with one line `vmat: error: ...` on stderr (the environment variable `VMAT_TRACEBACK=1` raises the error
+        instead); 75 if a fit stopped on SIGUSR1 with a checkpoint; 130 if it was interrupted.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads that spin starve others on a shared machine
     argv = sys.argv[1:] if argv is None else argv

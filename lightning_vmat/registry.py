@@ -25,14 +25,14 @@ _owners: dict[tuple[str, str], str] = {}  # (kind, name) -> module, for values t
 
 
 def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -> None:
-    """Adds a value under a name; another definition in the same module replaces it, as in a notebook.
+    """Register a value under a name. A definition may be replaced from the same module, as in a notebook.
 
     Args:
         kind: kind of the value, for messages.
         known: values by name; the new one is added.
-        name: letters, digits, `_` and `-`; dots, `+`, `@`, `=` and `,` have a meaning on command lines.
-        value: the value to register.
-        module: module that defines it.
+        name: name of letters, digits, `_` and `-`; dots, `+`, `@`, `=` and `,` have a meaning on command lines.
+        value: value to register.
+        module: module of its definition.
 
     Raises:
         ValueError: a name with other characters, or one that belongs to the package or to another module.
@@ -47,7 +47,7 @@ def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -
 
 
 def find(kind: str, known: Mapping[str, T], name: str) -> T:
-    """Returns a registered value; imports the modules in `VMAT_PLUGINS` first if the name is unknown.
+    """Look up a registered value. For an unknown name, the modules in `VMAT_PLUGINS` are imported first.
 
     Raises:
         ValueError: an unknown name, or a module that cannot be imported.

@@ -1,4 +1,4 @@
-"""What planners are made with, and how planners of a name say what they take."""
+"""The settings of planners, and which of them each kind of planner accepts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from lightning_vmat.planning.planners import BUDGET
 from lightning_vmat.planning.problem import VOXELS
 
 OPTIONAL = ("run", "start", "optimizer", "evaluations")
-"""Settings that only some planners take."""
+"""Settings that only some planners accept."""
 
 
 @dataclass(frozen=True)
 class PlannerSettings:
-    """What a planner is made with; jaws and wishes are applied to the case before.
+    """The settings of a planner. Jaws and wishes are applied to the case before planning.
 
     Args:
-        name: of the planner, as it was asked for.
+        name: name of the planner, as requested.
         optimizer: name of a fluence optimizer; None for the planner's own.
-        run: a trained run; None for the weights in the package.
+        run: run directory, checkpoint or weights; None for the weights in the package.
         start: plan to start from, at the control points and on the rows of the case, or an RTPLAN; None for none.
-        evaluations: dose evaluations in all; None for the planner's own number.
+        evaluations: total number of dose evaluations; None for the planner's own number.
         voxels: size of the voxel sample.
         seed: seed for the voxel sample and for noise.
         progress: show progress bars.
@@ -41,7 +41,7 @@ class PlannerSettings:
 
     @property
     def budget(self) -> int:
-        """Dose evaluations in all of a quick planner."""
+        """Total number of dose evaluations of a quick planner."""
         return BUDGET if self.evaluations is None else self.evaluations
 
 
@@ -50,21 +50,21 @@ Factory = Callable[[PlannerSettings], Planner]
 
 @dataclass(frozen=True)
 class PlannerKind:
-    """Planners of one name.
+    """A kind of planner.
 
     Args:
-        make: makes one.
-        takes: those of `OPTIONAL` that it heeds.
+        make: function that makes a planner from its settings.
+        takes: settings of `OPTIONAL` that it accepts.
     """
 
     make: Factory
     takes: tuple[str, ...] = ()
 
     def check(self, settings: PlannerSettings) -> None:
-        """Refuse settings that planners of this kind do not take.
+        """Refuse settings that planners of this kind do not accept.
 
         Raises:
-            ValueError: one that is set all the same, by name.
+            ValueError: such a setting; the error names it.
         """
         for name in OPTIONAL:
             value = getattr(settings, name)

@@ -1,4 +1,4 @@
-"""Planners by name: one place that reads the name, and refuses what it does not fit."""
+"""Makes planners by name, and refuses settings that do not fit the name."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lightning_vmat.registry import find, import_object, is_import_path, registe
 AnyFactory = TypeVar("AnyFactory", bound=Factory)
 
 JAW_MARGIN_MM = 8.0
-"""Distance of the jaws from the targets' view, unless another is asked for."""
+"""Default distance of the jaws from the targets in the beam's-eye view."""
 
 
 def planner(
@@ -37,7 +37,7 @@ def planner(
     seed: int = 0,
     progress: bool = False,
 ) -> ConfiguredPlanner:
-    """A planner by name, as `vmat plan --planner` makes it.
+    """Make a planner by name, as `vmat plan --planner` does.
 
     >>> import lightning_vmat as vmat
     >>> case = vmat.phantom(0, size="tiny")
@@ -51,23 +51,23 @@ def planner(
     Args:
         name: `reference` is slow and good, `conventional` quick without learning, `fluence` ends in an ideal fluence;
             `learned`, `generator`, `teacher` and `regression` use a trained run of that recipe, `recipe` that of any
-            recipe. `+OPTIMIZER` and `@EVALUATIONS` behind a name: `fluence+adam`, `generator+lbfgs`, `conventional@50`.
-            A registered planner, or the import path `package.module.Class` of one, see `register_planner`.
-        run: run directory, checkpoint or folder of weights; the weights in the package if not given.
-        start: an RTPLAN, or a plan at the case's control points and on its rows, from which `reference` and `fluence`
-            start. Jaws are then those of the RTPLAN, or of the case.
+            recipe. `+OPTIMIZER` and `@EVALUATIONS` after a name: `fluence+adam`, `generator+lbfgs`, `conventional@50`.
+            Also a registered planner, or an import path `package.module.Class`, see `register_planner`.
+        run: run directory, checkpoint or folder of weights; None for the weights in the package.
+        start: RTPLAN, or plan at the case's control points and on its rows, from which `reference` and `fluence`
+            start, with the jaws of the RTPLAN or of the case.
         jaw_margin_mm: least distance of the jaws from the targets' voxels in the beam's-eye view; None keeps those of
             the case.
-        wishes: factors on the weights of the protocol's objectives, beside those of the case; see `objectives.wishes`.
+        wishes: factors on the weights of the protocol's objectives, beside those of the case, see `objectives.wishes`.
         gantry_slowdown: how many times as long as at the gantry's full speed a sector may take where its leaves need
-            it; None keeps that of the case, which is 1 unless it says otherwise.
+            it; None keeps that of the case, which is 1 by default.
         voxels: size of the voxel sample on which the plan is optimised.
-        evaluations: dose evaluations in all of a planner that takes a budget; 20 if not given.
+        evaluations: total number of dose evaluations, for planners that accept it; default 20.
         seed: seed for the voxel sample and the generator's noise.
         progress: show progress bars.
 
     Raises:
-        ValueError: an unknown name, a run of another recipe, a setting that the planner does not take or a value out
+        ValueError: an unknown name, a run of another recipe, a setting that the planner does not accept, or a value out
             of range.
     """
     if voxels < 1:
@@ -77,11 +77,11 @@ def planner(
     plain, at, budget = name.partition("@")
     kind, plus, optimizer = plain.partition("+")
     if at and not budget.isdecimal():
-        raise ValueError(f"planner {name!r}: expected a whole number of dose evaluations behind @")
+        raise ValueError(f"planner {name!r}: expected a whole number of dose evaluations after @")
     if at and evaluations is not None:
-        raise ValueError(f"planner {name!r}: expected evaluations in the name or beside it, not both")
+        raise ValueError(f"planner {name!r}: expected evaluations in the name or as an option, not both")
     if plus and not optimizer:
-        raise ValueError(f"planner {name!r}: expected an optimizer behind +")
+        raise ValueError(f"planner {name!r}: expected an optimizer after +")
     settings = PlannerSettings(
         name=name,
         optimizer=optimizer or None,
@@ -128,13 +128,13 @@ class CaseChanges:
 
 @dataclass(frozen=True)
 class ConfiguredPlanner:
-    """A planner with its jaws, wishes and gantry speed; made by `planner`.
+    """A planner with its jaws, wishes and gantry speed, made by `planner`.
 
     Args:
-        kind: how planners of the name are made.
-        settings: all that it was asked to do.
-        changes: to the cases before they are planned.
-        inner: plans a case that has the changes.
+        kind: kind of the planner.
+        settings: settings of the planner.
+        changes: changes to the cases before they are planned.
+        inner: planner for cases that have the changes.
     """
 
     kind: PlannerKind = field(repr=False)
@@ -147,22 +147,22 @@ class ConfiguredPlanner:
         """Make the planner.
 
         Raises:
-            ValueError: a setting that the planner does not take.
+            ValueError: a setting that the planner does not accept.
         """
         kind.check(settings)
         from_file = isinstance(settings.start, Path)
         return cls(kind, settings, changes, _FromRtplan(kind, settings) if from_file else kind.make(settings))
 
     def starting_from(self, start: Plan) -> ConfiguredPlanner:
-        """The same planner from a plan that fits the cases to plan.
+        """The same planner with a plan to start from, which must fit the cases to plan.
 
         Raises:
-            ValueError: a planner that does not start from plans.
+            ValueError: a planner that cannot start from a plan.
         """
         return self.of(self.kind, replace(self.settings, start=start), self.changes)
 
     def prepared(self, case: Case) -> Case:
-        """The case with the planner's wishes, gantry speed and jaws; with its own jaws where it starts from a plan.
+        """The case with the planner's wishes, gantry speed and, unless it starts from a plan, the planner's jaws.
 
         Raises:
             ValueError: see `CaseChanges.apply`.
@@ -170,10 +170,10 @@ class ConfiguredPlanner:
         return self.changes.apply(case, jaws=self.settings.start is None)
 
     def plan(self, case: Case) -> PlanResult:
-        """Plan one case; `case` of the result has the jaws and wishes.
+        """Plan one case. `case` of the result has the planner's jaws and wishes.
 
         Raises:
-            ValueError: a case that cannot be planned, or an RTPLAN that does not fit it, by name.
+            ValueError: a case that cannot be planned, or an RTPLAN that does not fit it.
         """
         case = self.prepared(case)
         result = self.inner.plan(case)
@@ -182,7 +182,7 @@ class ConfiguredPlanner:
 
 @dataclass(frozen=True)
 class _FromRtplan:
-    """Reads an RTPLAN for each case, and starts from it within its jaws."""
+    """Reads the RTPLAN for each case, and starts from it with its jaws."""
 
     kind: PlannerKind
     settings: PlannerSettings
@@ -195,12 +195,12 @@ class _FromRtplan:
 
 
 def register_planner(name: str) -> Callable[[AnyFactory], AnyFactory]:
-    """Make a planner of one's own known by a name, to `planner`, `vmat plan` and `vmat benchmark planners`.
+    """Register a planner of your own under a name, for `planner`, `vmat plan` and `vmat benchmark planners`.
 
-    Decorates a class (or function) that is called with the `PlannerSettings` and gives a `Planner`: something with
-    `plan(case) -> PlanResult`. The case has its jaws and wishes already. What else may be set is said by an attribute
-    `takes`, of `run`, `start`, `optimizer` and `evaluations`; the others are refused. On a command line its import
-    path does without registration: `vmat plan CASE --planner my_package.module.OpenField`.
+    Decorates a class (or function) that is called with the `PlannerSettings` and returns a `Planner`: an object with
+    `plan(case) -> PlanResult`. The case has its jaws and wishes already. The attribute `takes` lists the accepted
+    settings of `run`, `start`, `optimizer` and `evaluations`; others are refused. An import path on the command line
+    needs no registration: `vmat plan CASE --planner my_package.module.OpenField`.
 
     >>> import lightning_vmat as vmat
     >>> @vmat.register_planner("open_field")

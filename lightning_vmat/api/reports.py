@@ -1,4 +1,4 @@
-"""The report of a plan."""
+"""Writes the report of a plan."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def write_report(path: str | Path, case: Case, result: PlanResult, evaluation: E
     >>> vmat.write_report("plan.html", case, result, judged)
 
     Args:
-        path: of the HTML file.
+        path: path of the HTML file.
         case: the case.
-        result: a planner's outcome; its jaws and wishes are reported.
-        evaluation: what was measured of it.
+        result: result of the planner; its jaws and wishes are reported.
+        evaluation: evaluation of the plan, from `evaluate_plan`.
 
     Raises:
         ValueError: a plan of another case.

@@ -1,4 +1,4 @@
-"""The planners of the package, by name."""
+"""The planners of the package by name."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _fluence(settings: PlannerSettings) -> Planner:
 
 
 def _trained(recipe: str | None, settings: PlannerSettings) -> Planner:
-    """A trained run; of the recipe that the planner is named after, or of any where that is None."""
+    """A planner of a trained run: of the named recipe, or of any recipe if None."""
     from lightning_vmat.recipes.planning import recipe_planner
     from lightning_vmat.recipes.trained import check_recipe
     from lightning_vmat.recipes.weights import SHIPPED
@@ -57,7 +57,7 @@ def _trained(recipe: str | None, settings: PlannerSettings) -> Planner:
 
 
 def _optimizer(name: str, run: Path | None) -> Optimizer[Any]:
-    """A fluence optimizer by name; `learned` is that of a run, or of the package."""
+    """A fluence optimizer by name; `learned` is the one of a run, or of the package."""
     if name != LEARNED:
         return find_optimizer(name)
     from lightning_vmat.recipes.trained import learned_optimizer
@@ -75,4 +75,4 @@ PLANNERS: dict[str, PlannerKind] = {
     **{name: PlannerKind(partial(_trained, name), TRAINED) for name in (LEARNED, GENERATOR, "teacher", "regression")},
     "recipe": PlannerKind(partial(_trained, None), TRAINED),
 }
-"""Planner -> how it is made; `register_planner` adds to it."""
+"""Name -> kind of planner; `register_planner` adds to it."""

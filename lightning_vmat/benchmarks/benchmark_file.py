@@ -1,4 +1,4 @@
-"""The figures of a comparison of planners, kept on disk while it goes on."""
+"""Figures of a comparison of planners, stored on disk while it runs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ KEPT = ("cases", "doses_gy", "courses")
 
 @dataclass
 class BenchmarkFile:
-    """Figures by planner and case, in a file beside the final one until all of them are there.
+    """Figures by planner and case, in a partial file beside the final one until the comparison is complete.
 
     Args:
-        path: the final file.
-        settings: what was compared, and how; figures of other settings are refused.
-        cases: the figures of `measure`.
-        doses_gy: those of `key_doses`.
-        courses: the points of each trace, by planner and case.
+        path: path of the final file.
+        settings: settings of the comparison; figures of other settings are refused.
+        cases: figures of `measure`.
+        doses_gy: figures of `key_doses`.
+        courses: points of each trace, by planner and case.
     """
 
     path: Path
@@ -44,10 +44,10 @@ class BenchmarkFile:
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, object]) -> BenchmarkFile:
-        """The figures of a run that was stopped, or none.
+        """Load the figures of a stopped run, or start without figures.
 
         Raises:
-            ValueError: an unreadable file, or one of other settings.
+            ValueError: an unreadable file, or a file of other settings.
         """
         figures = cls(path, PartialFile(path, settings).plain)
         figures.cases, figures.doses_gy, figures.courses = figures.partial.read(KEPT) or ({}, {}, {})
@@ -55,43 +55,48 @@ class BenchmarkFile:
 
     @property
     def partial(self) -> PartialFile:
+        """The file that keeps figures until the benchmark is complete."""
         return PartialFile(self.path, self.settings)
 
     @property
     def case_count(self) -> int:
-        """Number of cases that some planner planned."""
+        """Number of cases with figures of at least one planner."""
         return len({case_id for cases in self.cases.values() for case_id in cases})
 
     @property
     def with_gaps(self) -> FiguresByCase:
-        """Figures by planner and case, with the `gap` of each."""
+        """Figures by planner and case, with `gap` added."""
         return with_gap(self.cases)
 
     def has(self, planner: str, case_id: str) -> bool:
+        """Whether the figures of a planner for a case are there."""
         return case_id in self.cases.get(planner, {})
 
     def add(self, planner: str, case_id: str, figures: Figures) -> None:
+        """Add the figures of a planner for a case."""
         self.cases.setdefault(planner, {})[case_id] = figures
 
     def add_doses(self, planner: str, case_id: str, doses_gy: Figures) -> None:
+        """Add a planner's doses to the structures of a case, Gy."""
         self.doses_gy.setdefault(planner, {})[case_id] = doses_gy
 
     def add_course(self, planner: str, case_id: str, points: Sequence[TracePoint]) -> None:
+        """Add the course of a planner's optimization for a case."""
         self.courses.setdefault(planner, {})[case_id] = [astuple(point) for point in points]
 
     def save(self) -> None:
-        """Keep what there is so far."""
+        """Write the figures so far to the partial file."""
         self.partial.write({name: getattr(self, name) for name in KEPT})
 
     def median_courses(self) -> dict[str, list[TracePoint]]:
-        """The course of each planner, in medians over its cases."""
+        """Course of each planner, in medians over its cases."""
         return {
             name: median_course([[TracePoint(*point) for point in points] for points in cases.values()])
             for name, cases in self.courses.items()
         }
 
     def finish(self) -> str:
-        """Write the final file; what to print of it."""
+        """Write the final file, and return the tables to print."""
         cases = self.with_gaps
         summary = {name: quartiles(rows.values()) for name, rows in cases.items()}
         averages = {name: means(rows.values()) for name, rows in self.doses_gy.items()}

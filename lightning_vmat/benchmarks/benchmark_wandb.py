@@ -1,4 +1,4 @@
-"""The figures of a comparison of planners as a W&B Table."""
+"""Logs the figures of a comparison of planners as a W&B Table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lightning_vmat.benchmarks.comparison import Figures
 
 
 def table_rows(cases: Mapping[str, Mapping[str, Figures]]) -> tuple[list[str], list[list[str | float | None]]]:
-    """Columns and rows: one row for each planner and case, None where a planner has no such figure.
+    """Columns, and a row for each planner and case; None where a planner does not have a figure.
 
     Args:
         cases: figures by planner and case.
@@ -27,12 +27,12 @@ def table_rows(cases: Mapping[str, Mapping[str, Figures]]) -> tuple[list[str], l
 def log_table(
     project: str, folder: Path, settings: Mapping[str, object], cases: Mapping[str, Mapping[str, Figures]]
 ) -> None:
-    """One run of kind `benchmark`, with the table `benchmark` and the settings: online with a key, offline without.
+    """Log a W&B run of job type `benchmark`, with the table and the settings: online with a key, else offline.
 
     Args:
         project: W&B project.
-        folder: where W&B keeps its own files, in `wandb/`.
-        settings: what was compared, and how.
+        folder: folder of W&B's own files, in `wandb/`.
+        settings: settings of the comparison.
         cases: figures by planner and case.
     """
     import wandb

@@ -1,4 +1,4 @@
-"""Planners side by side on the same cases."""
+"""Figures and tables that compare planners on the same cases."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Figures:
 
     Args:
         case: the case.
-        result: a planner's outcome.
-        evaluation: of its delivered dose (of its fluence's for an ideal planner).
+        result: result of a planner.
+        evaluation: evaluation of its delivered dose (for an ideal planner of the dose of its fluence).
 
     Returns:
         `objective` (over the whole body), `sample_objective` (on the voxels that the plan was optimised on),
         `goals_met` (fraction), `all_goals_met` (1 or 0), `hi`, `d98` (of the prescription, after scaling D50 to it)
-        and `paddick` of the foremost target, `machine_violations`, `mu_per_gy`, `delivery_s`, `edge_metric_per_mm`,
-        `dose_evaluations`, `seconds`, and that of `sequencing_error`.
+        and `paddick` of the first target, `machine_violations`, `mu_per_gy`, `delivery_s`, `edge_metric_per_mm`,
+        `dose_evaluations`, `seconds`, and the figure of `sequencing_error`.
     """
     target = evaluation.structures[case.target_names[0]]
     planning_s = sum(value for stage, value in result.trace.seconds.items() if stage != "evaluation")
@@ -50,11 +50,11 @@ def measure(case: Case, result: PlanResult, evaluation: Evaluation) -> Figures:
 
 
 def with_gap(cases: Mapping[str, Mapping[str, Figures]], bound: str = "fluence") -> dict[str, dict[str, Figures]]:
-    """The figures with a `gap`: objective over that of the fluence that no linac delivers, less one.
+    """The figures with `gap`: objective over the objective of the ideal fluence, minus 1.
 
     Args:
         cases: figures by planner and case.
-        bound: planner whose objective on the same case is the bound; without its figures there are no gaps.
+        bound: planner whose objective on the same case is the bound; without it no gaps are added.
     """
     bounds = {case: row["objective"] for case, row in cases.get(bound, {}).items()}
     return {
@@ -81,11 +81,11 @@ def median_course(courses: Sequence[Sequence[TracePoint]]) -> list[TracePoint]:
 
 
 def key_doses(case: Case, structures: Mapping[str, Mapping[str, float]]) -> Figures:
-    """D95 of each target, mean and maximum of every other structure, Gy: what a plan is compared by with another.
+    """Doses by which plans are compared, Gy: D95 of each target, mean and maximum of every other structure.
 
     Args:
         case: the case.
-        structures: dose summary by structure, of any dose.
+        structures: dose summary by structure.
     """
     doses = {}
     for name, figures in structures.items():
@@ -97,14 +97,14 @@ def key_doses(case: Case, structures: Mapping[str, Mapping[str, float]]) -> Figu
 
 
 def means(rows: Iterable[Figures]) -> Figures:
-    """Mean of each figure over the rows that have it, in the order of names."""
+    """Mean of each figure over the rows that have it, sorted by name."""
     rows = list(rows)
     names = sorted({name for row in rows for name in row})
     return {name: float(np.mean([row[name] for row in rows if name in row])) for name in names}
 
 
 def dose_table(averages: Mapping[str, Figures]) -> str:
-    """Mean doses as Markdown: a row a figure, a column a planner."""
+    """Mean doses as a Markdown table: a row for each figure, a column for each planner."""
     names = sorted({name for row in averages.values() for name in row})
     lines = ["| Gy | " + " | ".join(averages) + " |", "|---" * (len(averages) + 1) + "|"]
     lines += [f"| {name} | " + " | ".join(f"{row[name]:.1f}" for row in averages.values()) + " |" for name in names]
@@ -112,9 +112,9 @@ def dose_table(averages: Mapping[str, Figures]) -> str:
 
 
 def as_table(cases: Mapping[str, Mapping[str, Figures]]) -> str:
-    """Figures as Markdown: a row a case and planner, and at the end each planner's over the cases.
+    """Figures as a Markdown table: a row for each case and planner, then a summary row for each planner.
 
-    These are medians, but the mean of `all_goals_met` (the share of such cases) and the sum of `machine_violations`.
+    A summary row contains medians, the mean of `all_goals_met` (share of cases) and the sum of `machine_violations`.
     """
     columns = list(dict.fromkeys(name for rows in cases.values() for row in rows.values() for name in row))
     lines = ["| case | planner | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]

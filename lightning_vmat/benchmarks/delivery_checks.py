@@ -1,4 +1,4 @@
-"""Plans in their various forms against what their RTPLANs deliver: `vmat check delivery`."""
+"""Compares plans of any form with the delivered dose of their RTPLANs: `vmat check delivery`."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ VERDICT = {True: "pass", False: "FAIL"}
 
 
 def is_one_plan(path: Path) -> bool:
-    """Whether the path is a plan or the results of one planning; else it should hold many."""
+    """Whether the path is a single plan, or the results of one; otherwise it should contain many plans."""
     return path.is_file() or (path / PLAN_FILE).is_file() or (path / RTPLAN_FILE).is_file()
 
 
 def own_case(plan: Path) -> Path:
-    """The case folder that holds a plan.
+    """The case folder that contains a plan.
 
     Raises:
-        ValueError: it is not in one.
+        ValueError: the plan is not in a case folder.
     """
     folder = plan if plan.is_dir() else plan.parent
     if not (folder / CASE_FILE).is_file():
@@ -64,11 +64,11 @@ def own_case(plan: Path) -> Path:
 
 
 def check_one(plan: Path, opened: OpenedPatient, step_deg: float, json: Path | None) -> None:
-    """Check one plan; print every figure, and write them.
+    """Check one plan, print all figures and write them.
 
     Raises:
         ValueError: a plan that does not fit the case.
-        ToleranceExceeded: a figure is out of its tolerance.
+        ToleranceExceeded: a figure is out of tolerance.
     """
     found = delivery_check(plan, opened, step_deg)
     print(as_table(found.checks()))
@@ -90,11 +90,11 @@ def check_one(plan: Path, opened: OpenedPatient, step_deg: float, json: Path | N
 def check_many(
     root: Path, case_root: Path | None, split: str | None, cases: int | None, step_deg: float, json: Path | None
 ) -> None:
-    """Check many plans; print a row each as Markdown, and write all figures.
+    """Check many plans, print a Markdown row for each, and write all figures.
 
     Raises:
-        ValueError: no plans, or one that does not fit its case.
-        ToleranceExceeded: a figure is out of its tolerance.
+        ValueError: no plans, or a plan that does not fit its case.
+        ToleranceExceeded: a figure is out of tolerance.
     """
     pairs = plans_and_cases(root, case_root, split)[:cases]
     settings = _settings(root, step_deg) | {"case": str(case_root), "split": split, "cases": cases}
@@ -113,10 +113,10 @@ def check_many(
 
 
 def plans_and_cases(root: Path, case_root: Path | None, split: str | None) -> list[tuple[Path, Path]]:
-    """Folders with plans, each with the folder of its case.
+    """Folders with plans, and the folder of each plan's case.
 
     Raises:
-        ValueError: no folder with plans, a split of what is no cohort, or a plan whose case is missing.
+        ValueError: no folder with plans, a split without a cohort, or a plan whose case is missing.
     """
     root = unpacked(root)
     case_root = root if case_root is None else unpacked(case_root)
@@ -137,16 +137,16 @@ def plans_and_cases(root: Path, case_root: Path | None, split: str | None) -> li
 
 
 def delivery_check(path: Path, opened: OpenedPatient, step_deg: float) -> DeliveryCheck:
-    """Check a plan in any form, by the RTPLAN that was written of it or is written now.
+    """Check a plan of any form, by its RTPLAN, which is written now if there is none.
 
     Raises:
-        ValueError: no readable plan, or one that does not fit the case.
+        ValueError: no readable plan, or a plan that does not fit the case.
     """
     folder = path if path.is_dir() else path.parent
     if path.is_file() and looks_like_dicom(path):
         return _check(path, opened, *_dose_of_rtplan(path, opened), step_deg)
     plan_file = path / PLAN_FILE if path.is_dir() else path
-    if not plan_file.is_file():  # a patient's folder as a planning system exports it
+    if not plan_file.is_file():  # a DICOM folder exported by a planning system
         return delivery_check(folder / RTPLAN_FILE, opened, step_deg)
     case, plan = _fitting(plan_file, opened.case)
     if (folder / DOSE_FILE).is_file():
@@ -167,7 +167,7 @@ def _check(
 
 
 def _fitting(plan_file: Path, case: Case) -> tuple[Case, Plan]:
-    """A plan, and its case with the plan's jaws.
+    """Read a plan, and give the case the plan's jaws.
 
     Raises:
         ValueError: a plan of another case.
@@ -191,7 +191,7 @@ def _fitting(plan_file: Path, case: Case) -> tuple[Case, Plan]:
 
 
 def _dose_of_rtplan(path: Path, opened: OpenedPatient) -> tuple[Float[Tensor, "z y x"], str]:
-    """The dose that goes with an RTPLAN, and what it is."""
+    """The planned dose of an RTPLAN, and its origin."""
     dose_file = dose_of_plan(path.parent, read_rtplan(path).uid)
     if dose_file is not None:
         return read_rtdose(dose_file, opened.case.grid), dose_file.name
@@ -199,7 +199,7 @@ def _dose_of_rtplan(path: Path, opened: OpenedPatient) -> tuple[Float[Tensor, "z
 
 
 def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row a plan, and how many are within all tolerances."""
+    """A Markdown table: a row for each plan, and the number of plans within all tolerances."""
     lines = ["| plan | " + " | ".join(COLUMNS) + " | verdict |", "|---" * (len(COLUMNS) + 2) + "|"]
     for name, row in rows.items():
         cells = [form.format(**row) for form in COLUMNS.values()]
@@ -209,7 +209,7 @@ def markdown(rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _raise_if_failed(rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Name the figures of the first plan that is out of tolerance."""
+    """Raise with the figures of the first plan that is out of tolerance."""
     failed = {name: row["failed"] for name, row in rows.items() if row["failed"]}
     for name, figures in failed.items():
         others = f"; {len(failed)} of {len(rows)} plans out of tolerance" if len(rows) > 1 else ""

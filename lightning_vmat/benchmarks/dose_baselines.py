@@ -1,4 +1,4 @@
-"""What the dose operators are timed against: their own truncated matrix in sparse storage, and pydosert."""
+"""Baselines for the speed of the dose operators: their truncated matrix in sparse storage, and pydosert."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from lightning_vmat.dose.stored_influence import StoredInfluence
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
 
-DOSE_ERROR = 0.01  # of the largest dose, of an even field: what truncation may cost
+DOSE_ERROR = 0.01  # allowed error of truncation, as a fraction of the largest dose of an even field
 THRESHOLDS = np.logspace(-1, -4, 25)  # of the largest element of a column
-BYTES = 30  # for each element while A and its transpose are built
+BYTES = 30  # bytes per element while A and its transpose are built
 SAMPLED, SAMPLED_VOXELS = 6, 10_000  # control points, and about how many voxels, on which the threshold is chosen
 PYDOSERT_CONTROL_POINTS = 12
-PYDOSERT_REACH_MM = 60.0  # of its kernel, where scatter ends
+PYDOSERT_REACH_MM = 60.0  # reach of its kernel, where scatter ends
 
 
 def sparse_rows(size: str, operator: PencilBeamOperator, device: Device, repeats: int) -> list[SpeedRow]:
-    """Stored influence, torch.sparse and scipy, on the operator's matrix truncated to `DOSE_ERROR`."""
+    """Rows of stored influence, torch.sparse and scipy, with the operator's matrix truncated to `DOSE_ERROR`."""
     names = ("stored influence, 1 %", "torch.sparse CSR, 1 %", "scipy CSR, 1 %")
     start = time.perf_counter()
     threshold, share = find_threshold(operator)
@@ -66,7 +66,7 @@ def sparse_rows(size: str, operator: PencilBeamOperator, device: Device, repeats
 
 
 def find_threshold(operator: PencilBeamOperator) -> tuple[float, float]:
-    """The largest threshold that keeps the dose of an even field, and the share of elements that it keeps."""
+    """The largest threshold that preserves the dose of an even field, and the share of elements that it keeps."""
     count = operator.fluence_shape[0]
     chosen = sorted({round(i) for i in np.linspace(0, count - 1, min(SAMPLED, count))})
     every = max(1, operator.voxel_count // SAMPLED_VOXELS)
@@ -88,7 +88,7 @@ def find_threshold(operator: PencilBeamOperator) -> tuple[float, float]:
 
 
 def truncated_matrix(operator: PencilBeamOperator, threshold: float) -> csr_array:
-    """The matrix [voxel, flat beamlet] without the elements below a fraction of their column's largest."""
+    """The matrix [voxel, flat beamlet] without elements below a fraction of the largest one of their column."""
     blocks = []
     for control_point in range(operator.fluence_shape[0]):
         block = operator.block(control_point).flatten(1).cpu()
@@ -97,7 +97,7 @@ def truncated_matrix(operator: PencilBeamOperator, threshold: float) -> csr_arra
 
 
 def pydosert_rows(size: str, case: Case, device: Device, repeats: int) -> list[SpeedRow]:
-    """pydosert and the pencil beam, forward and backward, on every voxel of the grid and a few control points.
+    """Rows of pydosert and the pencil beam, forward and backward, on all voxels of the grid and a few control points.
 
     Reference: pydosert 1.5, Nyholm kernels on planes of the beam's-eye view, rotated to the patient.
     """
@@ -136,7 +136,7 @@ def pydosert_rows(size: str, case: Case, device: Device, repeats: int) -> list[S
     setup_s = time.perf_counter() - start
     density = (1 + case.hu / 1000).clamp(min=0).to(device.name)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of voxels far from the isocentre, and its autocast on a CPU
+        warnings.simplefilter("ignore")  # it warns of voxels far from the isocentre, and of autocast on a CPU
         both_s = median_seconds(
             lambda: engine.compute_dose(beams, density_image=density).sum().backward(), device.name, 1
         )
@@ -152,5 +152,5 @@ def pydosert_rows(size: str, case: Case, device: Device, repeats: int) -> list[S
 
 
 def free_gb() -> float:
-    """Memory that is free, GB."""
+    """Free memory, GB."""
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9

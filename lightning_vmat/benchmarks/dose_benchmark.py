@@ -18,23 +18,26 @@ from lightning_vmat.files.atomic import atomic_file
 
 
 def time_dose(device: str, sizes: Sequence[str], repeats: int, json: Path | None) -> str:
-    """Time the operators of phantoms of some sizes; the figures as text, and in a file.
+    """Measure the speed of the operators of phantoms of several sizes.
 
     Args:
         device: `cpu` or `cuda`.
-        sizes: of the phantoms.
-        repeats: calls of which the median is taken.
-        json: the file, if any.
+        sizes: sizes of the phantoms.
+        repeats: number of calls of which the median is taken.
+        json: file for the figures; None for none.
+
+    Returns:
+        The table, as text.
 
     Raises:
-        ValueError: an unknown size, a device that is not there, or fewer than one repeat.
+        ValueError: an unknown size, a missing device, or fewer than one repeat.
     """
     for size in sizes:
         get_size(size)
     if repeats < 1:
         raise ValueError(f"{repeats} repeats: expected at least 1")
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise ValueError(f"device {device}: expected cpu, or cuda where there is one")
+        raise ValueError(f"device {device}: expected cpu, or cuda with a GPU")
     about = Device.measure(device, repeats)
     rows = [row for size in sizes for row in _rows(size, about, repeats)]
     if json is not None:

@@ -1,4 +1,4 @@
-"""Every figure of the dose's accuracy, printed and written: `vmat check dose`."""
+"""Prints and writes all figures of the dose's accuracy: `vmat check dose`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
 
 def dose_checks(folder: Path) -> list[Check]:
-    """Every figure with its bounds.
+    """All figures with their bounds.
 
     Args:
-        folder: reference doses: `box.npz`, `tg119.npz` and the machine file `photons_Generic.mat`.
+        folder: folder of reference doses: `box.npz`, `tg119.npz` and the machine file `photons_Generic.mat`.
 
     Raises:
         ValueError: a file that is missing or broken.
@@ -33,15 +33,15 @@ def dose_checks(folder: Path) -> list[Check]:
 
 
 def check_dose(folder: Path, json: Path | None = None) -> None:
-    """Print every figure with its bounds, and write them.
+    """Print all figures with their bounds, and write them.
 
     Args:
-        folder: reference doses.
-        json: file for the figures, if any.
+        folder: folder of reference doses.
+        json: file for the figures; None for none.
 
     Raises:
         ValueError: a file that is missing or broken.
-        ToleranceExceeded: a figure is out of its bounds.
+        ToleranceExceeded: a figure is out of bounds.
     """
     from json import dumps
 

@@ -1,4 +1,4 @@
-"""What it costs to judge a plan: set-up on many voxels, and one forward over the whole body on fine nodes."""
+"""The cost of judging a plan: set-up on many voxels, and one dose calculation of the whole body on fine nodes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SETUP_VOXELS = 100_000
 
 
 def setup_row(size: str, case: Case, device: Device) -> SpeedRow:
-    """Set-up alone, on `SETUP_VOXELS` voxels; nearly all of it is radiological depth."""
+    """Row of the set-up alone, on `SETUP_VOXELS` voxels; nearly all of it is radiological depth."""
     index = sample_voxels(case, SETUP_VOXELS).index
     setup_s, operator = _timed_build(case, index, device, FINE_NODE_STEP_MM)
     return SpeedRow(size, "pencil beam, set-up", setup_s=setup_s, note=_extent(operator))
 
 
 def judging_row(size: str, case: Case, device: Device) -> SpeedRow:
-    """The whole body, once, as plans are judged: at two gantry angles a sector."""
+    """Row of one dose calculation of the whole body, as plans are judged: at two gantry angles per sector."""
     setup_s, operator = _timed_build(with_half_sectors(case), case.body_index, device, FINE_NODE_STEP_MM)
     fluence = torch.ones(operator.fluence_shape, device=device.name)
     peak_mb = added_memory_mb(lambda: operator.forward(fluence), device.name)

@@ -1,4 +1,4 @@
-"""Time, memory and bandwidth of linear maps on a device, and the least time that its memory and arithmetic allow."""
+"""Time, memory and bandwidth of linear maps on a device, and the lower bound of their time."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ MATRIX_SIDE = 1024
 
 @dataclass(frozen=True)
 class Device:
-    """What a device can do at best, as measured.
+    """Measured peak performance of a device.
 
     Args:
-        name: as torch names it.
-        hardware: as its maker names it.
+        name: name of the device in torch.
+        hardware: name of the hardware.
         copy_gb_s: bytes read and written by a copy of 256 MB, GB/s.
         matmul_gflop_s: rate of a 1024 x 1024 x 1024 single precision product.
     """
@@ -41,6 +41,7 @@ class Device:
 
     @classmethod
     def measure(cls, name: str, repeats: int) -> Device:
+        """Measure copy bandwidth and matrix multiplication of a device; medians of the repeats."""
         source = torch.ones(COPY_BYTES // 4, device=name)
         target = torch.empty_like(source)
         square = torch.rand(MATRIX_SIDE, MATRIX_SIDE, device=name)
@@ -49,17 +50,17 @@ class Device:
         return cls(name, _hardware(name), 2 * COPY_BYTES / copy_s / 1e9, 2 * MATRIX_SIDE**3 / matmul_s / 1e9)
 
     def bound_s(self, work: Work) -> float:
-        """Roofline: what must cross the memory at the speed of a copy, or the products at that of a large one."""
+        """Lower bound of the time, s (roofline): bytes at the speed of a copy, or operations at that of a large one."""
         return max(work.gigabytes / self.copy_gb_s, work.gigaflops / self.matmul_gflop_s)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one forward or one adjoint has to do at least.
+    """Least work of one forward or one adjoint.
 
     Args:
-        gigabytes: read and written, each byte once.
-        gigaflops: of matrix products.
+        gigabytes: bytes read and written, each once, GB.
+        gigaflops: operations of matrix products, GFLOP.
     """
 
     gigabytes: float
@@ -68,7 +69,7 @@ class Work:
 
 @dataclass(frozen=True)
 class SpeedRow:
-    """One line of the table; without figures where something could not be run, and why."""
+    """One line of the table; without figures, but with a reason, if a method could not run."""
 
     size: str
     method: str
@@ -90,7 +91,7 @@ def measure(
     device: Device,
     repeats: int,
 ) -> SpeedRow:
-    """Medians of forward and adjoint (`moves`), the peak of the memory that both add, and the effective bandwidth."""
+    """Measure medians of forward and adjoint (`moves`), the peak of added memory, and the effective bandwidth."""
     peak_mb = added_memory_mb(lambda: [move() for move in moves], device.name)
     forward_s, adjoint_s = (median_seconds(move, device.name, repeats) for move in moves)
     return SpeedRow(
@@ -106,7 +107,7 @@ def measure(
 
 
 def median_seconds(call: Callable[[], object], device: str, repeats: int) -> float:
-    """Median time of a call after a first one that is not counted."""
+    """Median time of a call, s, after a first call that is not counted."""
     call()
     seconds = []
     for _ in range(repeats):
@@ -119,12 +120,13 @@ def median_seconds(call: Callable[[], object], device: str, repeats: int) -> flo
 
 
 def synchronise(device: str) -> None:
+    """Wait until a CUDA device has finished; nothing on a CPU."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def added_memory_mb(call: Callable[[], object], device: str) -> float | None:
-    """Peak of memory during a call beyond what was there before; of the process on a Linux CPU, None elsewhere."""
+    """Peak of memory added during a call, MB; of the process on a Linux CPU, None on other CPUs."""
     gc.collect()
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -132,7 +134,7 @@ def added_memory_mb(call: Callable[[], object], device: str) -> float | None:
         call()
         return (torch.cuda.max_memory_allocated(device) - before) / 1e6
     try:
-        ctypes.CDLL(None).malloc_trim(0)  # memory that was freed and is still held would hide what is taken anew
+        ctypes.CDLL(None).malloc_trim(0)  # freed memory that is still held would hide new allocations
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak
         before = _status_kb("VmRSS")
         call()
@@ -157,7 +159,7 @@ def _hardware(device: str) -> str:
 
 
 def pencil_beam_row(size: str, case: Case, device: Device, repeats: int) -> tuple[PencilBeamOperator, SpeedRow]:
-    """The pencil beam on a case's voxel sample, set-up included."""
+    """Row of the pencil beam on a case's voxel sample, including set-up."""
     index = sample_voxels(case, get_size(size).optimised_voxels).index
     start = time.perf_counter()
     operator = PencilBeamOperator.build(case, index).to(device.name)
@@ -171,9 +173,9 @@ def pencil_beam_row(size: str, case: Case, device: Device, repeats: int) -> tupl
 
 
 def pencil_beam_work(operator: PencilBeamOperator) -> Work:
-    """Work of one forward (an adjoint has as much).
+    """Work of one forward; an adjoint has the same.
 
-    Bytes: the tensors that the device's code reads, once; fluence and dose. On a CUDA device the maps too, written and
+    Bytes: the tensors that the device's code reads, once; fluence and dose. On a CUDA device also the maps, written and
     read, before and after mixing; on a CPU they stay in its cache. Products: both sides of the blur, and the mixing.
     """
     blur, sampling = operator.blur, operator.sampling
@@ -193,7 +195,7 @@ def pencil_beam_work(operator: PencilBeamOperator) -> Work:
 
 
 def as_table(rows: Sequence[SpeedRow]) -> str:
-    """A Markdown table."""
+    """The rows as a Markdown table."""
     heads = ("size", "method", "set-up s", "forward ms", "adjoint ms", "peak MB", "GB/s", "bound ms", "note")
     lines = ["| " + " | ".join(heads) + " |", "|---|---" + "|---:" * 6 + "|---|"]
     for row in rows:

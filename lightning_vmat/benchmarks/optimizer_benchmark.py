@@ -1,4 +1,4 @@
-"""Races of the learned optimizer against the others over the cases of a cohort; figures of a stopped race are kept."""
+"""Compares the learned optimizer with others over the cases of a cohort; figures of a stopped run are kept."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def race_optimizers(
     max_evaluations: int,
     voxels: int,
 ) -> list[RaceRow]:
-    """The summary over cases; see `vmat benchmark optimizers` for the arguments.
+    """Run the comparison, and return the summary over cases. For the arguments see `vmat benchmark optimizers`.
 
     Raises:
         ValueError: an empty cohort, no such run, or evaluations out of range.

@@ -1,4 +1,4 @@
-"""What hand-made fluence optimizers need for that which the learned one reaches in a few dose evaluations."""
+"""Dose evaluations that conventional fluence optimizers need to match a few evaluations of the learned one."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from lightning_vmat.planning.staged import Start, open_start
 
 RaceRow = dict[str, Any]
 LEARNED, GENERATOR, OPEN_FIELD = "learned", "generator", "open field"
-NEVER = float("inf")  # of a median when most cases were given up
+NEVER = float("inf")  # median if most cases never matched
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A treatment setting under which optimizers are compared.
+    """A treatment setting for the comparison of optimizers.
 
     Args:
-        change: makes the case.
-        weights: factor on the objective weights of all structures but targets and body, or of those named.
+        change: changes the case.
+        weights: factor on the objective weights of all structures but targets and body, or factors by structure.
     """
 
     change: Callable[[Case], Case] = lambda case: case
     weights: float | Mapping[str, float] = field(default_factory=dict)
 
     def problem(self, case: Case, voxels: int) -> Problem:
-        """The planning problem of a case that `change` has made."""
+        """The planning problem of a case that `change` returned."""
         factors = self.weights
         if not isinstance(factors, Mapping):
             judged = {line.structure for line in load_protocol(case.protocol).objectives}
@@ -56,10 +56,10 @@ def _wide_leaves(case: Case) -> Case:
 
 
 def settings(machine: str | None) -> dict[str, Setting]:
-    """The settings by name; those of prostate phantoms, which the shipped weights were trained on, come first.
+    """Settings by name; those of prostate phantoms, on which the shipped weights were trained, come first.
 
     Args:
-        machine: YAML of another machine to compare on as well.
+        machine: YAML file of another machine to compare on as well.
     """
     high = {"protocol": "prostate_78gy_39fx", "prescription_gy": {"PTV": 78.0}, "fractions": 39}
     members = {
@@ -91,17 +91,17 @@ def race(
     evaluations: int,
     most: int,
 ) -> list[RaceRow]:
-    """All optimizers on one problem, from the generator's maps and from the open field.
+    """Run all optimizers on one problem, from the generator's maps and from the open field.
 
-    The hand-made ones go on until they reach what the learned optimizer reached from either start in `evaluations`.
+    The conventional ones continue until they match the learned optimizer's objectives after `evaluations`.
 
     Args:
         case: the case.
-        problem: its problem.
-        start: the generator; None where it does not fit the case.
-        optimizer: the learned one.
+        problem: planning problem of the case.
+        start: the generator; None if it does not fit the case.
+        optimizer: the learned optimizer.
         evaluations: dose evaluations of the learned optimizer.
-        most: dose evaluations after which the hand-made ones give up.
+        most: dose evaluations after which the conventional ones stop.
     """
     starts = {OPEN_FIELD: open_start(case, problem)}
     if start is not None:
@@ -124,14 +124,14 @@ def race(
 
 
 def count(start: str, optimizer: str, trace: OptimizerTrace, evaluations: int, goals: Mapping[str, float]) -> RaceRow:
-    """What a racer reached in some evaluations, and when it matched each goal; None where it gave up before.
+    """Objective of an optimizer after some evaluations, and when it matched each goal; None if it stopped before.
 
     Args:
-        start: name of its start.
-        optimizer: its name.
-        trace: its course.
-        evaluations: after how many to look.
-        goals: objectives that the learned optimizer reached, by start.
+        start: name of the start.
+        optimizer: name of the optimizer.
+        trace: its trace.
+        evaluations: number of evaluations after which to read the objective.
+        goals: objectives reached by the learned optimizer, by start.
     """
     row: RaceRow = {
         "start": start,
@@ -150,7 +150,7 @@ def summary(rows: Sequence[RaceRow]) -> list[RaceRow]:
     """Medians over the cases by setting, start and optimizer.
 
     `over_learned` is the median over cases of an objective over the learned optimizer's from the same start.
-    Evaluations and seconds to match are None where half of the cases or more were given up.
+    Evaluations and seconds to match are None if half of the cases or more never matched.
     """
     groups: dict[tuple[str, str, str], list[RaceRow]] = {}
     for row in rows:
@@ -169,7 +169,7 @@ def summary(rows: Sequence[RaceRow]) -> list[RaceRow]:
 
 
 def as_table(lines: Sequence[RaceRow]) -> str:
-    """The summary as Markdown."""
+    """The summary as a Markdown table."""
     columns = list(dict.fromkeys(name for line in lines for name in line))
     text = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
     text += ["| " + " | ".join(_cell(line.get(name, "")) for name in columns) + " |" for line in lines]

@@ -1,4 +1,4 @@
-"""What a long comparison has measured so far, kept beside its final file until all is there."""
+"""Partial figures of a long comparison, stored beside the final file until it is complete."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from lightning_vmat.files.atomic import atomic_file
 
 @dataclass(frozen=True)
 class PartialFile:
-    """Figures of a run that may be stopped and go on.
+    """Figures of a run that may be stopped and continued.
 
     Args:
-        final: the file that is written at the end.
-        settings: what is compared, and how; figures of other settings are refused.
+        final: path of the file that is written at the end.
+        settings: settings of the comparison; figures of other settings are refused.
     """
 
     final: Path
@@ -25,18 +25,19 @@ class PartialFile:
 
     @property
     def path(self) -> Path:
+        """Path of the partial file: the final path with `.partial` appended."""
         return self.final.with_name(f"{self.final.name}.partial")
 
     @property
     def plain(self) -> dict[str, Any]:
-        """The settings as JSON gives them back."""
+        """The settings after a round trip through JSON."""
         return dict(json.loads(json.dumps(dict(self.settings), default=str)))
 
     def read(self, names: Sequence[str]) -> list[Any] | None:
-        """The named figures of a run that was stopped; None where there was none.
+        """Read the named figures of a stopped run; None if there is none.
 
         Raises:
-            ValueError: an unreadable file, or one of other settings.
+            ValueError: an unreadable file, or a file of other settings.
         """
         if not self.path.is_file():
             return None
@@ -44,18 +45,18 @@ class PartialFile:
             kept = json.loads(self.path.read_text())
             found, figures = kept["settings"], [kept[name] for name in names]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-            raise ValueError(f"{self.path}: not the figures of a stopped run ({error}); remove it") from error
+            raise ValueError(f"{self.path}: expected figures of a stopped run ({error}); remove it") from error
         if found != self.plain:
             raise ValueError(f"{self.path}: of a stopped run with {found}, expected {self.plain}; remove it")
         return figures
 
     def write(self, figures: Mapping[str, object]) -> None:
-        """Keep what there is so far."""
+        """Write the figures so far."""
         with atomic_file(self.path) as draft:
             draft.write_text(json.dumps({"settings": self.plain, **figures}))
 
     def finish(self, text: str) -> None:
-        """Write the final file instead."""
+        """Write the final file, and remove the partial one."""
         with atomic_file(self.final) as draft:
             draft.write_text(text)
         self.path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Planners side by side on the same cases: plans, judges and keeps the figures."""
+"""Plans the same cases with several planners, judges the plans and stores the figures."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def compare_planners(
     jaw_margin_mm: float | None,
     plans: Path | None,
 ) -> BenchmarkFile:
-    """Plan each case of a split with each planner; figures of an earlier, stopped run are kept.
+    """Plan each case of a split with each planner; figures of a stopped run are kept.
 
     Args:
         cohort: folder, packed cohort, or name of a shipped one.
-        names: planners, each with its run where it needs one: `generator=runs/distillation`.
-        json: the file for the figures.
+        names: planners, with a run after `=` if needed: `generator=runs/distillation`.
+        json: file for the figures.
         voxels: size of the voxel sample on which plans are optimised.
         cases: number of cases; all if None.
-        split: which cases.
+        split: split of the cases.
         jaw_margin_mm: see `with_jaws`.
-        plans: folder for the deliverable plans, if they are to be kept.
+        plans: folder for the deliverable plans; None to discard them.
 
     Raises:
         ValueError: an unknown planner, a missing run, or an empty cohort.
@@ -73,7 +73,7 @@ def compare_planners(
 
 
 def _add(figures: BenchmarkFile, case: Case, members: dict[str, ConfiguredPlanner], plans: Path | None) -> None:
-    """Plan one case with several planners and keep what was measured."""
+    """Plan one case with several planners, and add the figures."""
     case = next(iter(members.values())).prepared(case)
     body = BodyDose(case)
     for name, member in members.items():

@@ -1,7 +1,7 @@
-"""A check that ran to its end and found a figure out of tolerance."""
+"""The exception of a check that found a figure out of tolerance."""
 
 EXCEEDED = 1  # exit status
 
 
 class ToleranceExceeded(Exception):
-    """A figure is out of its tolerance; everything is printed and written already."""
+    """A figure is out of tolerance; all figures are printed and written already."""

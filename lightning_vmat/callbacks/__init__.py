@@ -1,1 +1,1 @@
-"""What happens beside training: the run directory, checkpoints, figures."""
+"""Lightning callbacks: run directory, checkpoints, figures, seeds, throughput, W&B and preemption."""

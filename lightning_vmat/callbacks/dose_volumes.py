@@ -1,4 +1,4 @@
-"""Dose-volume histograms of generated fluence, to look at while a recipe learns."""
+"""Dose-volume histograms of generated fluence during training."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ LINES = ("-", (0, (4, 2)))
 
 
 def dvh_curves(doses_gy: Mapping[str, Float[Tensor, " voxel"]], plan: PlanObjective) -> Figure:
-    """One curve a structure and a dose: a colour for each structure, a kind of line for each dose.
+    """A figure with a curve for each structure and dose: a colour for each structure, a line style for each dose.
 
     Args:
-        doses_gy: dose of the sampled voxels, by label; one or two of them.
-        plan: says which voxels belong to which structure, and how much volume each stands for.
+        doses_gy: doses of the sampled voxels, Gy, by label; one or two.
+        plan: objective with the voxels of each structure and their volumes.
 
     Raises:
         ValueError: no dose, or more than two.
@@ -45,11 +45,12 @@ def dvh_curves(doses_gy: Mapping[str, Float[Tensor, " voxel"]], plan: PlanObject
 
 
 class DoseVolumes(ValidationFigure):
-    """Draws histograms of the generated fluence's dose and of the reference plan's, as `figures/dvh_EPOCH.png`."""
+    """Draws DVHs of the generated fluence and the reference plan, as `figures/dvh_EPOCH.png`."""
 
     name = "dvh"
 
     def draw(self, recipe: LightningModule, batch: PlanBatch) -> Figure:
+        """DVHs of the batch's first case: the generated fluence's and the reference's."""
         plan = batch.problems[0].objective if batch.problems else None
         if not isinstance(recipe, PlanRecipe) or not isinstance(plan, PlanObjective):
             raise ValueError("DoseVolumes: no dose to draw, expected a recipe and data.with_problems: true")

@@ -1,4 +1,4 @@
-"""Fluence maps as a film strip, to look at while a recipe learns."""
+"""Figures of the first validation case during training, such as fluence maps along the arc."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from lightning_vmat.recipes.base import PlanRecipe
 
 
 def fluence_film(rows: dict[str, FluenceMap], frames: int = 12) -> Figure:
-    """Beam's-eye view fluence along the arc: one row of frames for each set of maps, all on one grey scale.
+    """Fluence in the beam's-eye view along the arc: a row of frames for each set of maps, on one grey scale.
 
     Args:
         rows: fluence by row label, MU or relative to the case's scale.
-        frames: control points shown, evenly spread over the arc.
+        frames: number of shown control points, evenly spread over the arc.
 
     Raises:
         ValueError: no rows.
     """
     if not rows:
-        raise ValueError("a fluence film needs at least one set of fluence maps, got none")
+        raise ValueError("no fluence maps, expected at least one set")
     points = len(next(iter(rows.values())))
     shown = torch.linspace(0, points - 1, min(frames, points)).round().long().tolist()
     brightest = max(float(maps.max()) for maps in rows.values())
@@ -44,10 +44,10 @@ def fluence_film(rows: dict[str, FluenceMap], frames: int = 12) -> Figure:
 class ValidationFigure(Callback, ABC):
     """Draws the first validation case.
 
-    The picture goes to `figures/NAME_EPOCH.png` in the run directory, and to the logger where that takes images.
+    The figure is written to `figures/NAME_EPOCH.png` in the run directory, and to the logger if it accepts images.
 
     Args:
-        every_n_epochs: draw after every so many epochs.
+        every_n_epochs: number of epochs between figures.
 
     Raises:
         ValueError: `every_n_epochs` below 1.
@@ -65,7 +65,7 @@ class ValidationFigure(Callback, ABC):
         """The figure of a batch's first case.
 
         Raises:
-            ValueError: the recipe or the batch lacks what it takes.
+            ValueError: a recipe or batch without the necessary data.
         """
 
     def on_validation_batch_end(
@@ -77,6 +77,7 @@ class ValidationFigure(Callback, ABC):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Draw and log the figure for the first validation batch of every few epochs."""
         drawing = trainer.is_global_zero and not trainer.sanity_checking
         if batch_idx == 0 and drawing and (trainer.current_epoch + 1) % self.every_n_epochs == 0:
             with torch.no_grad():
@@ -93,11 +94,12 @@ class ValidationFigure(Callback, ABC):
 
 
 class FluenceFilm(ValidationFigure):
-    """Draws the generated fluence above the reference plan's, as `figures/fluence_EPOCH.png`."""
+    """Draws the generated fluence above that of the reference plan, as `figures/fluence_EPOCH.png`."""
 
     name = "fluence"
 
     def draw(self, recipe: LightningModule, batch: PlanBatch) -> Figure:
+        """Fluence maps of the batch's first case: generated and reference."""
         if not isinstance(recipe, PlanRecipe):
             raise ValueError(f"{type(recipe).__name__} makes no fluence maps: expected a recipe for FluenceFilm")
         rows = {"generated": recipe.generate(batch)[0]}

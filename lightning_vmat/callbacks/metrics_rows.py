@@ -1,4 +1,4 @@
-"""Rows of a stopped run's metrics file that the run will write once more."""
+"""Removes rows of a metrics file that a resumed run writes again."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from lightning_vmat.files.atomic import atomic_file
 
 
 def drop_rows_from(path: Path, step: int) -> None:
-    """Drop rows of a step and later ones, and a last row that was cut short.
+    """Drop the rows of a step and later ones, and an incomplete last row.
 
     Args:
         path: `metrics.csv` as `CSVLogger` writes it; nothing happens if there is none.
-        step: the first to drop.
+        step: first step to drop.
     """
     if not path.is_file():
         return
     header, *rows = [*csv.reader(io.StringIO(path.read_text()))] or [[]]
-    if "step" not in header:  # cut short while its header was written anew
+    if "step" not in header:  # stopped while its header was rewritten
         path.unlink()
         return
     place = header.index("step")

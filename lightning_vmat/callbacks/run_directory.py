@@ -1,4 +1,4 @@
-"""A run's directory (`trainer.default_root_dir`): the resolved configuration, and a word on where things are."""
+"""The run directory (`trainer.default_root_dir`): writes the resolved configuration, and announces the run."""
 
 from __future__ import annotations
 
@@ -17,38 +17,42 @@ from lightning_vmat.files.atomic import atomic_file
 from lightning_vmat.files.yaml_file import read_mapping
 
 CONFIG_FILE = "config.yaml"
-UNFINISHED_FILE = "unfinished.yaml"  # there from the first batch of a run until it has come to its end
+UNFINISHED_FILE = "unfinished.yaml"  # exists from the first batch of a run until its end
 METRICS_FILE = "metrics.csv"
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Writes the resolved configuration to `default_root_dir/config.yaml` once a batch went through the recipe.
+    """Writes the resolved configuration to `default_root_dir/config.yaml` after the first batch.
 
-    The recipe of a checkpoint is rebuilt from this file, so it is there before any checkpoint; and a run that never
-    gets to train leaves that of an earlier run, and no empty folders. Validating or testing never touches it.
-    `unfinished.yaml` beside it says that the run has not come to its end. A run that begins anew sets the
-    checkpoints of an earlier one aside, lest it should go on from them if it is stopped.
+    The recipe of a checkpoint is rebuilt from this file, so it is written before any checkpoint. A run that fails
+    before its first batch leaves the file of an earlier run, and no empty folders. Validation and test never change it.
+    `unfinished.yaml` beside it marks a run that has not ended. A new run renames the
+    checkpoints of an earlier one, so that it does not resume from them if it is stopped.
     """
 
     def __init__(self, parser: LightningArgumentParser, config: Namespace) -> None:
         super().__init__(parser, config, config_filename=CONFIG_FILE, overwrite=True, save_to_log_dir=False)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Nothing yet: the data, the model and what they read may still be at fault."""
+        """Write nothing yet, because data or model may still raise an error."""
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the configuration once validation has worked."""
         self._save_once(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Save the configuration after the first batch, if no sanity check ran before."""
         self._save_once(trainer, pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the mark of an unfinished run."""
         if trainer.is_global_zero:
             (Path(trainer.default_root_dir) / UNFINISHED_FILE).unlink(missing_ok=True)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Remove the empty folders of a run that failed before it began."""
         if trainer.is_global_zero and not self.already_saved:
             for logger in trainer.loggers:
                 if isinstance(logger, CSVLogger):
@@ -61,11 +65,12 @@ class SaveRunConfig(SaveConfigCallback):
             self.already_saved = True
 
     def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the resolved configuration to the run directory."""
         with atomic_file(Path(trainer.default_root_dir) / self.config_filename) as draft:
             draft.write_text(self.parser.dump(without_start(self.config), skip_unset=False))
 
     def _begin(self, trainer: Trainer) -> None:
-        """Note that the run is under way; what an earlier part of it logged beyond the checkpoint is dropped."""
+        """Mark the run as unfinished, and drop metrics that an earlier part of it logged after the checkpoint."""
         run = Path(trainer.default_root_dir)
         if trainer.ckpt_path is None:
             for name in ("last", "previous", "best"):
@@ -73,7 +78,7 @@ class SaveRunConfig(SaveConfigCallback):
             for checkpoint in run.glob("hpc_ckpt_*.ckpt"):
                 checkpoint.unlink(missing_ok=True)
         earlier = noted_metrics(run)
-        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # under which this batch will be logged
+        step = trainer.fit_loop.epoch_loop._batches_that_stepped  # the step of this batch in the log
         for folder in earlier:
             drop_rows_from(run / folder / METRICS_FILE, step)
         logs = [Path(logger.log_dir) for logger in trainer.loggers if isinstance(logger, CSVLogger)]
@@ -84,26 +89,26 @@ class SaveRunConfig(SaveConfigCallback):
 
 
 def set_aside(checkpoint: Path) -> None:
-    """Keep a checkpoint of an earlier run as `NAME.replaced.ckpt`, from which nothing goes on by itself."""
+    """Rename a checkpoint of an earlier run to `NAME.replaced.ckpt`, from which no run resumes by itself."""
     if checkpoint.is_file():
         checkpoint.replace(checkpoint.with_name(f"{checkpoint.stem}.replaced.ckpt"))
 
 
 def noted_metrics(run: Path) -> list[str]:
-    """The folders in which a stopped run logged, part by part."""
+    """Log folders of the parts of a stopped run."""
     path = run / UNFINISHED_FILE
     return list(read_mapping(path)["metrics"]) if path.is_file() else []
 
 
 def without_start(config: Namespace) -> Namespace:
-    """A configuration without what only says where one run of the command starts from."""
+    """The configuration without the options that only set the starting point of one command."""
     kept = config.clone()
     kept.ckpt_path, kept.resume, kept.profile = None, True, False
     return kept
 
 
 def remove_empty(folder: Path, top: Path) -> None:
-    """Remove a folder and those around it up to `top`, as far as they are empty."""
+    """Remove a folder and its parents up to `top`, if they are empty."""
     for place in (folder, *folder.parents):
         if not place.is_relative_to(top) or not place.is_dir() or any(place.iterdir()):
             return
@@ -111,15 +116,17 @@ def remove_empty(folder: Path, top: Path) -> None:
 
 
 class AnnounceRun(Callback):
-    """Says where a run writes and what it goes on from, and how to go on when it stops early."""
+    """Prints where a run writes, what it resumes from, and how to resume it after an early stop."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print where the run writes and how to resume it."""
         run = Path(trainer.default_root_dir)
-        begins = f"goes on from {trainer.ckpt_path}" if trainer.ckpt_path else "begins"
+        begins = f"resumes from {trainer.ckpt_path}" if trainer.ckpt_path else "starts"
         rank_zero_info(f"{type(pl_module).__name__} {begins}; writing to {run}, settings in {run / CONFIG_FILE}")
-        rank_zero_info("stopped before its end, the same command goes on from the last checkpoint")
+        rank_zero_info("after an early stop, the same command resumes from the last checkpoint")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Print the command that resumes an interrupted run."""
         checkpoint = Path(trainer.default_root_dir) / "checkpoints" / "last.ckpt"
         if isinstance(exception, KeyboardInterrupt) and checkpoint.exists():
-            rank_zero_info(f"go on from {checkpoint} with: vmat fit --config {checkpoint.parents[1] / CONFIG_FILE}")
+            rank_zero_info(f"resume from {checkpoint} with: vmat fit --config {checkpoint.parents[1] / CONFIG_FILE}")

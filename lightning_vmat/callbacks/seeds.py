@@ -1,4 +1,4 @@
-"""Random numbers of training that do not depend on when it was stopped, and differ between ranks."""
+"""Seeds of training that do not depend on interruptions, and differ between ranks."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from lightning_vmat.data.datamodule import SEED
 
 
 class EpochSeeds(Callback):
-    """Seeds torch anew at the start of each epoch, by the run's seed, the epoch and the rank.
+    """Seeds torch at the start of each epoch, from the run's seed, the epoch and the rank.
 
-    So a run that goes on from a checkpoint of an epoch's end draws what an uninterrupted one draws, and ranks, all of
-    which begin from one seed, draw different noise.
+    A run that is resumed at the end of an epoch therefore draws the same numbers as an uninterrupted one, and ranks,
+    which start from one seed, draw different noise.
     """
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """An epoch that goes on from its middle has no start: the step tells its turns apart."""
+        """Seed an epoch that is resumed in its middle, which has no start, from the step as well."""
         _seed(trainer, trainer.global_step)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Seed torch for the epoch."""
         _seed(trainer)
 
 

@@ -1,4 +1,4 @@
-"""How fast a recipe trains, and what it waits for."""
+"""Measures the speed of training, and the time spent waiting for data."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from lightning_vmat.data.batch import PlanBatch
 
 
 class Throughput(Callback):
-    """Logs for each epoch, over all ranks and without validation: cases a second, dose evaluations a second where the
-    recipe does any, and the share of time that training waits for data.
+    """Logs for each epoch, over all ranks and without validation: cases per second, dose evaluations per second if the
+    recipe makes any, and the share of time spent waiting for data.
     """
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock and the counts of the epoch."""
         self.began_s = self.ready_s = time.perf_counter()
         self.waited_s, self.cases = 0.0, 0
         self.evaluations_before = getattr(pl_module, "dose_evaluations", 0)
@@ -23,17 +24,20 @@ class Throughput(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: PlanBatch, batch_idx: int
     ) -> None:
+        """Add the time spent waiting for data, and count the cases of the batch."""
         if not hasattr(self, "began_s"):
-            self.on_train_epoch_start(trainer, pl_module)  # an epoch that goes on from its middle has no start
+            self.on_train_epoch_start(trainer, pl_module)  # an epoch resumed in its middle has no start
         self.waited_s += time.perf_counter() - self.ready_s
         self.cases += len(batch)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: PlanBatch, batch_idx: int
     ) -> None:
+        """Note when the step ended."""
         self.ready_s = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log cases and dose evaluations per second, and the share of time spent waiting for data."""
         seconds = self.ready_s - self.began_s
         if not self.cases or seconds <= 0:
             return

@@ -1,4 +1,4 @@
-"""A run in Weights & Biases, which nothing needs: without a key it is written to disk, to be synchronised later."""
+"""Optional logging to Weights & Biases; without a key the run is written to disk, for later synchronisation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERVER = "https://api.wandb.ai"
 
 
 def has_key() -> bool:
-    """Whether W&B can be reached as somebody: by WANDB_API_KEY, or as `wandb login` left it in ~/.netrc."""
+    """Whether there is a W&B key: in WANDB_API_KEY, or in ~/.netrc from `wandb login`."""
     if os.environ.get("WANDB_API_KEY"):
         return True
     host = urlparse(os.environ.get("WANDB_BASE_URL", SERVER)).hostname or ""
@@ -27,19 +27,19 @@ def has_key() -> bool:
 
 
 def mode() -> str:
-    """What WANDB_MODE says, else `online` with a key and `offline` without."""
+    """The value of WANDB_MODE, else `online` with a key and `offline` without."""
     return os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
 
 
 class WandbRun(WandbLogger):
-    """The logger: online with a key, offline without, or as WANDB_MODE says. Online, checkpoints become artifacts.
+    """The W&B logger: online with a key, offline without, or as WANDB_MODE says. Online, checkpoints become artifacts.
 
     Args:
         project: W&B project.
-        name: of the run; W&B makes one up if not given.
-        group: runs that belong together.
+        name: name of the run; W&B generates one if None.
+        group: group of related runs.
         save_dir: folder of W&B's own files, in `wandb/`.
-        keep_checkpoints: store `best.ckpt` and `last.ckpt` with W&B at the end, where that is online.
+        keep_checkpoints: upload `best.ckpt` and `last.ckpt` to W&B at the end, if online.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class WandbRun(WandbLogger):
         save_dir: str = "runs",
         keep_checkpoints: bool = True,
     ) -> None:
-        os.makedirs(save_dir, exist_ok=True)  # else W&B writes to the system's temporary folder
+        os.makedirs(save_dir, exist_ok=True)  # otherwise W&B writes to the system's temporary folder
         super().__init__(
             name=name,
             save_dir=save_dir,
@@ -62,7 +62,7 @@ class WandbRun(WandbLogger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """End the run with its training, so that a next one in this process is another."""
+        """End the W&B run with the training, so that the next training in this process gets a new one."""
         super().finalize(status)
         if self._experiment is not None:
             self._experiment.finish(exit_code=int(status != "success"))
@@ -70,16 +70,17 @@ class WandbRun(WandbLogger):
 
 
 class LogSettings(Callback):
-    """The resolved configuration to W&B, once a training begins.
+    """Logs the resolved configuration to W&B when training begins.
 
     Args:
-        settings: by key, nested.
+        settings: nested settings by key.
     """
 
     def __init__(self, settings: Mapping[str, Any]) -> None:
         self.settings = dict(settings)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the settings of the run to W&B as hyperparameters."""
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(self.settings)

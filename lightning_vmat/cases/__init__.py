@@ -1,1 +1,1 @@
-"""A case on disk, and every reader that makes one."""
+"""Cases on disk, and the readers that make them."""

@@ -34,7 +34,7 @@ PLAN_FILE, DOSE_FILE, CLINICAL_DOSE_FILE = "plan.safetensors", "dose.nii.gz", "c
 STRUCTURE_NAME = r"[\w-][\w -]*"
 KEYS = {"case_id", "source", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets", "machine", "protocol"}
 KINDS = {"structures": list, "arcs": list, "isocentre_mm": list, "prescription_gy": dict, "beamlets": dict}
-LEAF_EDGE_MM = 1e-3  # how far a row of beamlets may be from a leaf boundary
+LEAF_EDGE_MM = 1e-3  # tolerance between the edges of beamlet rows and leaf boundaries
 
 
 def write_case(
@@ -47,19 +47,25 @@ def write_case(
     influence: StoredInfluence | None = None,
     texts: Mapping[str, str] | None = None,
 ) -> None:
-    """Write a case, all of it or nothing.
+    """Write a case, whole or not at all.
+
+    >>> from pathlib import Path
+    >>> import lightning_vmat as vmat
+    >>> vmat.write_case(vmat.phantom(0, size="tiny"), Path("phantom"))
+    >>> sorted(path.name for path in Path("phantom").iterdir())
+    ['case.yaml', 'ct.nii.gz', 'structures']
 
     Args:
-        case: what to write.
-        folder: a new folder.
-        plan: a plan to keep with it.
-        metadata: how the plan was made.
-        doses: doses of the whole course to keep with it, by file name without suffix.
+        case: the case.
+        folder: folder to write; it must not exist, or be empty.
+        plan: plan to store with the case.
+        metadata: how the plan was made, stored with the plan.
+        doses: doses of the whole course, Gy, to store with the case, by file name without suffix.
         influence: dose influence on the voxels of the case's grid.
-        texts: small files to keep with it, by name.
+        texts: small text files to store with the case, by name.
 
     Raises:
-        ValueError: the folder exists already.
+        ValueError: the folder exists and is not empty.
     """
     with atomic_folder(Path(folder)) as draft:
         write_volume(case.hu, case.grid, draft / CT_FILE)
@@ -124,10 +130,10 @@ def read_case(folder: Path) -> Case:
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """What `case.yaml` says, without reading volumes.
+    """Read `case.yaml` only, no volumes.
 
     Raises:
-        ValueError: no case there, broken YAML, another version, a missing key, or no list where one belongs.
+        ValueError: no case, broken YAML, another version, a missing key, or a value that should be a list.
     """
     path = Path(folder) / CASE_FILE
     if not path.is_file():
@@ -136,7 +142,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if settings.get("version") != CASE_VERSION:
         raise ValueError(f"{path}: case version {settings.get('version')!r}, expected {CASE_VERSION}")
     if missing := sorted({*KEYS, "structures"} - set(settings)):
-        raise ValueError(f"{path}: no {', '.join(missing)}")
+        raise ValueError(f"{path}: {', '.join(missing)} missing, expected all keys of a case")
     for key, kind in KINDS.items():
         if not isinstance(settings[key], kind):
             expected = "a list" if kind is list else "keys and values"

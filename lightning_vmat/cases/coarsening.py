@@ -1,4 +1,4 @@
-"""From the voxels of a CT to the coarser ones on which plans are made."""
+"""Resampling of a CT to the coarser voxels on which plans are made."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Box = tuple[slice, slice, slice]
 
 
 def coarsening(grid: VolumeGrid, voxel_mm: float) -> tuple[int, int, int]:
-    """How many voxels along z, y, x make one of about `voxel_mm`; at least one."""
+    """Number of CT voxels along z, y, x in a coarse voxel of about `voxel_mm`, at least 1 each."""
     x, y, z = (max(1, round(voxel_mm / spacing)) for spacing in grid.spacing_mm)
     return z, y, x
 
 
 def crop_box(mask: NDArray[np.bool_], block: tuple[int, int, int]) -> Box:
-    """Smallest box of whole blocks around a mask, one voxel of room around it where there is one."""
+    """Smallest box of whole blocks around a mask, with a margin of one voxel where the volume has it."""
     parts = []
     for axis, size in enumerate(block):
         count = mask.shape[axis]
@@ -34,7 +34,7 @@ def crop_box(mask: NDArray[np.bool_], block: tuple[int, int, int]) -> Box:
 
 
 def coarse_grid(grid: VolumeGrid, box: Box, block: tuple[int, int, int]) -> VolumeGrid:
-    """The grid of a box's blocks; their centres are the means of their voxels' centres."""
+    """Grid of the blocks of a box. The centre of a block is the mean of its voxels' centres."""
     nz, ny, nx = ((part.stop - part.start) // size for part, size in zip(box, block, strict=True))
     steps = list(zip(grid.origin_mm, grid.spacing_mm, reversed(box), reversed(block), strict=True))
     x, y, z = (round(o + s * (part.start + (size - 1) / 2), 4) for o, s, part, size in steps)
@@ -43,7 +43,7 @@ def coarse_grid(grid: VolumeGrid, box: Box, block: tuple[int, int, int]) -> Volu
 
 
 def block_mean(volume: NDArray[Any], box: Box, block: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Mean of each block."""
+    """Mean of a volume over each block."""
     part = volume[box]
     (nz, ny, nx), (bz, by, bx) = part.shape, block
     blocks = part.reshape(nz // bz, bz, ny // by, by, nx // bx, bx)
@@ -51,10 +51,11 @@ def block_mean(volume: NDArray[Any], box: Box, block: tuple[int, int, int]) -> N
 
 
 def coarse_mask(mask: NDArray[np.bool_], box: Box, block: tuple[int, int, int]) -> NDArray[np.bool_]:
-    """The blocks that a mask covers most, as many as have its volume.
+    """Blocks of a mask, chosen by coverage so that the volume stays.
 
-    Taking those that are covered by half or more would lose volume wherever a surface is convex: 2 to 7 % of a sphere
-    of 10 mm radius on voxels of 4 to 5 mm. Of equally covered blocks those with more of the mask around come first.
+    Blocks covered by half or more would lose volume wherever a surface is convex: 2 to 7 % of a sphere
+    of 10 mm radius on voxels of 4 to 5 mm. Among equally covered blocks, those
+    with more of the mask around them come first.
     """
     covered = block_mean(mask, box, block)
     kept = np.asarray(covered == 1)

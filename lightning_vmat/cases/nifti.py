@@ -1,4 +1,4 @@
-"""Volumes as NIfTI files, which count x and y the other way round than DICOM (RAS against LPS)."""
+"""Volumes as NIfTI files. NIfTI axes are RAS, those of DICOM and of this package LPS: x and y change sign."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SAME_MM = 1e-2
 
 
 def write_volume(volume: Shaped[Tensor, "z y x"], grid: VolumeGrid, path: Path) -> None:
-    """Write a volume; masks as uint8, CT numbers without fractions as int16, the rest as float32."""
+    """Write a volume: masks as uint8, whole CT numbers as int16, everything else as float32."""
     array = volume.detach().cpu().numpy().transpose(2, 1, 0)
     if array.dtype == np.bool_:
         array = array.astype(np.uint8)
@@ -66,14 +66,14 @@ def read_volume(path: Path) -> tuple[Shaped[Tensor, "z y x"], VolumeGrid]:
             raise ValueError(f"{path}: voxel spacing {spacing_mm.tolist()} mm, expected three positive numbers")
     if not np.isfinite(affine).all():
         raise ValueError(f"{path}: affine {affine.tolist()}, expected finite numbers")
-    turn = ornt_transform(io_orientation(affine), axcodes2ornt("RAS"))  # "RAS" of the LPS affine: axes +x, +y, +z
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt("RAS"))  # affine is LPS, so "RAS" means +x, +y, +z
     affine = affine @ inv_ornt_aff(turn, array.shape)
     array = apply_orientation(array, turn)
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 1, 0))), _grid(array.shape, affine, path)
 
 
 def _stored_spacing(path: Path, image: Any) -> NDArray[np.float64]:
-    """Spacing as the header has it: nibabel replaces a spacing that is not positive by a guess."""
+    """Spacing in the header. nibabel replaces a spacing that is not positive by a guess."""
     with ImageOpener(path) as file:
         header = type(image.header).from_fileobj(file, check=False)
     return np.asarray(header["pixdim"][1:4], dtype=np.float64)
@@ -81,7 +81,7 @@ def _stored_spacing(path: Path, image: Any) -> NDArray[np.float64]:
 
 @contextmanager
 def _silent_nibabel() -> Iterator[None]:
-    """What nibabel writes to stderr of a header that it mends or refuses stays out."""
+    """Suppress what nibabel logs about headers that it repairs or refuses."""
     before, imageglobals.logger.disabled = imageglobals.logger.disabled, True
     try:
         yield
@@ -92,7 +92,7 @@ def _silent_nibabel() -> Iterator[None]:
 def _grid(shape_xyz: tuple[int, ...], affine: NDArray[np.float64], path: Path) -> VolumeGrid:
     spacing = np.diag(affine)[:3]
     if np.abs(affine[:3, :3] - np.diag(spacing)).max() > ALIGNED * spacing.max():
-        raise ValueError(f"{path}: oblique axes {affine[:3, :3].tolist()}, expected them along the patient's")
+        raise ValueError(f"{path}: oblique axes {affine[:3, :3].tolist()}, expected axes along the patient's")
     nx, ny, nz = shape_xyz
     sx, sy, sz = (round(float(s), 4) for s in spacing)
     ox, oy, oz = (round(float(o), 4) for o in affine[:3, 3])

@@ -29,10 +29,10 @@ SPLITS = {"train": "train-pats", "validation": "validation-pats", "test": "test-
 
 
 def patient_folders(root: Path, split: str) -> list[Path]:
-    """The patients of one split, by number.
+    """Folders of the patients of one split, by number.
 
     Raises:
-        ValueError: an unknown split, or a folder that is not laid out like the challenge's data.
+        ValueError: an unknown split, or a folder without the layout of the challenge.
     """
     if split not in SPLITS:
         raise ValueError(f"split {split!r}: expected one of {', '.join(SPLITS)}")
@@ -44,11 +44,11 @@ def patient_folders(root: Path, split: str) -> list[Path]:
 
 
 def read_open_kbp(folder: Path, size: str = "base") -> tuple[Case, Float[Tensor, "z y x"]]:
-    """One patient, cropped to the CT that is not air, with two full arcs of opposite direction.
+    """Read one patient, cropped to the CT outside air, with two full arcs of opposite direction.
 
     Args:
-        folder: `pt_<number>`.
-        size: name of a size; it gives control points in each arc and beamlets, the voxels stay as they are.
+        folder: folder of the patient, `pt_<number>`.
+        size: name of a size: control points and beamlets. The voxels stay as they are.
 
     Returns:
         The case, and the dose of the clinical plan on its grid, in Gy.
@@ -99,7 +99,7 @@ def _has(folder: Path, name: str) -> bool:
 
 
 def _spacing(path: Path) -> tuple[float, float, float]:
-    """x, y, z from the file's y, x, z."""
+    """Voxel spacing (x, y, z), mm; the file lists y, x, z."""
     values = _table(path, columns=(0,), header_lines=0)[:, 0]
     if len(values) != 3 or not all(0 < value < math.inf for value in values):
         raise ValueError(f"{path}: voxel spacing {values.tolist()} mm, expected three positive numbers")
@@ -122,11 +122,11 @@ def _table(path: Path, columns: tuple[int, ...], header_lines: int = 1) -> NDArr
 
 
 def _volume(path: Path, columns: tuple[int, ...] = (0, 1)) -> NDArray[np.float32]:
-    """Sparse (index, value) lines as [z, y, x]: the file's axes are y, x and z from superior to inferior."""
+    """Volume [z, y, x] of sparse (index, value) lines. The file's axes are y, x, and z from superior to inferior."""
     table = _table(path, columns)
     index = table[:, 0]
     if len(index) == 0 or not (index == np.rint(index)).all() or index.min() < 0 or index.max() >= SIDE**3:
-        raise ValueError(f"{path}: {len(index)} voxels, expected some with indices from 0 to {SIDE**3 - 1}")
+        raise ValueError(f"{path}: {len(index)} indices of voxels, expected some, from 0 to {SIDE**3 - 1}")
     volume = np.zeros(SIDE**3, np.float32)
     volume[index.astype(np.int64)] = table[:, 1] if len(columns) == 2 else 1.0
     return np.ascontiguousarray(volume.reshape(SIDE, SIDE, SIDE).transpose(2, 0, 1)[::-1])
@@ -147,11 +147,13 @@ def _check_targets(
     for name in prescription_gy:
         inside = float((stored[structures[name]] > 0).mean())
         if inside < 0.5:
-            raise ValueError(f"{folder / name}.csv: {1 - inside:.0%} of the target lies outside the CT")
+            raise ValueError(
+                f"{folder / name}.csv: {1 - inside:.0%} of the target lies outside the CT, expected half at most"
+            )
 
 
 def _bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
-    """Smallest box around the mask, one voxel of air around it where there is one."""
+    """Smallest box around the mask, with a margin of one voxel where the volume has it."""
     index = np.argwhere(mask)
     low, high = np.maximum(index.min(axis=0) - 1, 0), index.max(axis=0) + 2
     z, y, x = (slice(int(a), min(int(b), SIDE)) for a, b in zip(low, high, strict=True))
@@ -170,7 +172,7 @@ def _grid(box: tuple[slice, slice, slice], spacing_mm: tuple[float, float, float
 def _beams(
     targets: Bool[Tensor, "z y x"], grid: VolumeGrid, size: Size, folder: Path
 ) -> tuple[tuple[Arc, ...], tuple[float, float, float], BeamletGrid]:
-    """Two arcs about the middle of the targets, and beamlets that cover them."""
+    """Two arcs about the centre of the targets, and beamlets that cover the targets."""
     points_mm = grid.centres_mm(targets.flatten().nonzero()[:, 0])
     x, y, z = (round(float(value), 1) for value in (points_mm.amin(dim=0) + points_mm.amax(dim=0)) / 2)
     arcs = (
@@ -193,15 +195,17 @@ def _beams(
 
 @dataclass(frozen=True)
 class OpenKbpSource:
-    """A patient's folder; the clinical dose is kept as `clinical_dose.nii.gz`."""
+    """The folder of a patient. The clinical dose is stored as `clinical_dose.nii.gz`."""
 
     folder: Path
     size: str
 
     @property
     def name(self) -> str:
+        """Name of the patient's folder, such as `pt_1`."""
         return self.folder.name
 
     def load(self) -> SourceCase:
+        """Read the patient: the case and its clinical dose."""
         case, dose_gy = read_open_kbp(self.folder, self.size)
         return SourceCase(case, {"clinical_dose": dose_gy})

@@ -1,4 +1,4 @@
-"""The patient that a command works on: a case of a cohort, or a DICOM folder."""
+"""Opens the patient that a command works on: a case of a cohort, or a DICOM folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,15 @@ from lightning_vmat.plan.machine import DEFAULT_MACHINE, machine_name
 
 
 class OpenedPatient(NamedTuple):
-    """A case; its clinical dose, its links to DICOM objects, a plan to start from, and ROIs where there are some."""
+    """A case with what its source holds beside it; None for what is missing.
+
+    Args:
+        case: the case.
+        clinical_dose_gy: dose of the clinical plan, whole course.
+        link: DICOM objects of the patient.
+        start: plan to start from.
+        rois: which ROI became which structure.
+    """
 
     case: Case
     clinical_dose_gy: Float[Tensor, "z y x"] | None
@@ -47,38 +55,55 @@ def open_patient(
     machine: str | None = None,
     reader: str | None = None,
 ) -> OpenedPatient:
-    """A case, or a patient's DICOM folder, to which the settings apply; or what another reader makes of the folder.
+    """Open a case, or a patient's DICOM folder; with `reader`, whatever that function makes of the folder.
+
+    Args:
+        folder: folder of the case or patient.
+        protocol: for DICOM: shipped protocol or YAML file.
+        roi_names: for DICOM: YAML file that maps ROI names to structures.
+        size: for DICOM: name of a size.
+        use_plan: for DICOM: take arcs and isocentre from an RTPLAN in the folder.
+        show_identifiers: for DICOM: name the case by Patient ID.
+        start: RTPLAN to start from.
+        machine: shipped machine or YAML file to plan for; the case's own if None, the default one for DICOM.
+        reader: registered name or import path of a reader.
 
     Raises:
         ValueError: see `open_case` and `open_dicom`.
     """
     if reader is not None:
-        return _started(read_by(folder, reader), None, None, start)
+        return _started(_on_machine(read_by(folder, reader), machine, folder), None, None, start)
     if (folder / CASE_FILE).is_file() or not holds_dicom(folder):
         return open_case(folder, start, machine)
     return open_dicom(folder, protocol, roi_names, size, use_plan, show_identifiers, start, machine)
 
 
 def open_case(folder: Path, start: Path | None = None, machine: str | None = None) -> OpenedPatient:
-    """A case as `vmat prepare` wrote it.
+    """Open a case that `vmat prepare` wrote.
 
     Args:
-        folder: of the case.
-        start: an RTPLAN that fits it.
-        machine: shipped machine or path of a YAML to plan for; the case's own if None.
+        folder: folder of the case.
+        start: RTPLAN that fits the case.
+        machine: shipped machine or YAML file to plan for; the case's own if None.
 
     Raises:
         ValueError: no such case, a broken one, a machine whose leaves do not fit its field, or an RTPLAN of other arcs,
             isocentre or machine.
     """
-    case = read_case(folder)
-    if machine is not None:
-        case = case.with_settings(machine_name=machine_name(machine))
-        with naming(folder):
-            check_beams(case)
+    case = _on_machine(read_case(folder), machine, folder)
     clinical_file = folder / CLINICAL_DOSE_FILE
     dose_gy = read_dose(clinical_file, case.grid) if clinical_file.is_file() else None
     return _started(case, dose_gy, read_link(folder), start, read_report(folder))
+
+
+def _on_machine(case: Case, machine: str | None, folder: Path) -> Case:
+    """The case on another machine, whose leaves must fit the rows of its field; the case itself if None."""
+    if machine is None:
+        return case
+    case = case.with_settings(machine_name=machine_name(machine))
+    with naming(folder):
+        check_beams(case)
+    return case
 
 
 def _started(
@@ -104,10 +129,10 @@ def open_dicom(
     start: Path | None = None,
     machine: str | None = None,
 ) -> OpenedPatient:
-    """A patient's DICOM folder; with the arcs, isocentre and field of the RTPLAN to start from, if there is one.
+    """Open a patient's DICOM folder; an RTPLAN to start from gives arcs, isocentre and field.
 
     Raises:
-        ValueError: DICOM that cannot be read, or of several patients.
+        ValueError: DICOM files that cannot be read, or of several patients.
     """
     patient = read_dicom_patient(
         folder,

@@ -1,4 +1,4 @@
-"""Plans and doses on disk."""
+"""Reads and writes plans (safetensors) and doses (NIfTI)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,21 @@ PLAN_VERSION = 1
 
 
 def write_plan(plan: Plan, path: Path, metadata: Mapping[str, object] | None = None) -> None:
-    """Leaves and monitor units as safetensors; the metadata (how it was made) as JSON in its header."""
+    """Write leaf tips and monitor units as safetensors, whole or not at all.
+
+    >>> from pathlib import Path
+    >>> import lightning_vmat as vmat
+    >>> result = vmat.planner("conventional", voxels=300).plan(vmat.phantom(0, size="tiny"))
+    >>> vmat.write_plan(result.plan, Path("plan.safetensors"), {"planner": result.planner})
+    >>> plan, metadata = vmat.read_plan(Path("plan.safetensors"))
+    >>> bool((plan.mu == result.plan.mu).all()), metadata["planner"]
+    (True, 'conventional')
+
+    Args:
+        plan: leaf tips in mm and monitor units of one fraction.
+        path: file to write.
+        metadata: how the plan was made, stored as JSON in the header.
+    """
     tensors = {name: value.detach().cpu().float().contiguous() for name, value in vars(plan).items()}
     header = {"plan_version": str(PLAN_VERSION), "metadata": json.dumps(dict(metadata or {}))}
     with atomic_file(path) as draft:
@@ -32,7 +46,7 @@ def write_plan(plan: Plan, path: Path, metadata: Mapping[str, object] | None = N
 
 
 def plan_metadata(case: Case, planner: str) -> dict[str, object]:
-    """What a plan was made for and by what."""
+    """Metadata of a plan: case, planner, version, jaws and wishes."""
     return {
         "case": case.case_id,
         "planner": planner,
@@ -44,7 +58,7 @@ def plan_metadata(case: Case, planner: str) -> dict[str, object]:
 
 
 def same_bytes(tensors: dict[str, Tensor], header: dict[str, str]) -> bytes:
-    """A safetensors file whose bytes depend on its content only: `save` puts header keys in any order."""
+    """Bytes of a safetensors file with sorted header keys; `save` writes them in arbitrary order."""
     content = save(tensors, metadata=header)
     length = int.from_bytes(content[:8], "little")
     ordered = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
@@ -53,7 +67,21 @@ def same_bytes(tensors: dict[str, Tensor], header: dict[str, str]) -> bytes:
 
 
 def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
-    """A plan and its metadata.
+    """Read a plan.
+
+    >>> from pathlib import Path
+    >>> import lightning_vmat as vmat
+    >>> case = vmat.phantom(0, size="tiny")
+    >>> vmat.write_plan(vmat.planner("conventional", voxels=300).plan(case).plan, Path("plan.safetensors"))
+    >>> plan, metadata = vmat.read_plan(Path("plan.safetensors"))
+    >>> plan
+    Plan of 12 control points, 8 leaf pairs, ... MU
+
+    Args:
+        path: file that `write_plan` or `vmat plan` wrote.
+
+    Returns:
+        The plan, and its metadata.
 
     Raises:
         ValueError: a file that is missing, truncated, of another version, or whose tensors do not make a plan.
@@ -75,23 +103,23 @@ def read_plan(path: Path) -> tuple[Plan, dict[str, Any]]:
         raise ValueError(f"{path}: tensors {sorted(tensors)}, expected {sorted(names)}")
     plan = Plan(*(tensors[name] for name in names))
     if plan.left_mm.shape != plan.right_mm.shape or plan.mu.shape != plan.left_mm.shape[:1]:
-        raise ValueError(f"{path}: shapes {[tuple(tensors[n].shape) for n in names]} do not fit together")
+        raise ValueError(f"{path}: shapes {[tuple(tensors[n].shape) for n in names]}, do not fit together")
     if not all(bool(value.isfinite().all()) for value in tensors.values()):
-        raise ValueError(f"{path}: holds NaN or infinite numbers")
+        raise ValueError(f"{path}: NaN or infinite numbers, expected finite ones")
     return plan, metadata
 
 
 def write_dose(dose_gy: Float[Tensor, "z y x"], grid: VolumeGrid, path: Path) -> None:
-    """Dose of the whole course, as NIfTI."""
+    """Write the dose of the whole course, Gy, as NIfTI."""
     with atomic_file(path) as draft:
         write_volume(dose_gy.float(), grid, draft)
 
 
 def read_dose(path: Path, grid: VolumeGrid) -> Float[Tensor, "z y x"]:
-    """Dose of the whole course, in Gy.
+    """Read the dose of the whole course, Gy.
 
     Raises:
-        ValueError: an unreadable file, NaN, negative dose, or other voxels than the case's.
+        ValueError: an unreadable file, NaN, negative dose, or a grid other than the case's.
     """
     dose_gy, found = read_volume(path)
     check_same_grid(found, grid, path)

@@ -1,4 +1,4 @@
-"""Cases from files: the package's own formats, and readers that users add."""
+"""Reads cases: the package's own formats, and formats of registered readers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def read_dicom(
     show_identifiers: bool = False,
     machine: str = DEFAULT_MACHINE,
 ) -> Case:
-    """The case of a patient's DICOM folder: a CT series and an RTSTRUCT, perhaps an RTPLAN.
+    """Read the case of a patient's DICOM folder: a CT series, an RTSTRUCT and, if there is one, an RTPLAN.
 
     >>> from pathlib import Path
     >>> import lightning_vmat as vmat
@@ -39,16 +39,16 @@ def read_dicom(
     {'PTV': 60.0}
 
     Args:
-        folder: of one patient.
-        protocol: shipped protocol or YAML; gives targets, prescription and fractions.
-        size: voxels, control points and beamlets: tiny, demo, base or clinical.
-        roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
-        use_plan: take arcs and isocentre from an RTPLAN that is there.
+        folder: folder of one patient.
+        protocol: shipped protocol or YAML file: targets, prescription and fractions.
+        size: resolution (voxels, control points, beamlets): tiny, demo, base or clinical.
+        roi_names: YAML file that maps ROI names to structures; the shipped one if None.
+        use_plan: take arcs and isocentre from the RTPLAN, if there is one.
         show_identifiers: name the case by Patient ID.
-        machine: shipped machine or path of a YAML.
+        machine: shipped machine or path of a YAML file.
 
     Raises:
-        ValueError: DICOM that cannot be read, or of several patients.
+        ValueError: DICOM files that cannot be read, or of several patients.
     """
     return read_dicom_patient(
         folder,
@@ -72,19 +72,27 @@ def read_dicom_patient(
     show_identifiers: bool = False,
     machine: str = DEFAULT_MACHINE,
 ) -> DicomPatient:
-    """A patient's DICOM folder: the case, and the plan and dose that are there.
+    """Read a patient's DICOM folder: the case, and the plan and dose of the folder.
 
-    To go on from a plan: `vmat.planner("reference", start=patient.plan).plan(patient.case)`.
+    >>> from pathlib import Path
+    >>> import lightning_vmat as vmat
+    >>> from lightning_vmat.export.patient_folder import write_patient
+    >>> write_patient(Path("dicom"), vmat.phantom(0, size="tiny"))
+    >>> patient = vmat.read_dicom_patient("dicom", size="tiny")
+    >>> patient.case.prescription_gy, patient.plan, patient.dose_gy
+    ({'PTV': 60.0}, None, None)
+
+    To start from the plan: `vmat.planner("reference", start=patient.plan).plan(patient.case)`.
 
     Args:
-        folder: see `read_dicom`, also for the arguments that are not named here.
-        protocol: see there.
-        size: see there.
-        roi_names: see there.
-        use_plan: see there.
-        start: an RTPLAN that gives arcs, isocentre, field and plan in place of one in the folder.
-        show_identifiers: see there.
-        machine: see there.
+        folder: folder of one patient.
+        protocol: see `read_dicom`.
+        size: see `read_dicom`.
+        roi_names: see `read_dicom`.
+        use_plan: see `read_dicom`.
+        start: RTPLAN to use instead of one in the folder; it gives arcs, isocentre, field and plan.
+        show_identifiers: see `read_dicom`.
+        machine: see `read_dicom`.
 
     Raises:
         ValueError: see `read_dicom`.
@@ -137,10 +145,10 @@ def read_matrad(
 
 
 def only_patient(folder: Path) -> Path:
-    """The folder of the one patient whose DICOM files are below a folder.
+    """The folder of the only patient whose DICOM files are below a folder.
 
     Raises:
-        ValueError: no patient there, or several.
+        ValueError: no patient, or several.
     """
     from lightning_vmat.cases.dicom.patient_folders import patient_folders
 
@@ -151,7 +159,7 @@ def only_patient(folder: Path) -> Path:
 
 
 def read_case(folder: str | Path, reader: str | None = None) -> Case:
-    """A case from a folder that `vmat prepare` wrote, or by a reader of one's own.
+    """Read a case from a folder that `vmat prepare` or `write_case` wrote, or with a reader of your own.
 
     >>> import lightning_vmat as vmat
     >>> vmat.write_case(vmat.phantom(3, size="tiny"), "phantom_0003")
@@ -159,12 +167,11 @@ def read_case(folder: str | Path, reader: str | None = None) -> Case:
     'phantom_0003'
 
     Args:
-        folder: what to read.
-        reader: `case` (taken if not given), `dicom`, `matrad`, a registered name, or an import path
-            `package.module.function`.
+        folder: folder or file to read.
+        reader: `case` (default), `dicom`, `matrad`, a registered name, or an import path `package.module.function`.
 
     Raises:
-        ValueError: an unknown reader, or a folder that it cannot read.
+        ValueError: an unknown reader, or a folder that the reader cannot read.
     """
     folder = Path(folder)
     if reader is None and not (folder / CASE_FILE).is_file():
@@ -180,10 +187,10 @@ def read_case(folder: str | Path, reader: str | None = None) -> Case:
 
 
 def register_reader(name: str) -> Callable[[AnyReader], AnyReader]:
-    """Make a reader of one's own known by a name, to `read_case` and `vmat plan --reader NAME`.
+    """Register a reader of your own under a name, for `read_case` and `vmat plan --reader NAME`.
 
     Decorates a function from a path to a `Case`, whose constructor checks what it is given. Units and axes: HU, Gy and
-    mm, patient coordinates LPS, volumes `[z, y, x]`. On a command line its import path does without registration:
+    mm, patient coordinates LPS, volumes `[z, y, x]`. An import path needs no registration:
     `vmat plan FOLDER --reader my_package.readers.read_ours`.
 
     >>> from pathlib import Path

@@ -1,4 +1,4 @@
-"""How finely a case is cut: control points, beamlets, voxels."""
+"""Sizes: numbers of control points, beamlets and voxels of a case."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine
 
-NODAL_LEAF_PAIRS, NODAL_WIDTH_MM = 40, 240.0  # the leaf pairs of 5 mm
-MULTIPLE_OF = 4  # rows and beamlets, for the networks
+NODAL_LEAF_PAIRS, NODAL_WIDTH_MM = 40, 240.0  # all leaf pairs of 5 mm width
+MULTIPLE_OF = 4  # numbers of rows and beamlets, as the networks need
 
 
 @dataclass(frozen=True)
@@ -17,11 +17,11 @@ class Size:
     """Resolution of a case and of its plan.
 
     Args:
-        control_points: in each arc.
-        leaf_pairs_per_row: leaf pairs moved together as one row of the fluence map.
-        rows: rows of the fixed field of a phantom.
-        beamlet_width_mm: along leaf travel.
-        beamlets: in a row of the fixed field of a phantom.
+        control_points: number of control points in each arc.
+        leaf_pairs_per_row: leaf pairs that move together as one row of the fluence map.
+        rows: rows of the fixed field of phantoms.
+        beamlet_width_mm: width of a beamlet along leaf travel.
+        beamlets: beamlets in a row of the fixed field of phantoms.
         voxel_mm: edge of a phantom's cubic voxels.
         optimised_voxels: voxels in the sample on which plans are optimised.
     """
@@ -36,7 +36,7 @@ class Size:
 
     @property
     def sector_deg(self) -> float:
-        """Sector of a full arc."""
+        """Size of a sector of a full arc, degrees."""
         return 360.0 / self.control_points
 
     def centred_field(self, machine: Machine) -> BeamletGrid:
@@ -80,7 +80,7 @@ SIZES = {
 
 
 def get_size(name: str) -> Size:
-    """A size by name.
+    """Look up a size by name.
 
     Raises:
         ValueError: an unknown name.

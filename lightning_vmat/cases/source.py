@@ -1,4 +1,4 @@
-"""What every reader gives: a case, and what to keep with it."""
+"""The interface of all sources of cases."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lightning_vmat.plan.case import Case
 
 @dataclass(frozen=True)
 class SourceCase:
-    """A case as it comes from its source.
+    """A case with the data that its source has beside it.
 
     Args:
         case: the case.
-        doses: to keep with it, by file name without suffix.
-        plan: that it was treated with; kept as its plan unless a reference plan is asked for.
+        doses: doses to store with the case, Gy, by file name without suffix.
+        plan: clinical plan; stored with the case unless a reference plan is made.
         plan_metadata: how that plan was made.
-        influence: dose influence on the voxels of the case's grid, to be used instead of our own.
-        texts: small files to keep with it, by name.
+        influence: dose influence on the voxels of the case's grid, used instead of the pencil beam.
+        texts: small text files to store with the case, by name.
     """
 
     case: Case
@@ -36,14 +36,18 @@ class SourceCase:
 
 @runtime_checkable
 class Source(Protocol):
-    """Where one case comes from."""
+    """Makes one case of a cohort, such as a phantom or a patient's folder."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Name of the case; unique in a cohort."""
+        ...
 
     @property
-    def size(self) -> str: ...
+    def size(self) -> str:
+        """Name of the case's size, such as `base`."""
+        ...
 
     def load(self) -> SourceCase:
-        """The case, and what to keep with it."""
+        """Make or read the case."""
         ...

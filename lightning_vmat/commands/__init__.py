@@ -1,1 +1,1 @@
-"""What each `vmat` command does."""
+"""The functions behind the `vmat` commands: parse, call one function, print."""

@@ -1,4 +1,4 @@
-"""A command line made from a function's signature and docstring."""
+"""Makes a command line from the signature and docstring of a function."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def build_parser(function: Callable[..., Any], prog: str) -> ArgumentParser:
 
 
 def call_from_arguments(function: Callable[..., Any], arguments: list[str], prog: str) -> Any:
-    """Call the function with what the command line gives.
+    """Call the function with the arguments of a command line.
 
     Returns:
-        What it returns.
+        What the function returns.
 
     Raises:
         ValueError: an argument is unknown, missing or of the wrong type.
@@ -38,7 +38,7 @@ def call_from_arguments(function: Callable[..., Any], arguments: list[str], prog
 
 
 def parse(function: Callable[..., Any], arguments: list[str], prog: str) -> dict[str, Any]:
-    """The function's arguments by name, of the types that it asks for.
+    """Parse the arguments of a function, by name, converted to the types in its signature.
 
     Raises:
         ValueError: an argument is unknown, missing or of the wrong type.
@@ -51,13 +51,13 @@ def parse(function: Callable[..., Any], arguments: list[str], prog: str) -> dict
 
 
 def spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]:
-    """Options as jsonargparse takes them.
+    """Rewrite options in the form that jsonargparse accepts.
 
-    Names are those of the parameters, lone switches get a value (`--as-dicom` is `--as_dicom true`), and an option that
-    maps names to numbers may be given name by name (`--wish Rectum=4` is `--wish.Rectum=4`).
+    Hyphens in names become underscores, lone switches get a value (`--as-dicom` is `--as_dicom true`), and an option
+    that maps names to numbers may be given name by name (`--wish Rectum=4` is `--wish.Rectum=4`).
 
     Raises:
-        ValueError: a name without a number there.
+        ValueError: such a name without a number.
     """
     parameters = inspect.signature(function).parameters.items()
     mappings = {f"--{name}" for name, parameter in parameters if "dict[str, float]" in str(parameter.annotation)}
@@ -80,7 +80,7 @@ def spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]
 
 
 def clear_message(error: Exception) -> str:
-    """What jsonargparse says of a wrong value, less its account of the types that it tried."""
+    """The message of jsonargparse about a wrong value, without the list of types that it tried."""
     text = " ".join(str(error).split())
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
     text = re.sub(r"( -)? Expected a <class 'NoneType'>", "", text)

@@ -21,22 +21,22 @@ def planners(
     figure: Path | None = None,
     wandb: str | None = None,
 ) -> None:
-    """Plan every held-out case with each planner; print each case, medians, and doses beside a clinical plan's.
+    """Compare planners: plan every held-out case with each, and print figures, medians and mean doses.
 
     Args:
-        cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one.
-        planners: names, with the run of those that need one: `fluence,reference,generator=runs/demo/distillation`.
-            A quick planner takes its dose evaluations in all behind its name: `conventional@10,conventional@50`.
-            With `fluence` among them, `gap` is how far each objective is above that of fluence alone.
-        json: file for the figures: each case, quartiles, and mean doses over cases. Until it is complete, `.partial`
-            beside it keeps the figures so far; the same command then continues.
-        voxels: size of the voxel sample on which plans are optimised; they are judged on all of the body.
-        cases: number of cases; all if not given.
-        split: which cases; settings are chosen on `train` or `validation`, never on `test`.
-        jaw_margin_mm: see `vmat plan`.
-        plans: folder that gets `PLANNER/CASE/plan.safetensors` of each deliverable plan, for `vmat check delivery`.
-        figure: image of the planners' medians: objective against dose evaluations and seconds.
-        wandb: W&B project that gets the figures as a table too; written beside `json` where there is no key.
+        cohort: Folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one.
+        planners: Names, with a run after `=` if needed: `fluence,reference,generator=runs/demo/distillation`. `@` sets
+            the dose evaluations of a quick planner: `conventional@10,conventional@50`. If `fluence` is among them,
+            `gap` is the excess of each objective over that of the ideal fluence, as a fraction.
+        json: File for the figures: each case, quartiles, and mean doses over cases. Until it is complete, `.partial`
+            beside it holds the figures so far; the same command then continues.
+        voxels: Size of the voxel sample on which plans are optimised. All plans are judged on the whole body.
+        cases: Number of cases. Default: all.
+        split: Cases to plan. Choose settings on `train` or `validation`, never on `test`.
+        jaw_margin_mm: Least distance, in mm, between jaws and targets; see `vmat plan`.
+        plans: Folder for the deliverable plans, `PLANNER/CASE/plan.safetensors`, as `vmat check delivery` reads them.
+        figure: Image file of the planners' medians: objective against dose evaluations and seconds.
+        wandb: W&B project for a table of the figures. Without a key it is written beside `json`.
 
     Raises:
         ValueError: an unknown planner, a missing run, or an empty cohort.
@@ -74,22 +74,23 @@ def optimizers(
 ) -> None:
     """Compare conventional fluence optimizers with the learned one, whose weights stay as they are.
 
-    From the generator's maps and from the open field: the objective after some dose evaluations, and how many of
-    them the others need to reach the same.
+    From the generator's maps and from the open field: the objective after some dose evaluations of the learned
+    optimizer, and the number that the others need to reach the same objective.
 
     Args:
-        cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one. Cases without any of
-            the structures that the generator knows start from the open field alone.
-        json: file for the figures. Until it is complete, `.partial` beside it keeps the figures so far; the same
+        cohort: Folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one. Cases without any
+            structure that the generator knows start from the open field only.
+        json: File for the figures. Until it is complete, `.partial` beside it holds the figures so far; the same
             command then continues.
-        run: run directory or weights of a learned optimizer; the shipped ones if not given.
-        cases: number of cases; all if not given.
-        split: which cases.
-        changed_settings: also change prescriptions, weights, arcs and leaves (prostate phantoms).
-        machine: YAML of another machine to compare on as well.
-        evaluations: dose evaluations of the learned optimizer.
-        max_evaluations: dose evaluations after which the others stop.
-        voxels: size of the voxel sample.
+        run: Run directory or weights of a learned optimizer. Default: the weights in the package.
+        cases: Number of cases. Default: all.
+        split: Cases to compare on.
+        changed_settings: Repeat the comparison with changed prescriptions, weights, arcs and leaves (for prostate
+            phantoms).
+        machine: YAML file of another machine to compare on as well.
+        evaluations: Dose evaluations of the learned optimizer.
+        max_evaluations: Dose evaluations after which the others stop.
+        voxels: Size of the voxel sample.
 
     Raises:
         ValueError: an empty cohort, no such run, or evaluations out of range.
@@ -119,13 +120,13 @@ def dose(
     sizes: list[str] = SIZES,
     repeats: int = 5,
 ) -> None:
-    """Time the dose operators, compared with sparse matrices and pydosert.
+    """Measure the speed of the dose operators, compared with sparse matrices and pydosert.
 
     Args:
         device: `cpu`, or `cuda` for the Triton kernels.
-        json: file for the figures.
-        sizes: sizes of the phantom whose operator is timed: demo, base, clinical.
-        repeats: calls of which the median is taken.
+        json: File for the figures.
+        sizes: Sizes of the phantom whose operator is timed: demo, base, clinical.
+        repeats: Number of calls of which the median is taken.
 
     Raises:
         ValueError: an unknown size, a device that is not there, or fewer than one repeat.

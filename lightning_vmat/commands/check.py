@@ -12,8 +12,8 @@ def dose(folder: Path, *, json: Path | None = None) -> None:
     """Compare dose with an independent engine and with a 6 MV beam in water; exit status 1 for figures out of bounds.
 
     Args:
-        folder: reference doses: `box.npz`, `tg119.npz` and the machine file `photons_Generic.mat`.
-        json: file for the figures.
+        folder: Folder of reference doses: `box.npz`, `tg119.npz` and the machine file `photons_Generic.mat`.
+        json: File for the figures.
 
     Raises:
         ValueError: a file that is missing or broken.
@@ -37,27 +37,27 @@ def delivery(
     use_plan: bool = True,
     show_identifiers: bool = False,
 ) -> None:
-    """Recompute dose from a written RTPLAN with gantry and leaves in motion; exit status 1 if the plan's dose differs.
+    """Recompute the dose of RTPLANs with gantry and leaves in motion; exit status 1 if it differs from the plan's.
 
     Tolerances: objective 1 %, gamma 1 %/1 mm in 99.5 % of the voxels above a tenth of the highest dose, D98, D95 and
     D2 of each target 0.1 Gy.
 
     Args:
-        plan: results of `vmat plan`, a `plan.safetensors` (its RTPLAN is written for the check), or an RTPLAN, whose
-            dose is the RTDOSE beside it that refers to it, else the dose that a planner would compute. Or many plans: a
-            folder of such results, a cohort with plans, or the name of a shipped one.
-        case: case of the plan, or a patient's DICOM folder, to which the options from `protocol` on apply; with a
-            folder of results, the cohort of their cases. Not needed for cases that hold their plans.
-        split: of many, the cases of one split of the cohort only.
-        cases: of many, how many; all if not given.
-        json: file for the figures. While those of many are made, `.partial` beside it keeps what there is: the same
-            command goes on where an earlier one was stopped.
-        step_deg: largest gantry angle for which dose is computed at one angle.
-        protocol: shipped protocol or YAML; gives targets, prescription and fractions.
-        roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
-        size: voxels, control points and beamlets.
-        use_plan: take arcs and isocentre from an RTPLAN in the DICOM folder.
-        show_identifiers: show the Patient ID.
+        plan: Results of `vmat plan`, a `plan.safetensors` (its RTPLAN is written for the check), or an RTPLAN, which is
+            compared with the RTDOSE beside it that refers to it, else with the dose that a planner would compute. For
+            many plans: a folder of such results, a cohort with plans, or the name of a shipped cohort.
+        case: Case of the plan, or a patient's DICOM folder, to which the options from `protocol` on apply. For a folder
+            of results: the cohort of their cases. Not needed for cases that hold their plans.
+        split: For many plans: only the cases of this split of the cohort.
+        cases: For many plans: number of cases. Default: all.
+        json: File for the figures. With many plans, until it is complete, `.partial` beside it holds the figures so
+            far; the same command then continues.
+        step_deg: Largest gantry angle, in degrees, over which the dose is computed at one angle.
+        protocol: Shipped protocol or YAML file: targets, prescription and fractions.
+        roi_names: YAML file that maps ROI names to structures. Default: the shipped one, which knows usual names.
+        size: Resolution: voxels, control points and beamlets.
+        use_plan: Take arcs and isocentre from the RTPLAN in the DICOM folder, if there is one.
+        show_identifiers: Show the Patient ID.
 
     Raises:
         ValueError: no such plan or case, or a plan that does not fit the case.

@@ -1,10 +1,12 @@
-"""`vmat commission`: a machine whose beam is the one that a site measured."""
+"""`vmat commission`: fits the beam model of a machine to measurements."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-MOST_NAME = 16  # letters of a treatment machine name in DICOM
+from lightning_vmat.commands.terminal import linked
+
+MOST_NAME = 16  # characters of a Treatment Machine Name in DICOM (VR SH)
 
 
 def commission(
@@ -17,21 +19,21 @@ def commission(
     flattening_filter: bool | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Fit the beam model to measurements, and write a machine that other commands take with --machine.
+    """Fit the beam model to measurements, and write a machine file for the option --machine of other commands.
 
     The CSV has the columns measurement, field_mm, depth_mm, offset_mm, ssd_mm and value, one measured value a line.
     Measurements are pdd, tpr, profile, output_factor (relative to 10 x 10 cm), transmission (a fraction), leaf_gap (mm)
     and dose_per_mu (Gy per MU). Needed are a pdd or tpr of the 10 x 10 cm field, a profile of a field of 200 mm or more
-    and output factors of two fields beside 10 x 10 cm. A report of the fit and its residuals stands beside the machine.
+    and output factors of two fields other than 10 x 10 cm. A report of the fit and its residuals is written as well.
 
     Args:
-        data: CSV of measurements.
-        out: YAML file of the machine; the beam model (.safetensors) and the report (.html) stand beside it.
-        machine: shipped machine or YAML whose leaves, limits and energy it takes over.
-        name: machine's name in plans, at most 16 characters; the file's without it.
-        energy_mv: nominal energy.
-        flattening_filter: whether the beam has one.
-        overwrite: replace files that are there.
+        data: CSV file of measurements.
+        out: YAML file of the machine; the beam model (.safetensors) and the report (.html) are written beside it.
+        machine: Shipped machine or YAML file that gives leaves, limits and energy.
+        name: Name of the machine in plans, at most 16 characters. Default: the name of the file.
+        energy_mv: Nominal energy, in MV. Default: that of `machine`.
+        flattening_filter: Whether the beam has a flattening filter. Default: as `machine`.
+        overwrite: Replace existing files.
 
     Raises:
         ValueError: measurements that are broken, incomplete, or of no such beam; files that are there already.
@@ -50,7 +52,7 @@ def commission(
         raise ValueError(f"machine name {name!r}: expected 1 to {MOST_NAME} characters; choose another --name")
     there = [path for path in commissioning_files(out) if path.exists()]
     if there and not overwrite:
-        raise ValueError(f"{there[0]} is there already; --overwrite true replaces it")
+        raise ValueError(f"{there[0]}: exists already, expected a new file; --overwrite true replaces it")
     base = load_machine(machine)
     measured = read_measurements(data, base.sad_mm)
     changes = {
@@ -65,4 +67,4 @@ def commission(
     write_commissioned(out, Commissioned(own, measured, fit))
     for residual in fit.residuals:
         print(f"  {residual.curve.name}: {residual.rms:.2%} rms, {residual.largest:.2%} at most")
-    print(f"machine: {out}; report: {commissioning_files(out)[2]}")
+    print(f"machine: {out}; report: {linked(commissioning_files(out)[2])}")

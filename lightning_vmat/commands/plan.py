@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lightning_vmat.commands.prepare import SizeName
+from lightning_vmat.commands.terminal import linked
 
 
 def plan(
@@ -32,43 +33,43 @@ def plan(
     dose_bits: Literal[16, 32] = 16,
     reader: str | None = None,
 ) -> None:
-    """Plan one case: plan.safetensors, dose.nii.gz, metrics.json, report.html, and RTPLAN and RTDOSE if it was DICOM.
+    """Plan one case: leaf positions, monitor units, dose, metrics and report; for DICOM also RTPLAN and RTDOSE.
 
     Args:
-        case: folder of the case, or a patient's DICOM folder, to which the options from `protocol` on apply.
-        out: folder for the results; nothing of it is written unless everything is.
-        planner: `reference` optimises slowly and well, `conventional` quickly and without learning, `fluence` stops at
-            a fluence that no linac delivers; `learned`, `generator`, `teacher` and `regression` use a trained run of
-            that recipe, `recipe` that of any recipe. Behind a name, `+lbfgs`, `+surrogate`, `+adam`, `+accelerated` or
-            `+learned` gives the fluence to that optimizer, `@50` allows 50 dose evaluations in all: `fluence+adam`,
-            `generator+lbfgs@30`. A planner or optimizer of your own: its import path, `my_package.module.Name`.
-        run: run directory, checkpoint or weights of that recipe; without it the weights in the package, which know
-            prostate patients of base size (the learned optimizer alone, `fluence+learned`, takes any).
-        start: RTPLAN of arcs to start from: `reference` polishes its apertures, `fluence` the fluence that it delivers.
-            A DICOM folder is then planned with its arcs and isocentre; a case must have these already.
-        compare: results of an earlier `vmat plan` or an RTPLAN of this patient to show beside the new plan; without it
-            that is the plan to start from, or the clinical dose, where there is one.
-        wish: `--wish Rectum=4 --wish homogeneity=0.5` multiplies the weights of the protocol's objectives for these; a
-            name is a structure, `Body` for conformity, `FemoralHeads` for both, or `homogeneity` for the overdose of
+        case: Folder of a case, or a patient's DICOM folder, to which the options from `protocol` on apply.
+        out: Folder for the results; it appears whole or not at all.
+        planner: `reference` is slow and good; `conventional` is quick and uses no learning; `fluence` ends in an ideal
+            fluence that no linac delivers; `learned`, `generator`, `teacher` and `regression` use a trained run of that
+            recipe, `recipe` a run of any recipe. After the name, `+lbfgs`, `+surrogate`, `+adam`, `+accelerated`
+            or `+learned` chooses the fluence optimizer, and `@50` limits the plan to 50 dose evaluations:
+            `fluence+adam`, `generator+lbfgs@30`. A planner or optimizer of your own: its import path, `my_package.module.Name`.
+        run: Run directory, checkpoint or weights of that recipe. Default: the weights in the package, trained on
+            prostate phantoms of base size (those of the optimizer in `fluence+learned` fit any case).
+        start: RTPLAN of arcs to start from: `reference` improves its apertures, `fluence` the fluence that it delivers.
+            A DICOM folder is then planned with the arcs and isocentre of the RTPLAN; a case must have the same ones.
+        compare: Results of an earlier `vmat plan`, or an RTPLAN of this patient, to show beside the new plan. Default:
+            the plan to start from, else the clinical dose, if there is one.
+        wish: `--wish Rectum=4 --wish homogeneity=0.5` multiplies the weights of the protocol's objectives for a
+            structure. `Body` stands for conformity, `FemoralHeads` for both heads, `homogeneity` for the overdose of
             the targets. Other wishes of the case stay.
-        machine: shipped machine or YAML to plan for; a case has its own, and a DICOM folder `truebeam_millennium120`.
-        jaw_margin_mm: least distance of the jaws, which do not move, from the targets' voxels in the beam's-eye view;
-            with `null`, or a dose influence of the case's own, they stand where the case has them, else at the edges
-            of the field. Those of a plan to start from stay, but at a boundary of leaves and beamlets.
-        gantry_slowdown: `2` allows a sector twice the time of the gantry's full speed where its leaves need it, and
-            delivery takes longer. The case's own if not given; 1 unless it was prepared otherwise.
-        voxels: size of the voxel sample on which the plan is optimised.
-        evaluations: dose evaluations of a quick planner in all, from the start to the deliverable plan; 20 if not
-            given. Not for `reference` and `fluence`, which have their own.
-        seed: of the voxel sample and of a generator's noise.
-        overwrite: replace the results of an earlier run in `out`.
-        protocol: shipped protocol or YAML; gives targets, prescription and fractions.
-        roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
-        size: voxels, control points and beamlets.
-        use_plan: take arcs and isocentre from an RTPLAN that is there.
-        show_identifiers: show the Patient ID in the report and in what is printed.
-        dose_bits: of a pixel of the RTDOSE; some readers take 16 only.
-        reader: import path of a function of your own, `my_package.module.function`, that reads CASE.
+        machine: Shipped machine or YAML file. Default: the machine of the case; for DICOM `truebeam_millennium120`.
+        jaw_margin_mm: Least distance, in mm, between the fixed jaws and the targets' voxels in the beam's-eye view.
+            With `null`, or if the case has its own dose influence, the jaws are those of the case, else at the edges of
+            the field. The jaws of a plan to start from stay, moved to a boundary of leaves and beamlets.
+        gantry_slowdown: `2` allows a sector twice the time of the gantry's full speed where its leaves need it.
+            Delivery takes longer. Default: that of the case, which is 1 unless it was prepared otherwise.
+        voxels: Size of the voxel sample on which the plan is optimised.
+        evaluations: Dose evaluations from the start to the deliverable plan, for quick planners. Default: 20.
+            `reference` and `fluence` have their own number.
+        seed: Seed for the voxel sample and the generator's noise.
+        overwrite: Replace the results of an earlier run in `out`.
+        protocol: Shipped protocol or YAML file: targets, prescription and fractions.
+        roi_names: YAML file that maps ROI names to structures. Default: the shipped one, which knows usual names.
+        size: Resolution: voxels, control points and beamlets.
+        use_plan: Take arcs and isocentre from the RTPLAN in the folder, if there is one.
+        show_identifiers: Show the Patient ID in the report and in the printed text.
+        dose_bits: Bits of a pixel of the RTDOSE; some readers accept 16 only.
+        reader: Registered name or import path, `my_package.module.function`, of a function of your own that reads CASE.
 
     Raises:
         ValueError: no such case or run, a run or another setting that does not fit the planner, or results that are
@@ -102,7 +103,7 @@ def plan(
     print(_summary(measured))
     for note in opened.rois.notes() if opened.rois else []:
         print(f"  {note}")
-    print(f"report: {out / REPORT_FILE}")
+    print(f"report: {linked(out / REPORT_FILE)}")
 
 
 def _summary(measured: dict[str, Any]) -> str:

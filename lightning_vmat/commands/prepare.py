@@ -32,21 +32,21 @@ def phantom(
     are its test cases, and the others are for training and, the last eighth, for validation.
 
     Args:
-        out: folder of the cohort; cases that it already holds are kept.
-        count: number of phantoms.
-        size: resolution.
-        seed: of the first phantom; the others follow.
-        protocol: treatment of all of them, so that one teacher learns one task from maps of one shape; or `mixed`:
+        out: Folder of the cohort; existing cases are kept.
+        count: Number of phantoms.
+        size: Resolution: voxels, control points and beamlets.
+        seed: Seed of the first phantom; the others follow.
+        protocol: Treatment of all phantoms, so that a teacher learns one task from maps of one shape. `mixed` draws it:
             45 % 60 Gy in 20 fractions, 25 % 78 Gy in 39, 15 % with a boost, 15 % with pelvic nodes (a larger field).
-        wishes: give three quarters of the phantoms wishes, drawn from their seeds: factors from 1/4 to 4 on the weights
-            of rectum, bladder, femoral heads, penile bulb, bowel, conformity (`Body`) and homogeneity. A number is
+        wishes: Draw wishes for three quarters of the phantoms, from their seeds: factors from 1/4 to 4 on the weights
+            of rectum, bladder, femoral heads, penile bulb, bowel, conformity (`Body`) and homogeneity. A number sets
             the share of phantoms with wishes.
-        jaw_margin_mm: least distance of jaws, which do not move, from the targets' voxels in the beam's-eye view;
-            without it the jaws stand at the edges of the field.
-        plan: give each case a reference plan.
-        as_dicom: write folders of DICOM files (CT, RTSTRUCT, and RTPLAN and RTDOSE of the plan) in place of cases.
-        jobs: processes.
-        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+        jaw_margin_mm: Least distance, in mm, between the fixed jaws and the targets' voxels in the beam's-eye view.
+            Default: jaws at the edges of the field.
+        plan: Make a reference plan for each case.
+        as_dicom: Write DICOM folders (CT, RTSTRUCT, and RTPLAN and RTDOSE of the plan) instead of cases.
+        jobs: Number of processes.
+        shard: `i/n`: make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
         ValueError: a count, share or margin out of range, wishes with `as_dicom`, or a cohort of other settings in the
@@ -91,13 +91,13 @@ def open_kbp(
     """Make a cohort of head-and-neck patients of the OpenKBP challenge, with its own split.
 
     Args:
-        source: the challenge's folder, with `train-pats`, `validation-pats` and `test-pats`.
-        out: folder of the cohort; cases that it already holds are kept.
-        split: which patients.
-        size: number of control points and beamlets; the voxels stay as they are.
-        plan: give each case a reference plan.
-        jobs: processes.
-        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+        source: Folder of the challenge, with `train-pats`, `validation-pats` and `test-pats`.
+        out: Folder of the cohort; existing cases are kept.
+        split: Patients to read.
+        size: Resolution: control points and beamlets. The voxels stay as they are.
+        plan: Make a reference plan for each case.
+        jobs: Number of processes.
+        shard: `i/n`: make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
         ValueError: a folder that is not laid out like the challenge's, or a cohort of other settings in `out`.
@@ -129,18 +129,18 @@ def dicom(
     """Make a cohort of patients from DICOM: CT and RTSTRUCT, and RTPLAN and RTDOSE where there are some.
 
     Args:
-        source: folder of one patient, or of a subfolder for each. Patients that cannot be read are left out of the
-            cohort, listed with the reason in `left_out.yaml`, and the exit status is 1.
-        out: folder of the cohort; cases that it already holds are kept.
-        protocol: shipped protocol or YAML; gives targets, prescription and fractions.
-        roi_names: YAML that says which ROI is which structure; the shipped one knows usual names.
-        size: voxels, control points and beamlets.
-        use_plan: take arcs and isocentre from an RTPLAN, and keep its leaves and monitor units as the case's plan.
-        machine: shipped machine or YAML of another; that of the RTPLANs where these are used.
-        show_identifiers: name cases by Patient ID and keep name, ID and dates with them; else they stay out.
-        plan: give each case a reference plan.
-        jobs: processes.
-        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+        source: Folder of one patient, or folder with a subfolder for each patient. Patients that cannot be read are
+            left out of the cohort and listed in `left_out.yaml` with the reason; the exit status is then 1.
+        out: Folder of the cohort; existing cases are kept.
+        protocol: Shipped protocol or YAML file: targets, prescription and fractions.
+        roi_names: YAML file that maps ROI names to structures. Default: the shipped one, which knows usual names.
+        size: Resolution: voxels, control points and beamlets.
+        use_plan: Take arcs and isocentre from the RTPLAN, and keep its leaves and monitor units as the case's plan.
+        machine: Shipped machine or YAML file. RTPLANs that are used must be for this machine.
+        show_identifiers: Name cases by Patient ID, and keep name, ID and dates in the cohort. Default: left out.
+        plan: Make a reference plan for each case.
+        jobs: Number of processes.
+        shard: `i/n`: make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Returns:
         Exit status.
@@ -184,14 +184,14 @@ def portpy(
     """Make a cohort of PortPy patients: an arc over the gantry angles that each has, and its own dose influence.
 
     Args:
-        source: folder of one patient, or of a subfolder for each.
-        out: folder of the cohort; cases that it already holds are kept.
+        source: Folder of one patient, or folder with a subfolder for each patient.
+        out: Folder of the cohort; existing cases are kept.
         protocol: shipped protocol or YAML; gives target, prescription and fractions.
-        size: size of the voxel sample on which plans are made; all else is the patient's own.
-        full: the full influence matrices instead of the thresholded ones.
-        plan: give each case a reference plan.
-        jobs: processes.
-        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+        size: Size of the voxel sample on which plans are optimised; everything else is the patient's own.
+        full: Read the full influence matrices instead of the thresholded ones.
+        plan: Make a reference plan for each case.
+        jobs: Number of processes.
+        shard: `i/n`: make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
         ValueError: folders that cannot be read or are no patients, or a cohort of other settings in `out`.
@@ -270,9 +270,9 @@ def pack(cohort: Path, *, out: Path, join: Path | None = None) -> None:
     """Pack planned phantoms into one small file: seeds, checksums, leaves to 0.1 mm, monitor units to 0.1 %.
 
     Args:
-        cohort: folder that `vmat prepare phantom` made with plans, finished or not; cases without a plan are left out.
-        out: the file to write (.safetensors).
-        join: another such folder, or a file that this command wrote, of the same settings; its cases come first.
+        cohort: Folder that `vmat prepare phantom` made with plans, complete or not; cases without a plan are left out.
+        out: File to write (.safetensors).
+        join: Another such folder, or a file that this command wrote, of the same settings; its cases come first.
 
     Raises:
         ValueError: no such cohort, cases that are no phantoms, no plan at all, other settings, or another kind of file.
@@ -285,13 +285,13 @@ def pack(cohort: Path, *, out: Path, join: Path | None = None) -> None:
 
 
 def unpack(cohort: str, *, out: Path, jobs: int = 2, shard: str = "1/1") -> None:
-    """Make the cases of a packed cohort anew from their seeds, bit for bit, each with its rounded plan.
+    """Make the cases of a packed cohort again from their seeds, bit for bit, with their rounded plans.
 
     Args:
-        cohort: file that `vmat prepare pack` wrote, or the name of a shipped one.
-        out: folder of the cohort; cases that it already holds are kept.
-        jobs: processes.
-        shard: `i/n` to make only the i-th of n parts (1 to n), so that several machines share the work.
+        cohort: File that `vmat prepare pack` wrote, or the name of a shipped cohort.
+        out: Folder of the cohort; existing cases are kept.
+        jobs: Number of processes.
+        shard: `i/n`: make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
         ValueError: no such file, or phantoms that come out otherwise than those that were planned.
@@ -302,12 +302,12 @@ def unpack(cohort: str, *, out: Path, jobs: int = 2, shard: str = "1/1") -> None
 
 
 def sheet(cohort: Path, *, out: Path, count: int = 12) -> None:
-    """Draw slices of the first cases of a cohort, with the outlines of their structures, to look at.
+    """Draw slices of the first cases of a cohort, with the outlines of their structures.
 
     Args:
-        cohort: folder that `vmat prepare` wrote.
-        out: image to write (.png, .pdf or .svg).
-        count: cases to draw.
+        cohort: Folder that `vmat prepare` wrote.
+        out: Image file to write (.png, .pdf or .svg).
+        count: Number of cases to draw.
 
     Raises:
         ValueError: no such cohort, no cases, another kind of file, or a count that is not positive.

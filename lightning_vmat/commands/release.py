@@ -1,4 +1,4 @@
-"""`vmat release`: the weights of a trained run as a folder to pass on."""
+"""`vmat release`: writes the weights of a trained run to a folder that can be passed on."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from pathlib import Path
 
 
 def release(run: Path, *, out: Path, generator: str | None = None) -> None:
-    """Write a run's weights as safetensors, with the configuration to plan with and a card; nothing else of the run.
+    """Write the weights of a run as safetensors, with the configuration that planning needs and a card.
 
     Args:
-        run: run directory of a trained recipe.
-        out: folder to write; `vmat plan --run` takes it like a run directory.
-        generator: shipped weights that stand for the generator's run in the configuration of a learned optimizer.
+        run: Run directory of a trained recipe.
+        out: Folder to write; `vmat plan --run` accepts it like a run directory.
+        generator: For a learned optimizer: shipped weights to name as its generator, in place of the generator's run.
 
     Raises:
         ValueError: no run with a checkpoint, a learned optimizer whose generator is a run, which does not travel, or a

@@ -1,4 +1,4 @@
-"""Which checkpoint `vmat fit` goes on from when an earlier run of the same settings was stopped."""
+"""Finds the checkpoint from which `vmat fit` resumes a stopped run of the same settings."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ FREE = ("data.num_workers",)
 
 
 def stopped_at(run: Path, settings: Mapping[str, Any]) -> Path | None:
-    """The newest checkpoint of a run that was stopped; None where there is nothing to go on from.
+    """The newest checkpoint of a stopped run; None if there is nothing to resume.
 
     Args:
         run: the run directory.
-        settings: the resolved configuration to go on with.
+        settings: the resolved configuration of the new run.
 
     Raises:
         ValueError: the run had other settings, or its newest checkpoint is damaged.
@@ -30,11 +30,11 @@ def stopped_at(run: Path, settings: Mapping[str, Any]) -> Path | None:
     try:
         earlier = read_mapping(run / CONFIG_FILE)
     except ValueError as error:
-        raise ValueError(f"{error}; --resume false begins anew") from error
+        raise ValueError(f"{error}; --resume false starts anew") from error
     for change in differences({k: earlier.get(k) for k in IDENTITY}, {k: settings.get(k) for k in IDENTITY}):
         raise ValueError(
-            f"run {run}: stopped before its end, with another {change}; expected the same settings to go on, "
-            "--resume false to begin anew, or another --trainer.default_root_dir"
+            f"run {run}: stopped before its end, with another {change}; expected the same settings to resume it, "
+            "--resume false to start anew, or another --trainer.default_root_dir"
         )
     newest = max(found, key=lambda path: path.stat().st_mtime_ns)
     check_checkpoint(newest)
@@ -51,7 +51,7 @@ def differences(earlier: Any, now: Any, name: str = "") -> Iterator[str]:
 
 
 def check_checkpoint(path: Path) -> None:
-    """Say so early when a checkpoint cannot be read, and name another of its run that can.
+    """Refuse a checkpoint that cannot be read, and name another one of its run that can.
 
     Raises:
         ValueError: there is no such file, or it is not a whole checkpoint.
@@ -62,8 +62,8 @@ def check_checkpoint(path: Path) -> None:
         return
     others = [path.parent / "previous.ckpt", *path.parent.glob("checkpoints/last.ckpt"), path.parent / "best.ckpt"]
     whole = [other for other in others if other != path and is_whole(other)]
-    hint = f"; whole is the one before it: --ckpt_path {whole[0]}" if whole else ""
-    raise ValueError(f"checkpoint {path}: not a checkpoint or cut short, expected a file that `vmat fit` wrote{hint}")
+    hint = f"; the one before it is intact: --ckpt_path {whole[0]}" if whole else ""
+    raise ValueError(f"checkpoint {path}: not a checkpoint, or truncated; expected a file that `vmat fit` wrote{hint}")
 
 
 def is_whole(path: Path) -> bool:

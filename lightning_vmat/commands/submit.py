@@ -1,4 +1,4 @@
-"""`vmat submit`: the jobs of `configs/slurm/`, handed to Slurm once their options are known to be right."""
+"""`vmat submit`: validates the options of a job of `configs/slurm/`, then submits it to Slurm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIME = re.compile(r"(\d+-)?\d+(:\d{2}){0,2}")  # minutes; or [days-]hours[:minut
 
 
 def run(arguments: list[str]) -> None:
-    """Submit a job; what follows `--` is the job's own.
+    """Submit a job; the arguments after `--` belong to the job.
 
     Raises:
         ValueError: an option of the job or of `vmat submit` that is wrong.
@@ -57,24 +57,24 @@ def submit(
 ) -> None:
     """Check a job and submit it to Slurm: `vmat submit fit --nodes 2 -- --config configs/teacher.yaml`.
 
-    What is not given is as the script says. After `--` comes what the job runs: the rest of `vmat prepare ...`,
-    the options of `vmat fit`, or the name of a W&B sweep.
+    Options that are not given keep the values of the script. After `--` follow the arguments of the job: those of
+    `vmat prepare`, those of `vmat fit`, or the name of a W&B sweep.
 
     Args:
-        job: which script of `configs/slurm/`.
-        name: name of the job, of its log and its run directory.
-        array: number of jobs that share a preparation, or of trials of a sweep.
-        nodes: machines.
-        tasks_per_node: processes on each; one a GPU.
-        cpus_per_task: cores of each process.
+        job: Script of `configs/slurm/` to submit.
+        name: Name of the job, its log and its run directory.
+        array: Number of jobs that share a preparation, or of trials of a sweep.
+        nodes: Number of machines.
+        tasks_per_node: Processes on each machine; one for each GPU.
+        cpus_per_task: Cores of each process.
         gpus_per_node: GPUs of each machine.
-        memory: of each machine, like `32G`.
-        time: limit of one turn in the queue, like `12:00:00` or `2-00:00:00`.
-        partition: part of the cluster.
-        account: who pays.
-        script: another script than the shipped one.
-        dry_run: print what would be run, and run nothing.
-        arguments: what follows `--`, one by one.
+        memory: Memory of each machine, such as `32G`.
+        time: Time limit of one run of the job, such as `12:00:00` or `2-00:00:00`; a requeued fit starts a new one.
+        partition: Partition of the cluster.
+        account: Account to charge.
+        script: Script to submit in place of the shipped one.
+        dry_run: Print the command, and submit nothing.
+        arguments: The arguments after `--`.
 
     Raises:
         ValueError: an option that is wrong, or sbatch refuses the job.
@@ -89,17 +89,17 @@ def submit(
         print(shlex.join(command))
         return
     number = hand_over(command)
-    print(f"job {number}: squeue --job {number} says where it is, scancel {number} ends it")
+    print(f"job {number} submitted; status: squeue --job {number}; cancel: scancel {number}")
 
 
 def check(job: str, given: dict[str, object], script: Path, own: list[str]) -> None:
-    """Say now what would else end the job when its turn comes.
+    """Validate the options before the job is queued.
 
     Raises:
         ValueError: the first thing that is wrong.
     """
     if not script.is_file():
-        raise ValueError(f"{script}: no such script, expected to be where `configs/slurm/{job}.sbatch` is")
+        raise ValueError(f"{script}: no such script, expected the checkout as working folder, or --script")
     for key, value in given.items():
         if isinstance(value, int) and value < 1:
             raise ValueError(f"{key} {value}: expected at least 1")
@@ -111,7 +111,7 @@ def check(job: str, given: dict[str, object], script: Path, own: list[str]) -> N
 
 
 def check_prepare(own: list[str]) -> None:
-    """Parse the options of `vmat prepare` and forget them."""
+    """Validate the options of `vmat prepare`."""
     from lightning_vmat.commands import prepare
 
     kind, options = (own or ["nothing"])[0], own[1:]
@@ -125,14 +125,14 @@ def check_prepare(own: list[str]) -> None:
 
 
 def check_fit(own: list[str]) -> None:
-    """Parse the options of `vmat fit` and forget them."""
+    """Validate the options of `vmat fit`."""
     from lightning_vmat.commands import training
 
     if not any(option.partition("=")[0] in ("--config", "-c") for option in own):
         raise ValueError("fit: no recipe; expected `-- --config configs/teacher.yaml` or another, and its options")
     for option in (word.partition("=")[0] for word in own):
         if option in EACH_TURN:
-            raise ValueError(f"{option}: every turn in the queue would start so; a job goes on by itself")
+            raise ValueError(f"{option}: not for jobs; a requeued job resumes from its last checkpoint by itself")
         if option in SET_BY_JOB:
             raise ValueError(f"{option}: the job sets it itself, by --name, --nodes, --tasks_per_node and $VMAT_RUNS")
     with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
@@ -140,7 +140,7 @@ def check_fit(own: list[str]) -> None:
 
 
 def check_sweep(own: list[str]) -> None:
-    """One name of a sweep."""
+    """Validate the name of a sweep."""
     if len(own) != 1 or not re.fullmatch(r"([\w.-]+/){0,2}[\w.-]+", own[0]):
         raise ValueError(f"sweep {' '.join(own)!r}: expected one ENTITY/PROJECT/SWEEP, as `wandb sweep` prints it")
 

@@ -43,7 +43,7 @@ EXPECTED_WARNINGS = (
     ".*You're using the WeightAveraging callback, but loading.*",  # the averaged weights are the checkpoint's own
 )
 INPUT_ERRORS = ("ValueError", "OSError", "FileNotFoundError", "PermissionError", "NotADirectoryError")
-GOES_ON = "the same command goes on, with --data.num_workers 0 in one process"
+GOES_ON = "the same command resumes the run; --data.num_workers 0 uses one process"
 NO_NEWS = ("\N{ELECTRIC LIGHT BULB}", "TPU available", "Loading `train_dataloader`")  # lightning's log lines for nobody
 
 
@@ -70,7 +70,7 @@ class RecipeCLI(LightningCLI):
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
-        """Parse what was passed in, and never `sys.argv` beside it."""
+        """Parse the given arguments only, never `sys.argv`."""
         self.config = parser.parse_args(args if isinstance(args, list) else None)
         subcommand = self.config["subcommand"]
         path = self.config[subcommand].get("ckpt_path")
@@ -78,16 +78,18 @@ class RecipeCLI(LightningCLI):
             check_checkpoint(Path(path))
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.add_argument(
-            "--resume", type=bool, default=True, help="fit goes on where a run of the same settings was stopped"
-        )
+        """Add `--resume` and `--profile`."""
+        parser.add_argument("--resume", type=bool, default=True, help="Resume a stopped run of the same settings.")
 
         parser.add_argument(
-            "--profile", type=bool, default=False, help="fit records a few steps: profile/ in the run directory"
+            "--profile",
+            type=bool,
+            default=False,
+            help="Profile a few steps of fit, in profile/ of the run directory.",
         )
 
     def before_fit(self) -> None:
-        """Without `--ckpt_path`, go on where the run directory's last run was stopped."""
+        """Without `--ckpt_path`, resume the stopped run in the run directory, if there is one."""
         config = self.config["fit"]
         settings = yaml.safe_load(self._parser("fit").dump(config, skip_unset=False))
         self.trainer.callbacks += [LogSettings(settings), StopOnPreemption()]  # type: ignore[attr-defined]
@@ -95,7 +97,7 @@ class RecipeCLI(LightningCLI):
             self.config_init["fit"]["ckpt_path"] = stopped_at(Path(config["trainer"]["default_root_dir"]), settings)
 
     def before_test(self) -> None:
-        """Take weights to pass on, which are no checkpoint of Lightning's, where `--ckpt_path` names some."""
+        """Load released weights, which are not a Lightning checkpoint, if `--ckpt_path` names some."""
         config = self.config_init[self.subcommand]
         if config["ckpt_path"] and holds_weights(config["ckpt_path"]):
             recipe = load_recipe(config["ckpt_path"])
@@ -148,7 +150,7 @@ def run(arguments: list[str]) -> None:
         arguments: the subcommand (`fit`, `validate`, `test` or `predict`) and its options.
 
     Raises:
-        ValueError: the configuration does not hold what it should.
+        ValueError: an invalid configuration.
     """
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(is_news)
     with warnings.catch_warnings():
@@ -168,4 +170,4 @@ def run(arguments: list[str]) -> None:
         except (RuntimeError, ConnectionResetError) as error:  # whichever the loss of a worker shows as first
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
-            raise OSError(f"a data worker was lost, for lack of memory perhaps; {GOES_ON} ({error})") from error
+            raise OSError(f"a data worker was killed, perhaps for lack of memory; {GOES_ON} ({error})") from error

@@ -1,1 +1,1 @@
-"""Cases on disk, cohorts, phantoms and readers, and the batches that networks train on."""
+"""Cohorts of cases, their preparation, packed cohorts, and the batches that networks train on."""

@@ -1,4 +1,4 @@
-"""What the networks train on: a few cases with their condition and reference fluence."""
+"""Batches for training: a few cases with their condition and reference fluence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 
 @dataclass(frozen=True)
 class PlanItem:
-    """One case of a batch; the same fields as there, without the batch axis."""
+    """One case of a batch: the fields of `PlanBatch` without the batch axis."""
 
     case_id: str
     case_dir: Path
@@ -33,14 +33,14 @@ class PlanBatch:
 
     Args:
         case_ids: names of the cases.
-        case_dirs: their folders.
+        case_dirs: folders of the cases.
         condition: beam's-eye-view channels, see `networks.bev_conditioning`.
-        fluence: what the reference plan delivers in a fraction, in units of `scale_mu`; None without plans.
-        scale_mu: monitor units that a fluence of 1 stands for.
-        problems: planning problem of each case; empty unless asked for.
+        fluence: delivered fluence of the reference plans in one fraction, in units of `scale_mu`; None without plans.
+        scale_mu: monitor units of a fluence of 1.
+        problems: planning problem of each case; empty unless requested.
 
     Raises:
-        ValueError: lengths or shapes that do not fit together.
+        ValueError: inconsistent lengths or shapes.
     """
 
     case_ids: tuple[str, ...]
@@ -63,7 +63,7 @@ class PlanBatch:
 
     @classmethod
     def collate(cls, items: Sequence[PlanItem]) -> PlanBatch:
-        """One batch of several items; problems and reference fluence only where each item has them.
+        """One batch of several items; with problems and reference fluence only if all items have them.
 
         Raises:
             ValueError: fluence maps of different shapes.
@@ -91,24 +91,24 @@ class PlanBatch:
 
     @property
     def reference(self) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
-        """The reference plans' fluence, to learn from.
+        """Delivered fluence of the reference plans, in units of `scale_mu`.
 
         Raises:
             ValueError: cases without a reference plan.
         """
         if self.fluence is None:
-            raise ValueError(f"cases {', '.join(self.case_ids)}: no reference plan (plan.safetensors) to learn from")
+            raise ValueError(f"cases {', '.join(self.case_ids)}: no reference plan, expected plan.safetensors")
         return self.fluence
 
     def noise(self, seed: int) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
-        """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
+        """Standard normal noise that depends only on the seed and the case's name, not on batch or device."""
         return unit_noise(self.case_ids, self.condition, seed)
 
     def required_problems(self) -> tuple[Problem, ...]:
-        """The planning problems.
+        """Planning problems of the cases.
 
         Raises:
-            ValueError: the data module was not asked for them.
+            ValueError: the data module made no problems.
         """
         if not self.problems:
             raise ValueError(
@@ -126,6 +126,7 @@ class PlanBatch:
         return torch.stack(values)
 
     def to(self, device: torch.device | str) -> PlanBatch:
+        """The batch with all tensors and problems on a device."""
         return replace(
             self,
             condition=self.condition.to(device),
@@ -138,7 +139,7 @@ class PlanBatch:
 def unit_noise(
     case_ids: Sequence[str], condition: Float[Tensor, "batch channel control_point leaf_pair beamlet"], seed: int
 ) -> Float[Tensor, "batch control_point leaf_pair beamlet"]:
-    """Standard normal noise that depends on the seed and each case's name alone, not on its batch or device."""
+    """Standard normal noise that depends only on the seed and the case's name, not on batch or device."""
     noise = []
     for case_id in case_ids:
         generator = torch.Generator().manual_seed(zlib.crc32(f"{case_id} {seed}".encode()))

@@ -1,4 +1,4 @@
-"""Batches of cases whose fluence maps have one shape, shared out among the processes that train together."""
+"""Batches of cases with fluence maps of one shape, distributed among the training processes."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from torch.utils.data import Sampler
 
 
 class SameShapeBatches(Sampler[list[int]]):
-    """Indices of one process's batches, each of items of one shape; the last batch of a shape may be smaller.
+    """Indices of the batches of one process, each of items of one shape. The last batch of a shape may be smaller.
 
-    In training every process takes as many steps as the others, at maps of the same shape: the items of a step are
-    dealt out, and one that is short of items for all processes repeats some. Otherwise nothing is repeated: each item
+    In training all processes take the same number of steps, at maps of the same shape: the items of a step are
+    distributed, and repeated if there are too few for all processes. Otherwise nothing is repeated: each item
     is in one batch of one process, and processes may have different numbers of batches.
 
     Args:
-        shapes: of each item.
-        batch_size: most items in a batch.
-        training: draw other batches in another order each epoch.
-        rank: which of the processes this is.
+        shapes: shape of each item.
+        batch_size: largest number of items in a batch.
+        training: draw new batches in a new order each epoch.
+        rank: rank of this process.
         ranks: number of processes.
-        seed: of the order, the same for all processes.
-        progress: the epoch to draw the order for, and how many of its batches to leave out.
+        seed: seed of the order, the same for all processes.
+        progress: returns the epoch, and the number of its batches to skip.
 
     Raises:
-        ValueError: fewer items than processes, outside of training.
+        ValueError: fewer items than processes, except in training.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""A cohort: a folder of cases, with `split.yaml` (who is for what) and `manifest.yaml` (how it was made)."""
+"""A cohort: a folder of cases with `split.yaml` (training, validation, test) and `manifest.yaml` (how it was made)."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lightning_vmat.files.yaml_file import read_mapping, write_mapping
 SPLIT_FILE, MANIFEST_FILE = "split.yaml", "manifest.yaml"
 SPLITS = ("train", "validation", "test")
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.125
-HELD_OUT, HELD_OUT_ABOVE = range(160, 200), 900_000  # seeds that no network may learn from
+HELD_OUT, HELD_OUT_ABOVE = range(160, 200), 900_000  # held-out seeds: no network may learn from them
 
 
 @dataclass(frozen=True)
 class Cohort:
-    """Folders of the cases of each split.
+    """A cohort folder and its split.
 
     Args:
         root: folder of the cohort.
-        split: names of the cases for `train`, `validation` and `test`.
+        split: names of the cases of `train`, `validation` and `test`.
 
     Raises:
-        ValueError: another split, or a case in two of them.
+        ValueError: other splits, or a case in two of them.
     """
 
     root: Path
@@ -44,31 +44,31 @@ class Cohort:
             raise ValueError(f"{self.root / SPLIT_FILE}: {', '.join(twice)} listed twice, expected each case once")
 
     def folders(self, part: str) -> list[Path]:
-        """Folders of one split.
+        """Case folders of one split.
 
         Raises:
             ValueError: the split is empty, or a case is missing.
         """
         folders = [self.root / name for name in self.split[part]]
         if not folders:
-            raise ValueError(f"{self.root / SPLIT_FILE}: no cases for {part}")
+            raise ValueError(f"{self.root / SPLIT_FILE}: no cases for {part}, expected at least 1")
         for folder in folders:
             if not (folder / CASE_FILE).is_file():
-                raise ValueError(f"{folder}: no such case, though {SPLIT_FILE} lists it; run `vmat prepare` again")
+                raise ValueError(f"{folder}: no such case, but {SPLIT_FILE} lists it; run `vmat prepare` again")
         return folders
 
     @contextmanager
     def under_way(self, manifest: Mapping[str, object]) -> Iterator[None]:
-        """A block that makes cases of this cohort; the split file, without which a folder is no cohort, comes last.
+        """Make the cases of this cohort in a block. The split file, which completes the cohort, is written last.
 
-        Cases that the block leaves out, see `left_out`, are in neither: the others are split anew, in order.
+        Cases that the block leaves out, see `left_out`, are in neither file; the others are split again, in order.
 
         Args:
-            manifest: how the cases are made, with `planner` None for cases without plans. Versions join it, and
-                how good the plans are once all are there.
+            manifest: how the cases are made, with `planner` None for cases without plans. Versions are added, and
+                the quality of the plans once all exist.
 
         Raises:
-            ValueError: a cohort made in another way is there already.
+            ValueError: the folder already contains a cohort of other settings.
         """
         path, is_new = self.root / MANIFEST_FILE, not self.root.exists()
         about = {**manifest, "package_version": __version__, "case_version": CASE_VERSION}
@@ -93,12 +93,12 @@ class Cohort:
                     self.root.rmdir()
 
     def write(self, manifest: Mapping[str, object]) -> None:
-        """Write how the cohort was made, then the split."""
+        """Write the manifest, then the split."""
         write_mapping(self.root / MANIFEST_FILE, manifest)
         write_mapping(self.root / SPLIT_FILE, self.split)
 
     def _missing(self, about: Mapping[str, object]) -> bool:
-        """Whether a case, or the plan of one in a cohort with plans, is not there yet."""
+        """Whether a case, or the plan of a case in a cohort with plans, is still missing."""
         needed = (CASE_FILE, PLAN_FILE) if about["planner"] is not None else (CASE_FILE,)
         return not all((self.root / name / file).is_file() for name in self._names for file in needed)
 
@@ -107,12 +107,12 @@ class Cohort:
         return [name for part in SPLITS for name in self.split[part]]
 
     def _without(self, names: Collection[str]) -> Cohort:
-        """The cohort of the other cases, split in order."""
+        """The cohort without the named cases, split in order."""
         rest = [name for name in self._names if name not in names]
         return self if len(rest) == len(self._names) else Cohort(self.root, split_in_order(rest))
 
     def _cases(self) -> dict[str, dict[str, object]]:
-        """Of each case how good its plan is, as far as that was noted."""
+        """Quality of the plan of each case, if it was stored."""
         cases = {}
         for name in self._names:
             path = self.root / name / PLAN_FILE
@@ -122,17 +122,17 @@ class Cohort:
 
 
 def read_cohort(root: Path) -> Cohort:
-    """A cohort from its folder.
+    """Read a cohort.
 
     Raises:
-        ValueError: not a cohort, or a broken split file.
+        ValueError: not a cohort, or an invalid split file.
     """
     root = Path(root)
     path = root / SPLIT_FILE
     if not path.is_file():
         half = f"; {root / MANIFEST_FILE} is there: run `vmat prepare` again to finish it"
         raise ValueError(
-            f"{path}: no such file, expected a cohort folder as `vmat prepare` writes it"
+            f"{path}: no such file, expected a cohort folder that `vmat prepare` wrote"
             f"{half if (root / MANIFEST_FILE).is_file() else ''}"
         )
     split = read_mapping(path)
@@ -142,7 +142,7 @@ def read_cohort(root: Path) -> Cohort:
 
 
 def split_in_order(names: list[str]) -> dict[str, list[str]]:
-    """The first cases for training, then some for validation, the last for testing."""
+    """Split cases in order: the first for training, then some for validation, the last for testing."""
     test = max(1, round(TEST_SHARE * len(names))) if len(names) > 1 else 0
     validation = max(1, round(VALIDATION_SHARE * len(names))) if len(names) > 2 else 0
     train = len(names) - validation - test
@@ -154,11 +154,11 @@ def split_in_order(names: list[str]) -> dict[str, list[str]]:
 
 
 def split_of_seeds(seeds: Sequence[int], name: Callable[[int], str]) -> dict[str, list[str]]:
-    """The split of phantoms: held-out seeds test, whatever the cohort; without any, as `split_in_order`.
+    """Split phantoms: held-out seeds are for testing in every cohort; without any, like `split_in_order`.
 
     Args:
-        seeds: of all phantoms of the cohort.
-        name: of the phantom of a seed.
+        seeds: seeds of all phantoms of the cohort.
+        name: returns the name of the phantom of a seed.
     """
     held_out = [name(seed) for seed in seeds if is_held_out(seed)]
     others = [name(seed) for seed in seeds if not is_held_out(seed)]
@@ -170,15 +170,15 @@ def split_of_seeds(seeds: Sequence[int], name: Callable[[int], str]) -> dict[str
 
 
 def is_held_out(seed: int) -> bool:
-    """Whether the phantom of a seed is kept for tests: 160 to 199, on which published figures are, and from 900,001."""
+    """Whether a seed is held out for tests: 160 to 199 (published figures), and from 900,001."""
     return seed in HELD_OUT or seed > HELD_OUT_ABOVE
 
 
 def _merged(found: Mapping[str, object], manifest: Mapping[str, object], path: Path) -> dict[str, object]:
-    """The manifest of a cohort that is added to: the same settings and versions; plans may have come or come now.
+    """The manifest of a cohort to continue, of the same settings and versions; plans may be added.
 
     Raises:
-        ValueError: what differs.
+        ValueError: another setting or version.
     """
     planner = found.get("planner") if manifest["planner"] is None else manifest["planner"]
     merged = {**manifest, "planner": planner}

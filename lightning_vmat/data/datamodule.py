@@ -1,4 +1,4 @@
-"""A cohort as Lightning reads it: cases computed once, then kept in memory."""
+"""The data module of a cohort. Cases are prepared once and then kept in memory."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class CohortDataModule(LightningDataModule):
     """Batches of `PlanBatch` from a cohort.
 
     Args:
-        cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one (then its cases are made
-            where caches belong, at the first use).
-        batch_size: cases in a batch, on each device; all of a batch have fluence maps of one shape.
-        structures: structures whose beam's-eye-view thickness conditions the networks, in the order of the channels.
+        cohort: folder that `vmat prepare` wrote, a packed cohort, or the name of a shipped one (whose cases are made in
+            the cache folder at the first use).
+        batch_size: cases in a batch on each device; the fluence maps of a batch have one shape.
+        structures: structures whose thickness in the beam's-eye view conditions the networks, in channel order.
         voxels: size of the voxel sample of a planning problem.
         with_problems: give each batch its planning problems, to compute dose and objective.
-        num_workers: processes that load; 0 loads in this one, which is best while cases fit in memory.
-        seed: of the voxel samples.
-        wishes: condition the networks on the wishes of the cases too, by 7 more channels.
+        num_workers: loading processes; 0 loads in the main process, which is best while cases fit in memory.
+        seed: seed of the voxel samples.
+        wishes: condition the networks on the wishes of the cases too, with 7 more channels.
 
     Raises:
-        ValueError: a batch size, voxel or worker count that makes no sense.
+        ValueError: a batch size, number of voxels or number of workers out of range.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class CohortDataModule(LightningDataModule):
         self.datasets: dict[str, CacheDataset] = {}
 
     def prepare_data(self) -> None:
-        """Make the cases of a packed cohort, in one process only."""
+        """Unpack a packed cohort, in one process only."""
         unpacked(self.cohort)
 
     def setup(self, stage: str) -> None:
@@ -79,21 +79,25 @@ class CohortDataModule(LightningDataModule):
         records = [{"case_dir": folder} for folder in folders]
         try:
             return CacheDataset(records, self.transform, num_workers=None, progress=len(records) > 4)
-        except RuntimeError as error:  # MONAI's "applying transform ..." around what is wrong with a case
+        except RuntimeError as error:  # MONAI wraps the error of a case in "applying transform ..."
             if isinstance(error.__cause__, ValueError):
                 raise error.__cause__ from error
             raise
 
     def train_dataloader(self) -> DataLoader[PlanBatch]:
+        """Batches of the training cases, shuffled anew in each epoch."""
         return self._loader("train", training=True)
 
     def val_dataloader(self) -> DataLoader[PlanBatch]:
+        """Batches of the validation cases, in order."""
         return self._loader("validation")
 
     def test_dataloader(self) -> DataLoader[PlanBatch]:
+        """Batches of the test cases, in order."""
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[PlanBatch]:
+        """Batches of the test cases, in order."""
         return self._loader("test")
 
     def _loader(self, part: str, training: bool = False) -> DataLoader[PlanBatch]:
@@ -111,16 +115,16 @@ class CohortDataModule(LightningDataModule):
             batch_sampler=batches,
             num_workers=self.num_workers,
             collate_fn=PlanBatch.collate,
-            generator=torch.Generator().manual_seed(seed),  # its own, lest it should draw from that of training
+            generator=torch.Generator().manual_seed(seed),  # its own: leaves that of training alone
         )
 
     def _progress(self) -> tuple[int, int]:
-        """The trainer's epoch, and how many of its batches were done before training was stopped."""
+        """The epoch of the trainer, and the number of its batches that are done."""
         if self.trainer is None:
             return at_the_start()
         return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.ready
 
 
 def at_the_start() -> tuple[int, int]:
-    """No epoch has passed, no batch is done."""
+    """Progress at the start of training: epoch 0, no batch done."""
     return 0, 0

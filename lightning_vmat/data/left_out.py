@@ -1,4 +1,4 @@
-"""Sources of a cohort that could not be read: a note for each, and a list of all once the cohort is whole."""
+"""Unreadable sources of a cohort: a note for each, and a list of all once the cohort is complete."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ LEFT_OUT_FILE, NOTES = "left_out.yaml", ".left_out"
 
 
 def note(root: Path, name: str, why: str) -> None:
-    """Keep in a cohort's folder why a source was left out; a file each, as several machines may work on one cohort."""
+    """Write why a source was left out; a file for each, because several machines may work on one cohort."""
     with atomic_file(root / NOTES / name) as draft:
         draft.write_text(why, encoding="utf-8")
 
 
 def forget(root: Path, name: str) -> None:
-    """Remove the note of a source that is read after all."""
+    """Remove the note of a source that could be read later."""
     (root / NOTES / name).unlink(missing_ok=True)
 
 
 def left_out(root: Path) -> dict[str, str]:
-    """Why each source was left out, by name."""
+    """Reasons of all left-out sources, by name."""
     return {path.name: path.read_text(encoding="utf-8") for path in sorted((root / NOTES).glob("[!.]*"))}
 
 
 def write_list(root: Path, reasons: Mapping[str, str]) -> None:
-    """Write `left_out.yaml`, or remove it where nothing was left out."""
+    """Write `left_out.yaml`, or remove it if nothing was left out."""
     if not reasons:
         clear(root)
         return
@@ -37,6 +37,6 @@ def write_list(root: Path, reasons: Mapping[str, str]) -> None:
 
 
 def clear(root: Path) -> None:
-    """Remove notes and list."""
+    """Remove the notes and the list."""
     shutil.rmtree(root / NOTES, ignore_errors=True)
     (root / LEFT_OUT_FILE).unlink(missing_ok=True)

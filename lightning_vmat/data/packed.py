@@ -1,8 +1,8 @@
-"""A cohort of planned phantoms as one small file: seeds, leaves and monitor units; the cases are made anew from it.
+"""A cohort of planned phantoms as one small file of seeds, leaf tips and monitor units, from which cases are made.
 
-A case of base size with its plan takes 5 kB in place of 0.6 MB. Since a seed gives the same bits on every machine, the
-file holds a checksum of each case (voxels, jaws and wishes) in its place. Plans are rounded, see `packed_plans`, and
-brought within the limits of the machine where they are unpacked.
+A case of base size with its plan takes 5 kB instead of 0.6 MB. Since a seed gives the same bits on every machine, the
+file contains only a checksum of each case (voxels, jaws and wishes). Plans are rounded, see `packed_plans`, and
+brought within the limits of the machine when they are unpacked.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from lightning_vmat.plan.limits import project_to_limits
 PACK_VERSION = 2
 SUFFIX = ".safetensors"
 PARTS = {1: ("left_mm", "right_mm", "mu"), PACK_VERSION: ("leaf_tips", "mu")}  # version 1 held float32
-ROUNDED = {"rounded_to": {"leaf_tips_mm": 0.1, "mu_fraction": 0.001}}  # what the metadata of an unpacked plan says
+ROUNDED = {"rounded_to": {"leaf_tips_mm": 0.1, "mu_fraction": 0.001}}  # metadata of an unpacked plan
 
 
 @dataclass(frozen=True)
 class Pack:
-    """What a packed cohort says of itself.
+    """The header of a packed cohort.
 
     Args:
         path: the file.
-        manifest: of the cohort.
-        split: names of the cases for each purpose.
+        manifest: manifest of the cohort.
+        split: names of the cases of each split.
         plans: how each plan was made, by case.
-        checksums: of each case's voxels, jaws and wishes.
-        version: of the file.
+        checksums: checksum of each case's voxels, jaws and wishes.
+        version: version of the file.
     """
 
     path: Path
@@ -64,11 +64,12 @@ class Pack:
 
     @property
     def sources(self) -> list[PackedSource]:
+        """Sources of the packed cases, by seed."""
         names = (name for part in SPLITS for name in self.split[part])
         return [PackedSource(self, seed) for seed in sorted(phantom_seed(name) for name in names)]
 
     def stored(self, name: str) -> list[Tensor]:
-        """The tensors of a case's plan."""
+        """Read the tensors of a case's plan."""
         with safe_open(self.path, framework="pt") as file:
             return [file.get_tensor(f"{name}.{part}") for part in PARTS[self.version]]
 
@@ -82,17 +83,19 @@ class PackedSource:
 
     @property
     def name(self) -> str:
+        """Name of the phantom, such as `phantom_0007`."""
         return phantom_name(self.seed)
 
     @property
     def size(self) -> str:
+        """Name of the size of all cases in the pack."""
         return str(self.pack.manifest["size"])
 
     def load(self) -> SourceCase:
-        """The phantom and its plan.
+        """Make the phantom and its plan.
 
         Raises:
-            ValueError: the phantom is not the one that was planned: another version made it.
+            ValueError: the phantom differs from the planned one, because another version made it.
         """
         about = self.pack.manifest
         share = (about.get("wishes") or {}).get("share", 0.0)
@@ -106,10 +109,10 @@ class PackedSource:
         return SourceCase(case, plan=plan, plan_metadata=self.pack.plans[self.name])
 
     def plan(self, setup: BeamSetup) -> Plan:
-        """The plan alone, within the machine's limits.
+        """Read the plan alone, brought within the machine's limits.
 
         Args:
-            setup: of the case.
+            setup: beam setup of the case.
 
         Raises:
             ValueError: tensors that do not make a plan.
@@ -124,12 +127,12 @@ class PackedSource:
 
 
 def write_pack(roots: Sequence[Path], out: Path) -> None:
-    """Pack the planned phantoms of one or more cohorts that were made alike.
+    """Pack the planned phantoms of one or more cohorts of the same settings.
 
     Args:
-        roots: folders of cohorts, which need not be finished (cases without a plan are left out), or packed cohorts;
-            of a phantom that several hold the first counts.
-        out: the file to write.
+        roots: folders of cohorts, complete or not (cases without a plan are left out), or packed cohorts;
+            a phantom is taken from the first one that contains it.
+        out: file to write.
 
     Raises:
         ValueError: no such cohort, cases that are no phantoms, no plan at all, or cohorts of different settings.
@@ -148,7 +151,7 @@ def write_pack(roots: Sequence[Path], out: Path) -> None:
                 values = pack.stored(name) if pack.path.is_file() else _rounded_parts(pack.path / name)
                 tensors |= {f"{name}.{kind}": value for kind, value in zip(PARTS[PACK_VERSION], values, strict=True)}
     if not plans:
-        raise ValueError(f"{', '.join(map(str, roots))}: no case with a plan")
+        raise ValueError(f"{', '.join(map(str, roots))}: no case with a plan, expected at least 1")
     split = {part: sorted(names, key=phantom_seed) for part, names in split.items()}
     names = sorted(plans, key=phantom_seed)
     which = {
@@ -168,15 +171,13 @@ def write_pack(roots: Sequence[Path], out: Path) -> None:
 
 
 def _pack_of_folder(root: Path) -> Pack:
-    """What a folder of planned phantoms would say as a packed cohort."""
+    """The header that a folder of planned phantoms gets as a packed cohort."""
     path = root / MANIFEST_FILE
     if not path.is_file():
-        raise ValueError(f"{root}: no cohort, expected a folder that `vmat prepare phantom` wrote, or a packed cohort")
+        raise ValueError(f"{root}: not a cohort, expected a folder of `vmat prepare phantom`, or a packed cohort")
     manifest = read_mapping(path)
     if manifest.get("source") != "phantom":
-        raise ValueError(
-            f"{root}: cases of {manifest.get('source')}, expected phantoms; others cannot be made from seeds"
-        )
+        raise ValueError(f"{root}: cases of {manifest.get('source')}, expected phantoms, as only they have seeds")
     folders = sorted(file.parent for file in root.glob(f"*/{PLAN_FILE}"))
     for_others = {name: part for part in ("validation", "test") for name in manifest.get(part) or ()}
     split: dict[str, list[str]] = {part: [] for part in SPLITS}
@@ -192,7 +193,7 @@ def _pack_of_folder(root: Path) -> Pack:
 
 
 def _check_alike(packs: Sequence[Pack]) -> None:
-    """Raise a ValueError for cohorts of different settings; which cases they hold is no setting."""
+    """Raise a ValueError for cohorts of different settings; the cases may differ."""
     of_cases = {"cases", "seeds", "validation", "test"}
     first, *others = ({k: v for k, v in pack.manifest.items() if k not in of_cases} for pack in packs)
     for pack, other in zip(packs[1:], others, strict=True):
@@ -210,7 +211,7 @@ def _rounded_parts(folder: Path) -> tuple[Tensor, Tensor]:
 
 
 def read_pack(name_or_path: str | Path) -> Pack:
-    """A shipped packed cohort by name, or one from a file.
+    """Read the header of a shipped packed cohort, or of a file.
 
     Raises:
         ValueError: neither, a broken file, or one of another version.
@@ -231,7 +232,7 @@ def read_pack(name_or_path: str | Path) -> Pack:
     pack = Pack(path, **about, version=version)
     missing = [f"{source.name}.{part}" for source in pack.sources for part in PARTS[version]]
     if missing := sorted(set(missing) - stored):
-        raise ValueError(f"{path}: no {missing[0]}, expected leaves and monitor units of every case")
+        raise ValueError(f"{path}: {missing[0]} missing, expected leaves and monitor units of every case")
     return pack
 
 
@@ -243,7 +244,7 @@ def unpack(name_or_path: str | Path, out: Path, *, jobs: int, shard: str = "1/1"
 
 
 def unpacked(cohort: Path) -> Path:
-    """The folder of a cohort; that of a packed one is made where caches belong, once.
+    """The folder of a cohort; a packed one is unpacked into the cache folder, once.
 
     Args:
         cohort: a folder, a packed file, or the name of a shipped one.
@@ -261,12 +262,12 @@ def unpacked(cohort: Path) -> Path:
 
 
 def available_cores() -> int:
-    """Cores that this process may use: on a cluster fewer than the machine has."""
+    """Number of cores that this process may use, on a cluster fewer than those of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cache_folder() -> Path:
-    """`$XDG_CACHE_HOME/lightning_vmat`, else below `~/.cache`."""
+    """The cache folder: `$XDG_CACHE_HOME/lightning_vmat`, else `~/.cache/lightning_vmat`."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lightning_vmat"
 
 
@@ -277,7 +278,7 @@ def shipped_cohorts() -> list[str]:
 
 
 def checksum(case: Case) -> str:
-    """Of CT, structures, jaws and wishes."""
+    """Checksum of CT, structures, jaws and wishes."""
     digest = hashlib.sha256(case.hu.to(torch.int16).numpy().tobytes())
     for name, mask in sorted(case.structures.items()):
         digest.update(name.encode() + mask.numpy().tobytes())

@@ -1,7 +1,7 @@
 """Plans in a few kilobytes each: leaf tips to 0.1 mm, monitor units to 0.1 %.
 
-Leaf tips are whole tenths of millimetres. What is stored of each leaf are its steps from control point to control
-point, low bytes before high bytes, which zlib makes less than half as long. Monitor units are IEEE half precision,
+Leaf tips are whole tenths of millimetres. For each leaf its steps from control point to control point are stored,
+low bytes before high bytes, which zlib compresses to less than half. Monitor units are IEEE half precision,
 whose rounding is at most 2^-11 (0.05 %) of the value.
 """
 
@@ -17,11 +17,11 @@ from torch import Tensor
 from lightning_vmat.plan.aperture import Plan
 
 TENTHS = 10  # of a millimetre
-MAX_BYTES = 1 << 24  # of the unpacked leaf tips of a plan; 100 times those of a large one
+MAX_BYTES = 1 << 24  # limit for the unpacked leaf tips of a plan, 100 times those of a large plan
 
 
 def pack_leaf_tips(plan: Plan) -> UInt8[Tensor, " byte"]:
-    """Both banks' leaf tips, rounded to 0.1 mm and compressed."""
+    """Leaf tips of both banks, rounded to 0.1 mm and compressed."""
     tips_mm = torch.stack((plan.left_mm, plan.right_mm)).double().numpy()  # [bank, control point, leaf pair]
     tenths = np.floor(tips_mm * TENTHS + 0.5).astype("<i2").transpose(0, 2, 1)
     steps = np.diff(tenths, axis=-1, prepend=np.zeros_like(tenths[..., :1]))
@@ -35,10 +35,10 @@ def pack_monitor_units(plan: Plan) -> Float16[Tensor, " control_point"]:
 
 
 def unpack_plan(leaf_tips: UInt8[Tensor, " byte"], mu: Float16[Tensor, " control_point"]) -> Plan:
-    """The rounded plan. Rounding can break a limit of the machine by less than 0.1 mm: see `project_to_limits`.
+    """Unpack the rounded plan. Rounding can break a limit of the machine by less than 0.1 mm, see `project_to_limits`.
 
     Raises:
-        ValueError: bytes that are no leaf tips for these control points, or monitor units that are not finite.
+        ValueError: bytes that do not fit the number of control points, or monitor units that are not finite.
     """
     unpacker = zlib.decompressobj()
     try:
@@ -47,9 +47,9 @@ def unpack_plan(leaf_tips: UInt8[Tensor, " byte"], mu: Float16[Tensor, " control
         raise ValueError(f"leaf tips cannot be decompressed ({error})") from error
     bytes_of_a_row = 2 * 2 * len(mu)  # two banks, two bytes
     if not unpacker.eof or not len(mu) or not content or len(content) % bytes_of_a_row or mu.ndim != 1:
-        raise ValueError(f"leaf tips of {len(content)} bytes for {len(mu)} control points do not make a plan")
+        raise ValueError(f"leaf tips of {len(content)} bytes for {len(mu)} control points, expected a plan")
     if not bool(mu.isfinite().all()):
-        raise ValueError("monitor units that are not finite")
+        raise ValueError("monitor units with NaN or infinite values, expected finite ones")
     pairs = np.frombuffer(content, np.uint8).reshape(2, -1).T
     steps = np.ascontiguousarray(pairs).view("<i2").reshape(2, -1, len(mu))
     left, right = torch.from_numpy(steps.cumsum(axis=-1).transpose(0, 2, 1) / TENTHS).float()

@@ -1,4 +1,4 @@
-"""The same work on many things in several processes of one thread each: results do not depend on how many."""
+"""Parallel work in processes of one thread each, so that results do not depend on their number."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def in_processes(work: Callable[[T], str], things: Sequence[T], jobs: int) -> Iterator[str]:
-    """Results as they come.
+    """Apply a function to each item, and yield the results in order of completion.
 
     Args:
-        work: what to do with each thing; picklable.
-        things: what to work on.
-        jobs: processes; with 1, this one. None is replaced after some work: `max_tasks_per_child` hangs in Python 3.11
-            and 3.12 (python/cpython issue 115634), and memory does not grow.
+        work: function to apply; picklable.
+        things: items to process.
+        jobs: number of processes; 1 uses this process. Processes are not replaced: `max_tasks_per_child` hangs in
+            Python 3.11 and 3.12 (python/cpython 115634), and memory does not grow.
 
     Raises:
-        ChildProcessError: a process was lost.
+        ChildProcessError: a process was killed.
     """
     with _one_thread():
         if jobs <= 1:
@@ -41,7 +41,7 @@ def in_processes(work: Callable[[T], str], things: Sequence[T], jobs: int) -> It
                 yield done.result()
         except BrokenProcessPool as error:
             raise ChildProcessError(
-                "a process was killed (for want of memory?); what is finished is kept, and the same command goes on"
+                "a process was killed, perhaps for lack of memory; finished cases are kept, the same command continues"
             ) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -49,7 +49,7 @@ def in_processes(work: Callable[[T], str], things: Sequence[T], jobs: int) -> It
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """One thread here and in processes that start here: sums in another order would change last bits of plans."""
+    """Use one thread here and in child processes: another order of sums would change the last bits of plans."""
     before, threads = {name: os.environ.get(name) for name in THREADS}, torch.get_num_threads()
     os.environ.update(dict.fromkeys(THREADS, "1"))
     torch.set_num_threads(1)
@@ -65,7 +65,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _start(parent: int) -> None:
-    """Begin a process: one thread, and an end when its parent is killed."""
+    """Start a process: one thread, and exit if its parent is killed."""
     torch.set_num_threads(1)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""Making the cases of a cohort: several at a time, each whole or not at all, those already there kept."""
+"""Makes the cases of a cohort: in parallel, each whole or not at all. Existing cases are kept."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from lightning_vmat.plan.case import Case
 
 
 def phantom_manifest(sources: Sequence[PhantomSource], split: Mapping[str, list[str]]) -> dict[str, object]:
-    """What tells one cohort of phantoms from another: seeds, settings, and the versions of anatomy and protocols.
+    """The manifest of a cohort of phantoms: seeds, settings, and the versions of anatomy and protocols.
 
     Args:
         sources: the phantoms, of consecutive seeds and the same settings.
-        split: names of the cases for each purpose; those not for training are listed.
+        split: names of the cases of each split; validation and test cases are listed.
     """
     first, protocol = sources[0], sources[0].protocol
     protocols = SHARES if protocol == MIXED else (protocol,)
@@ -59,25 +59,25 @@ def prepare(
     shard: str,
     refused: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Make a cohort, or one shard of it; what is there already is kept, so that a killed run goes on.
+    """Make a cohort, or one shard of it. Existing cases are kept, so that a killed run continues.
 
     Args:
         sources: all cases of the cohort.
-        split: names of the cases for each purpose.
+        split: names of the cases of each split.
         out: folder of the cohort.
-        manifest: what tells this cohort from another.
-        plan: give each case a reference plan.
-        jobs: processes.
+        manifest: settings that identify the cohort.
+        plan: make a reference plan for each case.
+        jobs: number of processes.
         shard: `i/n`, the i-th (from 1) of n parts.
-        refused: by name, why other sources cannot be read; when given, sources whose loading fails are left out too,
-            and the others make the cohort.
+        refused: errors of unreadable sources, by name. If given, sources whose loading fails are left out too,
+            and the others form the cohort.
 
     Returns:
-        By name, why sources were left out.
+        Reasons of left-out sources, by name.
 
     Raises:
-        ValueError: bad input, by file, or every source left out; a cohort of other settings or versions in `out`.
-            Finished cases stay, but without all of them the folder does not count as a cohort.
+        ValueError: bad input (names the file), no readable source, or a cohort of other settings or versions in `out`.
+            Finished cases are kept, but the folder is a cohort only when it is complete.
     """
     mine = own_shard(sources, shard, jobs)
     lenient = refused is not None
@@ -94,12 +94,12 @@ def prepare(
 
 
 def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: int) -> None:
-    """Do something with each source, several at a time, with a progress bar.
+    """Apply a function to each source, in parallel, with a progress bar.
 
     Args:
-        work: takes a source and returns its name; picklable.
-        mine: the sources.
-        jobs: processes.
+        work: function from a source to its name; picklable.
+        mine: sources to process.
+        jobs: number of processes.
     """
     with tqdm(total=len(mine), desc="cases", unit="case") as bar:
         for name in in_processes(work, mine, min(jobs, len(mine))):
@@ -108,13 +108,13 @@ def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: in
 
 
 def prepare_case(source: Source, out: Path, plan: bool, lenient: bool = False) -> str:
-    """Make one case with what is asked for, unless it is there; its name.
+    """Make one case, with a plan if requested, unless it exists. Returns its name.
 
     Args:
-        source: of the case.
+        source: source of the case.
         out: folder of the cohort.
-        plan: give it a reference plan.
-        lenient: leave a note in place of a case that cannot be read.
+        plan: make a reference plan.
+        lenient: write a note instead of raising if the source cannot be read.
     """
     folder = out / source.name
     _clear_drafts(folder)
@@ -143,13 +143,13 @@ def prepare_case(source: Source, out: Path, plan: bool, lenient: bool = False) -
 
 
 def _with_derived(case: Case) -> Case:
-    """A case with the structures that its protocol makes; those from DICOM have them, made on finer voxels."""
+    """The case with the derived structures of its protocol; cases from DICOM have them already, from finer voxels."""
     derived = load_protocol(case.protocol).derived
     return with_derived(case, derived) if derived and case.source != "dicom" else case
 
 
 def _clear_drafts(folder: Path) -> None:
-    """Remove what a killed run had begun to write of a case."""
+    """Remove partial folders of a case that a killed run left behind."""
     for draft in folder.parent.glob(f".{folder.name}.*"):
         shutil.rmtree(draft, ignore_errors=True)
     for draft in folder.glob(f".*.{PLAN_FILE}"):
@@ -160,7 +160,7 @@ def own_shard(sources: Sequence[Source], shard: str, jobs: int) -> list[Source]:
     """The sources of one shard.
 
     Raises:
-        ValueError: a shard that is not `i/n`, or no processes.
+        ValueError: a shard that is not `i/n`, or fewer than one process.
     """
     if jobs < 1:
         raise ValueError(f"jobs {jobs}: expected at least 1")

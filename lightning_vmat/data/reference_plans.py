@@ -1,4 +1,4 @@
-"""Reference plans of a cohort's cases, what they were made with, and how good they are."""
+"""Reference plans of a cohort, with their settings and quality."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from lightning_vmat.planning.evaluation import evaluate_plan
 from lightning_vmat.planning.planners import reference_planner
 from lightning_vmat.planning.problem import build_problem
 
-QUALITY = ("goals_met", "goals", "unmet", "violations")  # of a plan's metadata, for the manifest
+QUALITY = ("goals_met", "goals", "unmet", "violations")  # keys of a plan's metadata that go into the manifest
 
 
 def planner_settings(size: str) -> dict[str, object]:
-    """Everything that the plans of a size depend on beside the case, for the manifest."""
+    """All settings that the plans of a size depend on, for the manifest."""
     parameters = inspect.signature(reference_planner).parameters
     settings = {name: p.default for name, p in parameters.items() if name != "progress"}
     return {"planner": "reference", **settings, "voxels": get_size(size).optimised_voxels}
 
 
 def reference_plan(case: Case, size: str) -> tuple[Plan, dict[str, Any]]:
-    """A plan of the reference planner, how it was made and how good it is; the same bits each time.
+    """Make a reference plan with its metadata: the same bits each time.
 
-    The metadata holds the settings, the clinical goals met, and `scale_mu`, the unit of fluence of the case's problem
-    on the voxels that the plan was optimised on, so that loaders need not build the problem to know it.
+    The metadata contain the settings, the clinical goals met, and `scale_mu`, the unit of fluence of the problem
+    on the voxel sample of the plan, so that loaders need not build the problem.
 
     Raises:
-        ValueError: no plan, or one that breaks limits of the machine.
+        ValueError: no plan, or a plan that breaks limits of the machine.
     """
     settings = planner_settings(size)
     result = reference_planner(voxels=get_size(size).optimised_voxels).plan(case)
     if result.plan is None:
-        raise ValueError(f"case {case.case_id}: the reference planner gave no deliverable plan")
+        raise ValueError(f"case {case.case_id}: no plan from the reference planner, expected a deliverable one")
     evaluation = evaluate_plan(case, result)
     if any(evaluation.violations.values()):
         raise ValueError(f"case {case.case_id}: reference plan breaks {evaluation.violations}, expected no violations")

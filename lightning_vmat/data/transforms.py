@@ -21,7 +21,7 @@ Record = dict[str, Any]  # case_dir: Path, then what the transforms add
 
 
 class LoadCase(Transform):
-    """`case_dir` -> `case`, and `plan` with its `metadata` where the folder holds one (else None, and nothing)."""
+    """`case_dir` -> `case`, and `plan` with its `metadata` if the folder contains one (else None, and no metadata)."""
 
     def __call__(self, record: Record) -> Record:
         folder = Path(record["case_dir"])
@@ -32,7 +32,7 @@ class LoadCase(Transform):
 
 
 class BuildCondition(Transform):
-    """`case` -> `condition`: beam's-eye-view channels of these structures, and of the wishes if asked for."""
+    """`case` -> `condition`: beam's-eye-view channels of the structures, and of the wishes if requested."""
 
     def __init__(self, structures: Sequence[str], wishes: bool = False) -> None:
         self.structures, self.wishes = tuple(structures), wishes
@@ -42,10 +42,10 @@ class BuildCondition(Transform):
 
 
 class BuildProblem(Transform):
-    """`case` -> `problem`, on a sample of so many voxels drawn with this seed, and its `scale_mu`.
+    """`case` -> `problem`, on a voxel sample of this size and seed, and its `scale_mu`.
 
-    Most of the time of loading goes into problems. Where none is asked for, and the metadata of the plan tell the scale
-    on the same sample, none is built.
+    Problems take most of the loading time. If none is needed, and the metadata of the plan contain the scale
+    for the same sample, none is built.
     """
 
     def __init__(self, voxels: int, seed: int = 0, needed: bool = True) -> None:
@@ -60,7 +60,7 @@ class BuildProblem(Transform):
 
 
 class BuildTarget(Transform):
-    """`plan` -> `fluence`: what the plan delivers, in the problem's unit (None without a plan)."""
+    """`plan` -> `fluence`: delivered fluence in units of `scale_mu` (None without a plan)."""
 
     def __call__(self, record: Record) -> Record:
         case, plan = record["case"], record["plan"]
@@ -71,7 +71,7 @@ class BuildTarget(Transform):
 
 
 class MakeItem(Transform):
-    """Everything so far -> `PlanItem`; the CT is let go."""
+    """The record -> `PlanItem`, without the CT."""
 
     def __call__(self, record: Record) -> PlanItem:
         return PlanItem(
@@ -87,7 +87,7 @@ class MakeItem(Transform):
 def item_transform(
     structures: Sequence[str], voxels: int, with_problem: bool, seed: int = 0, wishes: bool = False
 ) -> Compose:
-    """All of them: `{"case_dir": folder}` -> `PlanItem`."""
+    """The whole chain: `{"case_dir": folder}` -> `PlanItem`."""
     problem = BuildProblem(voxels, seed, needed=with_problem)
     return Compose([LoadCase(), BuildCondition(structures, wishes), problem, BuildTarget(), MakeItem()])
 

@@ -1,1 +1,1 @@
-"""What leaves the package: the plan report."""
+"""Output: the plan report and its figures, DICOM objects, and the delivery check."""

@@ -1,4 +1,4 @@
-"""From sectors to what a linac is told: positions between which it interpolates."""
+"""Converts the sectors of a plan to control points, between which a linac interpolates."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from lightning_vmat.plan.limits import machine_violations
 
 @dataclass(frozen=True)
 class ArcDelivery:
-    """Machine positions along one arc; between two points everything moves in proportion to the monitor units.
+    """Machine positions along one arc. Between two points everything moves in proportion to the monitor units.
 
     A sector of the plan becomes three points: its beginning, its middle and its end (the next one's beginning).
 
-    - *Monitor units*: each half of a sector gets half of the sector's, so that every sector has its own exactly.
-    - *Leaves*: the plan's tips stand in the middle, and at the boundaries where `sector_ends` says. The fluence of a
-      plan (`delivered_fluence`) is the average over this very motion. Leaf speeds are those that `machine_violations`
-      counts; gap and span hold between the middles because all leaves go the same share of their ways.
+    - *Monitor units*: each half of a sector gets half of the sector's, so that each sector gets exactly its own.
+    - *Leaves*: the plan's tips are reached in the middle, those of `sector_ends` at the boundaries. The fluence of a
+      plan (`delivered_fluence`) is the average over exactly this motion, and `machine_violations` checks its leaf
+      speeds. Gap and span are kept between the middles because all leaves cover the same fraction of their paths.
 
     Args:
         gantry_deg: gantry angle, in [0, 360).
         cumulative_mu: monitor units of one fraction given before the point.
         left_mm: tips of all leaf pairs of the machine, bank X1.
-        right_mm: bank X2.
+        right_mm: tips of bank X2.
     """
 
     gantry_deg: Float[Tensor, " point"]
@@ -40,10 +40,10 @@ class ArcDelivery:
 
 
 def arc_deliveries(case: Case, plan: Plan) -> list[ArcDelivery]:
-    """What the linac is told for each arc of a plan.
+    """Machine positions of each arc of a plan.
 
     Raises:
-        ValueError: a plan that breaks limits of the machine, or rows that are not made of its leaf pairs.
+        ValueError: a plan that breaks limits of the machine, or rows that do not consist of its leaf pairs.
     """
     machine = case.machine
     whole = all_leaf_pairs(case, plan)
@@ -62,13 +62,13 @@ def arc_deliveries(case: Case, plan: Plan) -> list[ArcDelivery]:
 
 
 def all_leaf_pairs(case: Case, plan: Plan) -> Plan:
-    """The plan with every leaf pair of the machine: ganged pairs move together, those beside the field stay closed.
+    """The plan with all leaf pairs of the machine: pairs of a row move together, pairs outside the field stay closed.
 
-    Closed pairs stand under the jaws in the middle of the arcs' openings, at the smallest gap. Where leaves may not
-    pass their opposed neighbours they follow the outermost row of their side as far as it makes them.
+    Closed pairs are under the jaws, in the middle of the arcs' openings, at the smallest gap. If leaves may not
+    pass their opposed neighbours, they follow the outermost row of their side as far as necessary.
 
     Raises:
-        ValueError: row boundaries that are not boundaries of the machine's leaf pairs.
+        ValueError: row boundaries that are not leaf boundaries of the machine.
     """
     edges, rows = torch.tensor(case.machine.leaf_edges_mm), torch.tensor(case.beamlets.leaf_edges_mm)
     if (rows[:, None] - edges).abs().amin(dim=1).max() > 1e-3:
@@ -94,7 +94,7 @@ def _delivery(
     mu: Float[Tensor, " control_point"],
     arc: Arc,
 ) -> ArcDelivery:
-    """One arc: a sector ends where the next one begins."""
+    """Machine positions of one arc. A sector ends where the next one begins."""
     half_deg = arc.span_deg / arc.control_points / 2
     left, right = torch.cat((torch.stack((begin_mm, middle_mm), dim=2).flatten(1, 2), end_mm[:, -1:]), dim=1)
     return ArcDelivery(

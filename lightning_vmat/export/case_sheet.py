@@ -1,4 +1,4 @@
-"""A sheet to look at: axial, coronal and sagittal slices of many cases, with the outlines of their structures."""
+"""An image sheet: axial, coronal and sagittal slices of many cases, with the outlines of their structures."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def draw_sheet(cases: Sequence[Case], path: Path) -> None:
     """Write an image (by its suffix: PNG, PDF...) of slices through the isocentre.
 
     Args:
-        cases: in reading order, two in a row of the sheet.
-        path: the image.
+        cases: cases in reading order, two in a row.
+        path: image file to write.
     """
     rows = -(-len(cases) // CASES_IN_A_ROW)
     figure = Figure(figsize=(CASES_IN_A_ROW * 11.0, rows * 3.0), layout="constrained", facecolor="black")

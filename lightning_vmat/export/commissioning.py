@@ -1,4 +1,4 @@
-"""A commissioned machine as files: the machine, its beam model, and a report of the fit."""
+"""Writes a commissioned machine: machine file, beam model, and a report of the fit."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LABELS = {"profile": "Distance from the axis (mm)", "output_factor": "Side of th
 
 @dataclass(frozen=True)
 class Commissioned:
-    """A machine with the beam that was fitted for it.
+    """A machine with its fitted beam model.
 
     Args:
-        machine: limits of the machine that it was made from, with what was measured.
-        measured: what was measured.
-        fit: the beam and how well it fits.
+        machine: the machine, with limits of the base machine and measured leaf parameters.
+        measured: the measurements.
+        fit: the fitted beam, and its residuals.
     """
 
     machine: Machine
@@ -41,7 +41,7 @@ class Commissioned:
 
 
 def commissioning_files(out: Path) -> tuple[Path, Path, Path]:
-    """The machine's YAML, its beam model and the report, which stand side by side."""
+    """Paths of the machine file, its beam model and the report, all in one folder."""
     return out, out.with_suffix(".safetensors"), out.with_suffix(".html")
 
 
@@ -49,8 +49,8 @@ def write_commissioned(out: Path, commissioned: Commissioned) -> None:
     """Write all three files.
 
     Args:
-        out: of the machine's YAML.
-        commissioned: what to write.
+        out: path of the machine file (YAML).
+        commissioned: machine, measurements and fit.
     """
     _, beam_file, report_file = commissioning_files(out)
     machine_text = _machine_text(commissioned, beam_file.name)
@@ -62,7 +62,7 @@ def write_commissioned(out: Path, commissioned: Commissioned) -> None:
 
 
 def _machine_text(commissioned: Commissioned, beam_file: str) -> str:
-    """The YAML that `load_machine` reads."""
+    """The YAML text that `load_machine` reads."""
     machine, fit = commissioned.machine, commissioned.fit
     values = {field.name: getattr(machine, field.name) for field in fields(machine)}
     widths = np.diff(values.pop("leaf_edges_mm")).round(6).tolist()
@@ -91,7 +91,7 @@ def _report(commissioned: Commissioned) -> str:
 
 
 def _figure(kind: str, title: str, fit: BeamFit) -> Figure:
-    """Curves of one kind over their residuals."""
+    """Curves of one kind, above their residuals."""
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     for number, residual in enumerate(one for one in fit.residuals if one.curve.kind == kind):

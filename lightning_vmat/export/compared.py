@@ -1,4 +1,4 @@
-"""The plan that a report shows beside the new one."""
+"""Finds and evaluates the plan that a report shows beside the new one."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ METRICS_FILE = "metrics.json"
 
 
 def compared_plan(path: Path | None, opened: OpenedPatient, start: Path | None = None) -> ComparedPlan | None:
-    """What to compare with: what was asked for, else the plan to start from, else the dose of the treatment.
+    """The plan to compare with: the given one, else the plan to start from, else the clinical dose; None without any.
 
     Args:
-        path: results of `vmat plan`, or an RTPLAN.
+        path: results of `vmat plan`, or an RTPLAN; None if not given.
         opened: the patient.
         start: RTPLAN of the plan to start from.
 
     Raises:
-        ValueError: neither of these, or one that does not fit the case.
+        ValueError: another kind of file, or a plan that does not fit the case.
     """
     case = opened.case
     if path is not None and path.is_dir():
@@ -51,7 +51,7 @@ def compared_plan(path: Path | None, opened: OpenedPatient, start: Path | None =
 
 
 def as_json(compared: ComparedPlan) -> dict[str, Any]:
-    """The compared plan's figures for `metrics.json`."""
+    """Figures of the compared plan for `metrics.json`."""
     evaluation = compared.evaluation
     return {
         "name": compared.name,
@@ -66,7 +66,7 @@ def as_json(compared: ComparedPlan) -> dict[str, Any]:
 
 
 def _delivered(name: str, case: Case, plan: Plan, path: Path) -> ComparedPlan:
-    """A plan by the dose that it delivers; its leaves are judged as its RTPLAN has them."""
+    """A plan, judged by its delivered dose and by the leaves of its RTPLAN."""
     measured = evaluate_plan(case, PlanResult(plan.fluence_mu(case.beam_setup), plan, Trace()))
     leaves, setup = read_rtplan(path).on_leaves(case.machine)
     violations = machine_violations(leaves, setup, gantry_may_slow=True)
@@ -75,7 +75,7 @@ def _delivered(name: str, case: Case, plan: Plan, path: Path) -> ComparedPlan:
 
 
 def _planned_before(folder: Path, case: Case) -> ComparedPlan:
-    """Results of `vmat plan`: their dose, judged like the new one, and what they say of violations and complexity."""
+    """Results of `vmat plan`: their dose, judged like the new one, and their stored violations and complexity."""
     path = folder / METRICS_FILE
     try:
         stored = json.loads(path.read_text())
@@ -83,7 +83,7 @@ def _planned_before(folder: Path, case: Case) -> ComparedPlan:
         delivery_s = stored.get("delivery_s")
         numbers = (*complexity.values(), *violations.values(), *([] if delivery_s is None else [delivery_s]))
         if not all(is_number(value) for value in numbers):
-            raise ValueError("complexity, violations or a delivery time that are no numbers")
+            raise ValueError("complexity, violations or delivery time: expected numbers")
         name, planned = str(stored["planner"]), str(stored["case"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: expected the metrics that `vmat plan` writes ({type(error).__name__})") from error

@@ -1,4 +1,4 @@
-"""Two plans of a case side by side: rows of the tables."""
+"""Rows of the tables that compare two plans of a case."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from lightning_vmat.objectives.goal import GoalResult
 from lightning_vmat.planning.evaluation import Evaluation
 
 DOSES = {"d95_gy": "D95", "d2_gy": "D2", "mean_gy": "Mean", "max_gy": "Max"}
-SAME = 5e-3  # part of the limit, or of the larger value, below which plans count as equal
+SAME = 5e-3  # fraction of the limit, or of the larger value, below which plans count as equal
 
 
 @dataclass(frozen=True)
 class SideBySide:
-    """One figure of both plans.
+    """One figure of two plans.
 
     Args:
         label: what is measured.
-        limit: its clinical limit; empty where there is none.
-        ours: of the reported plan, with its unit.
-        theirs: of the compared plan.
-        difference: ours less theirs.
-        ours_met: whether the reported plan meets the limit; None without one.
-        theirs_met: whether the compared plan does.
+        limit: clinical limit; empty if there is none.
+        ours: value of the reported plan, with its unit.
+        theirs: value of the compared plan.
+        difference: ours minus theirs.
+        ours_met: whether the reported plan meets the limit; None without a limit.
+        theirs_met: whether the compared plan meets the limit.
         better: whether the reported plan is better (True), worse (False), or neither.
     """
 
@@ -39,7 +39,7 @@ class SideBySide:
 
 
 def goals_side_by_side(ours: Evaluation, theirs: Evaluation) -> list[tuple[str, SideBySide]]:
-    """Structure and figures of every clinical goal that both plans have."""
+    """Structure and figures of each clinical goal that both plans have."""
     others = {(goal.structure, goal.measure): goal for goal in theirs.goals}
     return [
         (goal.structure, _goal_row(goal, others[goal.structure, goal.measure]))
@@ -49,7 +49,7 @@ def goals_side_by_side(ours: Evaluation, theirs: Evaluation) -> list[tuple[str, 
 
 
 def figures_side_by_side(ours: Evaluation, theirs: Evaluation) -> list[SideBySide]:
-    """Objective, goals met, violations, delivery time and complexity; what is not known of a plan is a dash."""
+    """Objective, goals met, violations, delivery time and complexity; unknown figures are a dash."""
     met = (sum(goal.met for goal in ours.goals), sum(goal.met for goal in theirs.goals))
     rows = [
         _row("Objective over the whole body", "", (ours.objective, theirs.objective), lower_is_better=True),
@@ -65,7 +65,7 @@ def figures_side_by_side(ours: Evaluation, theirs: Evaluation) -> list[SideBySid
 
 
 def doses_side_by_side(ours: Evaluation, theirs: Evaluation) -> dict[str, list[tuple[str, str, str]]]:
-    """Ours, theirs and difference in Gy of each dose figure, by structure; the heads are those of `DOSES`."""
+    """Ours, theirs and difference in Gy of each dose figure, by structure; the columns are those of `DOSES`."""
     rows = {}
     for name, mine in ours.structures.items():
         other = theirs.structures.get(name)
@@ -97,7 +97,7 @@ def _goal_row(ours: GoalResult, theirs: GoalResult) -> SideBySide:
 
 
 def _broken(plan: Evaluation) -> int | None:
-    """Violations of a plan whose leaves are known."""
+    """Number of violations; None if the leaves of the plan are unknown."""
     return sum(plan.violations.values()) if plan.complexity else None
 
 
@@ -117,6 +117,6 @@ def _row(
 
 
 def _signed(value: float, form: str) -> str:
-    """A difference with its sign, or without one if it rounds to nothing."""
+    """A difference with its sign, or without a sign if it rounds to 0."""
     text = form.format(value)
     return text.lstrip("+-") if float(text.split()[0]) == 0 else text

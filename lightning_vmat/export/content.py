@@ -1,4 +1,4 @@
-"""What a plan report is about."""
+"""The content of a plan report."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class ComparedPlan:
     """Another plan of the same case, shown beside the reported one.
 
     Args:
-        name: one or two words without anyone's identity: `reference`, `RTPLAN`, `clinical dose`.
-        evaluation: what was measured of it; without violations, complexity and delivery time where only the dose is
+        name: one or two words that identify no patient: `reference`, `RTPLAN`, `clinical dose`.
+        evaluation: its evaluation, without violations, complexity and delivery time if only the dose is
             known.
     """
 
@@ -28,19 +28,19 @@ class ComparedPlan:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """A planned case with everything that was measured of it.
+    """A planned case with its evaluation.
 
     Args:
         case: the case; of its identity only `case_id` is shown.
-        result: the planner's outcome; its `plan` may be None.
-        evaluation: what was measured of it.
+        result: result of the planner; its `plan` may be None.
+        evaluation: evaluation of the plan.
         compared: another plan of the case; None to report one plan alone.
-        rois: what became of the ROIs of the patient's structure set; None for a case that was not DICOM.
-        version: of the package.
-        created: when the plan was made.
+        rois: which ROI became which structure; None for a case that is not from DICOM.
+        version: version of the package.
+        created: time of planning.
 
     Raises:
-        ValueError: a dose that is not on the case's grid or not finite.
+        ValueError: a dose on another grid than the case's, or not finite.
     """
 
     case: Case
@@ -60,7 +60,7 @@ class ReportContent:
         compared: ComparedPlan | None = None,
         rois: RoiReport | None = None,
     ) -> ReportContent:
-        """The report of a planner's outcome, made now; jaws and wishes are those of the planner."""
+        """The report of a planner's result, created now, with the planner's jaws and wishes."""
         return cls(judged_case(case, result), result, evaluation, compared, rois)
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The CT of a case as a DICOM series, one file a slice."""
+"""Writes the CT of a case as a DICOM series, one file for each slice."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def write_ct_series(folder: Path, case: Case, link: PatientLink) -> tuple[str, l
     """Write `CT_0001.dcm`, ... from inferior to superior.
 
     Args:
-        folder: where to.
-        case: whose CT.
-        link: the patient it belongs to.
+        folder: folder to write to.
+        case: case with the CT.
+        link: DICOM objects of the patient.
 
     Returns:
         Series Instance UID, and the SOP Instance UIDs of the slices.

@@ -1,4 +1,4 @@
-"""The dose that a written RTPLAN delivers: gantry, leaves and monitor units move as DICOM says."""
+"""The delivered dose of an RTPLAN: gantry, leaves and monitor units move as DICOM defines."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.body_dose import BodyDose
 
-PAIRS = 4_000_000  # (sub-sector, voxel) pairs worked on at once, about 0.5 GB
+PAIRS = 4_000_000  # (sub-sector, voxel) pairs computed at once, about 0.5 GB
 
 
 def delivered_dose(
     case: Case, plan: RtPlan, *, step_deg: float = STEP_DEG, leaf_step_mm: float = LEAF_STEP_MM
 ) -> Float[Tensor, " voxel"]:
-    """Dose of the whole course on `case.body_index`, from gantry angles in the middle of sub-sectors.
+    """Dose of the whole course on `case.body_index`, Gy, from gantry angles in the middle of sub-sectors.
 
     Args:
         case: patient, machine and beamlets, with the plan's widest jaws.
-        plan: an RTPLAN as it was read; of its `motions` nothing is used.
+        plan: an RTPLAN; its `motions` are not used.
         step_deg: largest sub-sector of an arc.
-        leaf_step_mm: farthest that a leaf moves while it counts as still.
+        leaf_step_mm: largest leaf travel during which a leaf counts as still.
 
     Raises:
-        ValueError: a case whose dose is stored by control point, or a sub-sector or leaf step that is not positive.
+        ValueError: a case with a dose influence stored by control point, or a step that is not positive.
     """
     if case.influence_path is not None:
         raise ValueError(
@@ -49,7 +49,7 @@ def delivered_dose(
 
 
 def _part_of(arc: Arc, part: range, sub_sectors: int) -> Arc:
-    """Some of the equal sub-sectors of an arc as an arc."""
+    """A range of the equal sub-sectors of an arc, as an arc."""
     step_deg = arc.span_deg / sub_sectors
     return Arc(
         gantry_start_deg=(arc.gantry_start_deg + part.start * step_deg) % 360.0,

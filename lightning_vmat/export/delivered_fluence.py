@@ -1,7 +1,7 @@
-"""The fluence that an RTPLAN's arcs deliver while gantry and leaves move, from its control points alone.
+"""The delivered fluence of an RTPLAN's arcs with gantry and leaves in motion, from its control points alone.
 
-Nothing here knows how planners model a moving leaf: the way between two control points is cut into short pieces, and
-each piece counts with its leaves where they stand in its middle.
+This is independent of the planners' model of moving leaves: the path between two control points is cut into short
+pieces, and each piece counts with the leaf positions in its middle.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ SMALL = 1e-9
 
 @dataclass(frozen=True)
 class Pieces:
-    """An arc's delivery in short pieces, and the sub-sectors of the arc that they belong to.
+    """The delivery of an arc in short pieces, and their sub-sectors of the arc.
 
     Args:
         sub_sectors: number of equal parts of the arc.
-        sub_sector: which of them each piece lies in `[piece]`.
-        interval: number of the control point before each piece `[piece]`.
-        place: middle of each piece as a fraction of the way to the next control point `[piece]`.
+        sub_sector: sub-sector of each piece `[piece]`.
+        interval: index of the control point before each piece `[piece]`.
+        place: middle of each piece as a fraction of the path to the next control point `[piece]`.
         mu: monitor units of each piece `[piece]`.
     """
 
@@ -44,12 +44,12 @@ class Pieces:
 
 
 def cut_into_pieces(arc: BeamArc, step_deg: float = STEP_DEG, leaf_step_mm: float = LEAF_STEP_MM) -> Pieces:
-    """Cut an arc so that each piece lies in one sub-sector and no leaf moves far in it.
+    """Cut an arc so that each piece lies in one sub-sector and leaves move little within it.
 
     Args:
         arc: control points of the arc.
         step_deg: largest sub-sector.
-        leaf_step_mm: farthest that a leaf moves in a piece.
+        leaf_step_mm: largest leaf travel within a piece.
     """
     sub_sectors = math.ceil(arc.travelled_deg[-1] / step_deg - 1e-6)
     width_deg = arc.travelled_deg[-1] / sub_sectors
@@ -72,7 +72,7 @@ def cut_into_pieces(arc: BeamArc, step_deg: float = STEP_DEG, leaf_step_mm: floa
 
 
 def _cuts(low: float, high: float) -> Numbers:
-    """0, 1, and the whole numbers between two places as fractions of the way from one to the other."""
+    """0, 1, and the whole numbers between two values as fractions of the distance between them."""
     inner = np.arange(math.floor(low + SMALL) + 1, math.ceil(high - SMALL))
     return np.concatenate(([0.0], (inner - low) / max(high - low, SMALL), [1.0]))
 
@@ -80,15 +80,15 @@ def _cuts(low: float, high: float) -> Numbers:
 def delivered_fluence(
     arc: BeamArc, pieces: Pieces, part: range, beamlets: BeamletGrid, machine: Machine
 ) -> Float[Tensor, "sub_sector leaf_pair beamlet"]:
-    """Fluence of some of an arc's sub-sectors, MU of one fraction.
+    """Fluence of a range of an arc's sub-sectors, MU of one fraction.
 
-    Open beamlets count in full, those under leaves by the leaf transmission, those under a jaw not at all; the
-    dosimetric leaf gap opens each leaf pair further. A row takes the mean over the leaf pairs that it gangs.
+    Open beamlets count in full, those under leaves with the leaf transmission, those under a jaw not at all; the
+    dosimetric leaf gap opens each leaf pair further. A row takes the mean over its leaf pairs.
 
     Args:
         arc: control points of the arc.
-        pieces: what it was cut into.
-        part: numbers of the sub-sectors.
+        pieces: pieces of the arc.
+        part: indices of the sub-sectors.
         beamlets: rows and beamlets.
         machine: gives leaf transmission and dosimetric leaf gap.
     """
@@ -112,7 +112,7 @@ def delivered_fluence(
 
 
 def _at(values: Numbers, pieces: Pieces, mine: NDArray[np.int64]) -> Numbers:
-    """Positions in the middle of pieces, linear between control points."""
+    """Positions in the middle of the pieces, interpolated linearly between control points."""
     before = pieces.interval[mine]
     place = pieces.place[mine].reshape(-1, *[1] * (values.ndim - 1))
     moved: Numbers = (1 - place) * values[before] + place * values[before + 1]

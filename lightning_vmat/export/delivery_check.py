@@ -1,4 +1,4 @@
-"""A written RTPLAN against the dose that was promised with it."""
+"""Compares the delivered dose of an RTPLAN with the dose of its plan."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from lightning_vmat.planning.evaluation import body_objective_of_dose, evaluate_
 
 OBJECTIVE_FRACTION, GAMMA_FRACTION, TARGET_GY = 0.01, 0.995, 0.1
 GAMMA_DOSE, GAMMA_MM = 0.01, 1.0
-FARTHEST_GAMMA = 1.1  # whether gamma is above 1 is all that counts
+FARTHEST_GAMMA = 1.1  # only whether gamma exceeds 1 counts
 TARGET_DOSES = ("d98_gy", "d95_gy", "d2_gy")
 
 
 @dataclass(frozen=True)
 class DeliveryCheck:
-    """What a plan promises and what its RTPLAN delivers.
+    """Planned and delivered figures of a plan.
 
     Args:
         case: name of the case.
-        objective: the protocol's objective over the whole body, of the plan's dose.
-        delivered_objective: of the delivered dose.
-        gamma_1_1: fraction of voxels above a tenth of the highest dose where both agree within 1 % and 1 mm.
-        targets: D98, D95 and D2 of each target, of the plan's dose.
-        delivered_targets: of the delivered dose.
-        arcs: delivery of each arc.
-        planned_dose: where the plan's dose is from.
+        objective: objective of the protocol over the whole body, of the plan's dose.
+        delivered_objective: the same of the delivered dose.
+        gamma_1_1: fraction of voxels above a tenth of the highest dose that pass gamma 1 %/1 mm.
+        targets: D98, D95 and D2 of each target, Gy, of the plan's dose.
+        delivered_targets: the same of the delivered dose.
+        arcs: timing of each arc.
+        planned_dose: origin of the plan's dose.
     """
 
     case: str
@@ -53,13 +53,13 @@ class DeliveryCheck:
 
     @property
     def objective_change(self) -> float:
-        """Delivered objective over that of the plan, less one."""
+        """Relative change of the objective: delivered over planned, minus 1."""
         change = self.delivered_objective - self.objective
         return change / max(self.objective, 1e-9)  # an objective can be met in full, and then is 0
 
     @property
     def target_change_gy(self) -> dict[str, float]:
-        """Delivered less planned, by target and measure: `PTV D98`."""
+        """Delivered minus planned target doses, Gy, by target and measure, such as `PTV D98`."""
         return {
             f"{name} {measure.removesuffix('_gy').upper()}": self.delivered_targets[name][measure] - dose_gy
             for name, doses in self.targets.items()
@@ -68,24 +68,26 @@ class DeliveryCheck:
 
     @property
     def worst_target_gy(self) -> float:
-        """Largest of all differences between delivered and planned target doses, with its sign."""
+        """Largest difference between delivered and planned target doses, Gy, with its sign."""
         return max(self.target_change_gy.values(), key=abs)
 
     @property
     def seconds(self) -> float:
+        """Delivery time of all arcs, s."""
         return sum(arc.seconds for arc in self.arcs)
 
     @property
     def held_by_s(self) -> dict[str, float]:
-        """Delivery time in which gantry, dose rate or leaves were at their limit."""
+        """Delivery time, s, during which gantry, dose rate or leaves are at their limit, by limit."""
         return {limit: sum(arc.held_by_s[limit] for arc in self.arcs) for limit in LIMITS}
 
     @property
     def mu(self) -> float:
+        """Monitor units of all arcs."""
         return sum(arc.mu for arc in self.arcs)
 
     def checks(self) -> list[Check]:
-        """The figures that have tolerances."""
+        """The figures with tolerances."""
         return [
             Check(
                 self.case,
@@ -103,11 +105,11 @@ class DeliveryCheck:
 
     @property
     def failed(self) -> list[str]:
-        """The figures that are out of their tolerances, in words."""
+        """The figures out of tolerance, in words."""
         return [f"{c.measure}: {c.value:.4g}, expected {c.bound}" for c in self.checks() if not c.passed]
 
     def as_json(self) -> dict[str, object]:
-        """All figures for a file."""
+        """All figures, as JSON values."""
         return {
             **asdict(self),
             "objective_change": self.objective_change,
@@ -132,19 +134,19 @@ def check_rtplan(
     step_deg: float = STEP_DEG,
     leaf_step_mm: float = LEAF_STEP_MM,
 ) -> DeliveryCheck:
-    """Compute what an RTPLAN delivers, and compare it with the plan's dose.
+    """Compute the delivered dose of an RTPLAN, and compare it with the plan's dose.
 
     Args:
-        path: of the RTPLAN.
-        case: the case that it was made for.
-        link: of a case that came from DICOM.
-        planned_gy: dose of the whole course as the planner computed it.
-        planned_dose: where it is from, in a word or two.
+        path: path of the RTPLAN.
+        case: case of the plan.
+        link: DICOM objects of a case from DICOM, else None.
+        planned_gy: planned dose of the whole course.
+        planned_dose: origin of that dose, in a word or two.
         step_deg: see `delivered_dose`.
         leaf_step_mm: see `delivered_dose`.
 
     Raises:
-        ValueError: a broken RTPLAN, or one that does not fit the case.
+        ValueError: a broken RTPLAN, or an RTPLAN that does not fit the case.
     """
     jawed, _ = start_plan(path, case, link)
     plan = read_rtplan(path, ct_position=link.patient_position if link else "")
@@ -162,7 +164,7 @@ def compare(
     arcs: Sequence[ArcTiming],
     planned_dose: str,
 ) -> DeliveryCheck:
-    """The figures of two doses; the delivered one is on `case.body_index`."""
+    """Compare two doses; the delivered one is on `case.body_index`."""
     planned = planned_gy.flatten()[case.body_index]
     gamma = gamma_index(
         _volume(case, planned),
@@ -185,7 +187,7 @@ def compare(
 
 
 def _volume(case: Case, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x"]:
-    """Dose on the case's grid; none outside the body, where no dose is judged."""
+    """Dose on the case's grid; 0 outside the body, where no dose is judged."""
     volume = torch.zeros(case.grid.voxel_count)
     volume[case.body_index] = dose_gy
     return volume.reshape(case.grid.shape)

@@ -1,4 +1,4 @@
-"""How long a linac takes for the arcs of a written RTPLAN, and what holds it back."""
+"""Delivery time of the arcs of an RTPLAN, and the limits that determine it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from lightning_vmat.plan.delivery_time import least_seconds
 from lightning_vmat.plan.machine import Machine
 
 LIMITS = ("gantry", "dose_rate", "leaves")
-SAME = 1e-4  # of a time: positions and monitor units in files are rounded
+SAME = 1e-4  # relative tolerance of times: positions and monitor units in files are rounded
 
 
 @dataclass(frozen=True)
 class ArcTiming:
-    """Delivery of one arc at the highest speeds that the machine allows.
+    """Timing of one arc at the highest speeds that the machine allows.
 
     Args:
-        seconds: in all.
-        held_by_s: the part of it in which gantry, dose rate or leaves were at their limit.
+        seconds: total time, s.
+        held_by_s: time, s, during which gantry, dose rate or leaves are at their limit, by limit.
         mu: monitor units of one fraction.
-        max_leaf_mm_per_s: speed of the fastest leaf, leaves behind jaws excepted.
+        max_leaf_mm_per_s: speed of the fastest leaf, without leaves behind jaws.
         max_dose_rate_mu_per_s: highest dose rate.
     """
 
@@ -36,11 +36,11 @@ class ArcTiming:
 
 
 def arc_timing(arc: BeamArc, machine: Machine) -> ArcTiming:
-    """Time between control points: the longest of gantry, dose rate and leaves, each at its highest speed."""
+    """Timing of an arc. Between control points the slowest of gantry, dose rate and leaves determines the time."""
     moved_mm, given_mu = torch.from_numpy(_farthest_mm(arc)), torch.from_numpy(np.diff(arc.given_mu))
     by_limit = least_seconds(torch.from_numpy(np.diff(arc.travelled_deg)), given_mu, moved_mm, machine)
     seconds = by_limit.amax(dim=0)
-    holding = (by_limit > (1 - SAME) * seconds).int().argmax(dim=0)  # the first of those that come out equal
+    holding = (by_limit > (1 - SAME) * seconds).int().argmax(dim=0)  # the first of equal limits
     moving = seconds > 0
     return ArcTiming(
         seconds=float(seconds.sum()),
@@ -52,7 +52,7 @@ def arc_timing(arc: BeamArc, machine: Machine) -> ArcTiming:
 
 
 def _farthest_mm(arc: BeamArc) -> Numbers:
-    """Distance of the leaf that moves farthest from each control point to the next, as far as no jaw covers it."""
+    """Largest leaf travel from each control point to the next, mm, outside the jaws."""
     edges = np.array(arc.leaf_edges_mm)
     middles = (edges[1:] + edges[:-1]) / 2
     x_jaws, y_jaws = arc.jaws_mm[:, 0], arc.jaws_mm[:, 1]

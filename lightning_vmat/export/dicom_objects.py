@@ -1,4 +1,4 @@
-"""What all DICOM objects that we write have in common."""
+"""Common attributes of all written DICOM objects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ RESEARCH_TEXT = "For research use only. Not for treatment."
 
 
 def new_uid() -> UID:
-    """A UID made of a random UUID, which needs no registered root."""
+    """A UID from a random UUID, which needs no registered root."""
     return generate_uid(prefix=None)
 
 
@@ -29,12 +29,12 @@ def new_object(sop_class: UID, modality: str, link: PatientLink, *, series_uid: 
     """A dataset with patient, study, series, equipment and SOP attributes filled in.
 
     Args:
-        sop_class: what it is.
+        sop_class: SOP Class UID.
         modality: `CT`, `RTSTRUCT`, `RTPLAN` or `RTDOSE`.
         link: patient, study and frame of reference.
-        series_uid: of its series; a new one when empty.
+        series_uid: Series Instance UID; a new one if empty.
     """
-    with quiet_pydicom():  # about UIDs with leading zeros, which must stay as the CT has them
+    with quiet_pydicom():  # it warns of UIDs with leading zeros, which must stay as in the CT
         return _filled_in(sop_class, modality, link, series_uid)
 
 
@@ -61,7 +61,7 @@ def _filled_in(sop_class: UID, modality: str, link: PatientLink, series_uid: str
 
 
 def reference(sop_class: str, uid: str) -> Dataset:
-    """An item that refers to another object."""
+    """A sequence item that refers to another object."""
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, uid
     return item
@@ -73,6 +73,7 @@ def decimals(values: Iterable[float], places: int) -> list[str]:
 
 
 def decimal(value: float, places: int) -> str:
+    """A number as DICOM decimal text with at most so many decimal places, without trailing zeros."""
     text = f"{value:.{places}f}"
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text == "-0" else text

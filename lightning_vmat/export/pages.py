@@ -1,4 +1,4 @@
-"""How HTML pages are made from the templates of this folder."""
+"""The template environment of the HTML pages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 
 def page_environment() -> Environment:
-    """Values are escaped, and one that is missing is an error."""
+    """Environment for the templates of this folder: values are escaped, and missing ones are an error."""
     return Environment(
         loader=PackageLoader("lightning_vmat.export", "."),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""A case that was not DICOM as a folder of DICOM files: CT series, RTSTRUCT, and RTPLAN and RTDOSE of a plan."""
+"""Writes a case as a folder of DICOM files: CT series, RTSTRUCT, and RTPLAN and RTDOSE of a plan."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RTSTRUCT_FILE, RTPLAN_FILE, RTDOSE_FILE = "RTSTRUCT.dcm", "RTPLAN.dcm", "RTDOSE.
 
 
 def phantom_link(case: Case) -> PatientLink:
-    """A patient named like the phantom, in a new study."""
+    """DICOM attributes of a patient named like the phantom, in a new study."""
     now = datetime.now(UTC)
     return PatientLink(
         study_uid=new_uid(),
@@ -43,13 +43,13 @@ def phantom_link(case: Case) -> PatientLink:
 def write_patient(
     folder: Path, case: Case, plan: Plan | None = None, dose_gy: Float[Tensor, "z y x"] | None = None
 ) -> None:
-    """Write a folder as a planning system exports a patient, whole or not at all.
+    """Write a DICOM folder as a planning system exports it, whole or not at all.
 
     Args:
-        folder: a new folder.
+        folder: folder to write; it must not exist, or be empty.
         case: CT and structures.
-        plan: a plan to go with it.
-        dose_gy: that plan's dose of the whole course.
+        plan: plan to export; None for none.
+        dose_gy: dose of that plan, whole course, Gy.
 
     Raises:
         ValueError: the folder exists already, or the plan breaks limits of the machine.
@@ -63,7 +63,7 @@ def write_patient(
 
 
 def export_source(source: Source, out: Path, plan: bool) -> str:
-    """Write the case of a source as DICOM, with a reference plan if asked for, unless it is there; its name."""
+    """Write the case of a source as DICOM, with a reference plan if requested, unless it exists. Returns its name."""
     folder = out / source.name
     if not (folder / RTSTRUCT_FILE).is_file():
         case = source.load().case
@@ -76,7 +76,7 @@ def export_source(source: Source, out: Path, plan: bool) -> str:
 
 
 def plan_dose(case: Case, plan: Plan) -> Float[Tensor, "z y x"]:
-    """Dose that a plan delivers to the body in the whole course."""
+    """Delivered dose of a plan in the body, whole course, Gy."""
     body = BodyDose(case)
     return body.volume(body.of_plan(plan))
 

@@ -1,4 +1,4 @@
-"""What `vmat plan` writes: plan, dose, figures, report, and DICOM beside DICOM."""
+"""Writes the results of `vmat plan`: plan, dose, figures, report, and DICOM objects for DICOM patients."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def write_results(
     compared: ComparedPlan | None,
     dose_bits: Literal[16, 32],
 ) -> dict[str, Any]:
-    """Judge a planner's outcome and write all of it.
+    """Evaluate the result of a planner, and write all files.
 
     Args:
-        folder: for the files.
+        folder: folder to write to.
         opened: the patient.
-        result: the planner's outcome.
-        compared: another plan to show beside it.
-        dose_bits: of a pixel of the RTDOSE.
+        result: result of the planner.
+        compared: plan to show beside it; None for none.
+        dose_bits: bits of a pixel of the RTDOSE.
 
     Returns:
-        What `metrics.json` holds.
+        The content of `metrics.json`.
     """
     case = opened.case
     with result.trace.stage("evaluation"):

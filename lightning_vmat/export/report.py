@@ -29,8 +29,8 @@ def write_report(path: Path, content: ReportContent) -> None:
     """Write the report, whole or not at all.
 
     Args:
-        path: of the HTML file.
-        content: the planned case and what was measured of it.
+        path: path of the HTML file.
+        content: the planned case and its evaluation.
 
     Raises:
         OSError: the file cannot be written.
@@ -71,12 +71,12 @@ def render_report(content: ReportContent) -> str:
 
 
 def soft_breaks(name: str) -> Markup:
-    """A structure name that may break between its words in a narrow table."""
+    """A structure name with optional line breaks between its words, for narrow tables."""
     return Markup("<wbr>").join(re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=_)", "\n", name).split("\n"))
 
 
 def _comparison(content: ReportContent) -> dict[str, Any]:
-    """What the section on the compared plan needs."""
+    """Values of the section on the compared plan."""
     compared = content.compared
     if compared is None:
         return {"compared": None}
@@ -110,7 +110,7 @@ def _figures(content: ReportContent, styles: dict[str, StructureStyle]) -> dict[
 
 
 def _axial_share(planes: Sequence[PlaneView]) -> float:
-    """Width of the axial view beside the other two, one above the other, so that both sides end at one height."""
+    """Width of the axial view, so that it is as high as the other two views, which are above one another."""
     axial, *others = (plane.size[0] / plane.size[1] for plane in planes)
     return min(2.6, max(1.0, axial * sum(1 / aspect for aspect in others)))
 

@@ -1,4 +1,4 @@
-"""A dose as DICOM RTDOSE."""
+"""Writes a dose as DICOM RTDOSE."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ Bits = Literal[16, 32]
 def write_rtdose(
     path: Path, dose_gy: Float[Tensor, "z y x"], grid: VolumeGrid, link: PatientLink, plan_uid: str, bits: Bits = 16
 ) -> None:
-    """Write the dose of the whole course, scaled so that its maximum is the largest number that the pixels hold.
+    """Write the dose of the whole course, scaled so that its maximum is the largest pixel value.
 
     Args:
-        path: of the DICOM file.
-        dose_gy: dose of all fractions.
-        grid: its voxels.
-        link: the patient it belongs to.
+        path: path of the DICOM file.
+        dose_gy: dose of all fractions, Gy.
+        grid: grid of the dose.
+        link: DICOM objects of the patient.
         plan_uid: SOP Instance UID of the RTPLAN.
-        bits: of a pixel; 16 keep a dose to 1/131000 of the maximum.
+        bits: bits of a pixel; 16 bits round the dose by at most 1/131000 of the maximum.
 
     Raises:
         ValueError: a dose that is negative or not finite.

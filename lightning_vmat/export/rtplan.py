@@ -1,4 +1,4 @@
-"""A plan as DICOM RTPLAN: dynamic arcs, unapproved and marked as research."""
+"""Writes a plan as DICOM RTPLAN: dynamic arcs, unapproved and marked as research."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def write_rtplan(path: Path, case: Case, plan: Plan, link: PatientLink) -> UID:
     """Write a plan for one fraction group; see `ArcDelivery` for how sectors become control points.
 
     Args:
-        path: of the DICOM file.
-        case: the case that was planned.
-        plan: within the machine's limits.
-        link: the patient and the structure set it belongs to.
+        path: path of the DICOM file.
+        case: the planned case.
+        plan: plan within the limits of the machine.
+        link: DICOM objects of the patient.
 
     Returns:
-        Its SOP Instance UID.
+        SOP Instance UID of the plan.
 
     Raises:
         ValueError: a plan that breaks limits of the machine.
@@ -133,7 +133,7 @@ def _devices(machine: Machine) -> list[Dataset]:
 
 
 def _control_point(index: int, arc: Arc, delivery: ArcDelivery, link: PatientLink) -> Dataset:
-    """What changes from point to point."""
+    """A control point, with the attributes that change from point to point."""
     point = Dataset()
     point.ControlPointIndex = index
     total_mu = float(delivery.cumulative_mu[-1])
@@ -147,7 +147,7 @@ def _control_point(index: int, arc: Arc, delivery: ArcDelivery, link: PatientLin
 
 
 def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
-    """What stays as it is at the first control point."""
+    """Add the constant attributes of an arc to its first control point."""
     point.NominalBeamEnergy = decimal(case.machine.energy_mv, 3)
     point.DoseRateSet = decimal(60 * case.machine.dose_rate_mu_per_s, 3)
     x1, x2, y1, y2 = case.beamlets.field_mm
@@ -166,7 +166,7 @@ def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
 
 
 def _within(case: Case, low_mm: float, high_mm: float) -> list[float]:
-    """Jaws around the field, which is all that the dose counts, as far as the machine goes."""
+    """Jaws at the edges of the field, outside which no dose is computed, within the range of the machine."""
     limit_mm = case.machine.max_leaf_position_mm
     return [max(low_mm, -limit_mm), min(high_mm, limit_mm)]
 

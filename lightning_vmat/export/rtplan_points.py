@@ -1,4 +1,4 @@
-"""What planning systems ask for at import beside beams: dose reference points and a table of tolerances."""
+"""Dose references and the tolerance table of an RTPLAN, which planning systems expect at import."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ TOLERANCES = {
     "TableTopLongitudinalPositionTolerance": 20.0,
     "TableTopLateralPositionTolerance": 20.0,
 }
-"""Degrees and mm; usual at linacs, and the site's own table replaces them at import."""
+"""Degrees and mm; usual values, which the site's own table replaces at import."""
 COLLIMATOR_TOLERANCE_MM = 2.0
 TABLE_NUMBER = 1
 
 
 def reference_point_mm(case: Case) -> tuple[float, float, float]:
-    """Centre of the voxel that holds the isocentre, LPS: there the dose of each arc is known."""
+    """Centre of the voxel that contains the isocentre, LPS mm. The dose of each arc is known there."""
     x, y, z = case.grid.centres_mm(torch.tensor([_isocentre_voxel(case)]))[0].tolist()
     return x, y, z
 
 
 def arc_doses_gy(case: Case, plan: Plan) -> list[float]:
-    """Dose of each arc at the reference point, in one fraction."""
+    """Dose of each arc at the reference point in one fraction, Gy."""
     operator = dose_operator(case, torch.tensor([_isocentre_voxel(case)]), FINE_NODE_STEP_MM)
     fluence_mu, number = plan.fluence_mu(case.beam_setup), case.control_points.arc_index
     arcs = (fluence_mu * (number == arc)[:, None, None] for arc in range(len(case.arcs)))
@@ -42,7 +42,7 @@ def arc_doses_gy(case: Case, plan: Plan) -> list[float]:
 
 
 def dose_references(case: Case) -> list[Dataset]:
-    """Each target with its prescription, and the reference point."""
+    """Dose references: each target with its prescription, and the reference point."""
     items = []
     for number, name in enumerate(case.target_names, start=1):
         item = _dose_reference(number, "SITE", name)
@@ -62,7 +62,7 @@ def _dose_reference(number: int, kind: str, description: str) -> Dataset:
 
 
 def tolerance_table(machine: Machine) -> Dataset:
-    """How far the linac may be from the plan."""
+    """Tolerance table: allowed deviations of the linac from the plan."""
     table = Dataset()
     table.ToleranceTableNumber, table.ToleranceTableLabel = TABLE_NUMBER, RESEARCH_LABEL
     for keyword, value in TOLERANCES.items():
@@ -77,7 +77,7 @@ def tolerance_table(machine: Machine) -> Dataset:
 
 
 def _isocentre_voxel(case: Case) -> int:
-    """Flat index."""
+    """Flat index of the voxel that contains the isocentre."""
     x, y, z = case.grid.index_coordinates(torch.tensor(case.isocentre_mm)).round().long().tolist()
     nz, ny, nx = case.grid.shape
     x, y, z = (min(max(at, 0), count - 1) for at, count in ((x, nx), (y, ny), (z, nz)))

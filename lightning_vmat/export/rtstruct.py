@@ -1,4 +1,4 @@
-"""The structures of a case as DICOM RTSTRUCT."""
+"""Writes the structures of a case as DICOM RTSTRUCT."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # detached study management, retired bu
 def write_rtstruct(path: Path, case: Case, link: PatientLink, series_uid: str, slice_uids: list[str]) -> None:
     """Write the contours of every structure, slice by slice, half-way between voxel centres inside and outside.
 
-    A hole is a contour within a contour. Its SOP Instance UID is the link's.
+    A hole is a contour within a contour. The SOP Instance UID is the structure set's of the link.
 
     Args:
-        path: of the DICOM file.
-        case: whose structures.
-        link: the patient they belong to.
-        series_uid: of the CT.
-        slice_uids: of its slices, from inferior to superior.
+        path: path of the DICOM file.
+        case: case with the structures.
+        link: DICOM objects of the patient.
+        series_uid: Series Instance UID of the CT.
+        slice_uids: SOP Instance UIDs of its slices, from inferior to superior.
     """
     data = new_object(RTStructureSetStorage, "RTSTRUCT", link)
     data.SOPInstanceUID = link.structure_set_uid

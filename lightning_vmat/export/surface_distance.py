@@ -1,4 +1,4 @@
-"""How far the source is from the patient's surface along the beam axis."""
+"""Distance of the source from the patient's surface along the beam axis."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STEP_MM = 1.0
 
 
 def surface_distance_mm(case: Case, arc: Arc, gantry_deg: Float[Tensor, " point"]) -> Float[Tensor, " point"]:
-    """Source-to-surface distance at gantry angles of an arc; the source-axis distance where the axis meets no body.
+    """Source-to-surface distance at gantry angles of an arc, mm; the source-axis distance if the axis misses the body.
 
     Args:
         case: gives body, isocentre and source-axis distance.

@@ -1,4 +1,4 @@
-"""Rows of the report's tables, ready to print."""
+"""Rows of the report's tables, as text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class GoalRow:
 
 @dataclass(frozen=True)
 class CheckRow:
-    """A machine limit and how often it is broken."""
+    """A machine limit, and the number of violations."""
 
     name: str
     limit: str
@@ -37,14 +37,14 @@ class CheckRow:
 
 @dataclass(frozen=True)
 class Published:
-    """What plans in the literature show for a complexity measure.
+    """Published range of a complexity measure.
 
     Args:
         label: name of the measure.
         unit: its unit.
         low: lower end of the range.
-        high: upper end; equal to `low` where one plan is published.
-        source: where the range comes from.
+        high: upper end; equal to `low` for a single published plan.
+        source: source of the range.
     """
 
     label: str
@@ -56,7 +56,7 @@ class Published:
 
 @dataclass(frozen=True)
 class ComplexityRow:
-    """A measure, its published range, and where both stand on a scale from 0 to 1."""
+    """A measure, its published range, and the position of both on a scale from 0 to 1."""
 
     published: Published
     value: float
@@ -90,7 +90,7 @@ _CHECKS = {
 
 
 def goal_row(goal: GoalResult) -> GoalRow:
-    """Goal in the words of a protocol: `V54 Gy <= 15 %`, `D99 % >= 54.0 Gy`."""
+    """A clinical goal as a row: `V54 Gy <= 15 %`, `D99 % >= 54.0 Gy`."""
     return GoalRow(
         structure=goal.structure,
         measure=measure_text(goal.measure),
@@ -115,7 +115,7 @@ def measure_text(measure: str) -> str:
 
 
 def check_rows(content: ReportContent) -> list[CheckRow]:
-    """The machine check, limit by limit."""
+    """Rows of the machine check, one for each limit."""
     slowdown = content.case.gantry_slowdown
     gantry = "full speed" if slowdown == 1 else f"full speed, slowed down to 1/{slowdown:g} where leaves need it"
     rows = []
@@ -126,7 +126,7 @@ def check_rows(content: ReportContent) -> list[CheckRow]:
 
 
 def complexity_rows(content: ReportContent) -> list[ComplexityRow]:
-    """Complexity measures against what is published."""
+    """Rows of complexity measures with their published ranges."""
     return [_complexity_row(key, value) for key, value in content.evaluation.complexity.items()]
 
 
@@ -139,7 +139,7 @@ def _complexity_row(key: str, value: float) -> ComplexityRow:
 
 
 def figure_text(value: float | None, unit: str = "") -> str:
-    """A figure with three digits or so and its unit; a dash for none."""
+    """A figure with about three digits and its unit; a dash for None."""
     if value is None or math.isnan(value):
         return DASH
     if isinstance(value, int):
@@ -149,7 +149,7 @@ def figure_text(value: float | None, unit: str = "") -> str:
 
 
 def arc_text(arc: Arc) -> str:
-    """One arc in a line."""
+    """Description of an arc in one line."""
     sense = "CW" if arc.direction == "clockwise" else "CCW"
     couch = f", couch {arc.couch_deg:g}°" if arc.couch_deg else ""
     return (
@@ -164,7 +164,7 @@ def machine_text(machine: Machine) -> str:
 
 
 def header_facts(content: ReportContent) -> dict[str, str]:
-    """What identifies the plan, in the order of a plan header; nothing that identifies a person but `case_id`."""
+    """Header of the plan, in order; nothing in it but `case_id` can identify a person."""
     case: Case = content.case
     doses = ", ".join(f"{name} {case.prescription_gy[name]:g} Gy" for name in case.target_names)
     per_fraction = max(case.prescription_gy.values()) / case.fractions

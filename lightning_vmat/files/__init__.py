@@ -1,1 +1,1 @@
-"""Files that appear whole or not at all, and YAML that is read with one-line errors."""
+"""Atomic writes of files and folders, and YAML with one-line errors."""

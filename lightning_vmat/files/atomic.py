@@ -1,4 +1,4 @@
-"""Folders and files that appear whole or not at all, also on a full disk or after an interrupt."""
+"""Atomic writes: a file or folder appears whole or not at all, also on a full disk or after an interrupt."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 @contextmanager
 def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A hidden sibling folder to write into; it takes its name when the block ends well, and vanishes otherwise.
+    """Write a folder atomically: yields a hidden sibling folder, which is renamed if the block succeeds, else removed.
 
     Args:
-        folder: where it shall be.
-        replace: take the place of a folder of files that is there already. One that holds other folders is refused:
-            a case or somebody's home is not the result of an earlier run.
+        folder: final path of the folder.
+        replace: replace an existing folder of files. One that holds other folders is refused:
+            a case or a home directory is not the result of an earlier run.
 
     Raises:
         ValueError: the folder exists already, is not empty and is not to be replaced.
@@ -38,7 +38,7 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A hidden sibling path to write to, with the same suffixes; it takes its name when the block ends well."""
+    """Write a file atomically: yields a hidden sibling path with the same suffixes, renamed if the block succeeds."""
     path = Path(path).absolute()
     draft = path.with_name(f".{os.getpid()}.{path.name}")
     with _folder_for(path):
@@ -58,11 +58,11 @@ def _check_free(folder: Path, replace: bool) -> None:
         raise ValueError(f"{folder}: exists already, expected a new folder")
     for inner in folder.iterdir():
         if inner.is_dir():
-            raise ValueError(f"{folder}: holds the folder {inner.name}, expected nothing but files to replace")
+            raise ValueError(f"{folder}: holds the folder {inner.name}, expected a folder with files only")
 
 
 def _put_in_place(draft: Path, folder: Path) -> None:
-    """Give the draft its name; a folder that has it steps aside first, and back if that fails."""
+    """Rename the draft. An existing folder is moved aside first, and moved back if this fails."""
     aside = draft.with_name(f"{draft.name}.old")
     try:
         if folder.exists():
@@ -77,7 +77,7 @@ def _put_in_place(draft: Path, folder: Path) -> None:
 
 @contextmanager
 def _folder_for(path: Path) -> Iterator[None]:
-    """Make the folders around a path; those that were not there go again if the block fails."""
+    """Make the parent folders of a path; remove the new ones again if the block fails."""
     new = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -91,7 +91,7 @@ def _folder_for(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _errors_name(path: Path, draft: Path) -> Iterator[None]:
-    """An error of the file system that names no file (a full disk), or one of the draft, comes out with this path."""
+    """Give errors of the file system that name no file (a full disk) or name the draft the final path."""
     try:
         yield
     except OSError as error:

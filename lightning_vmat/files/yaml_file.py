@@ -1,4 +1,4 @@
-"""YAML files of keys and values, read with one-line errors and written whole or not at all."""
+"""YAML files of keys and values: read with one-line errors, written atomically."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from lightning_vmat.files.atomic import atomic_file
 
 
 def read_mapping(path: Path | Traversable, where: str | None = None) -> dict[str, Any]:
-    """The keys and values of a YAML file.
+    """Read the keys and values of a YAML file.
 
     Args:
-        path: of the file.
-        where: what an error calls the file; its path if None.
+        path: path of the file.
+        where: name of the file in errors; its path if None.
 
     Raises:
-        ValueError: no YAML, no text, or something other than keys and values.
-        OSError: a file that cannot be read.
+        ValueError: not text, not YAML, or not keys and values.
+        OSError: the file cannot be read.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -33,6 +33,6 @@ def read_mapping(path: Path | Traversable, where: str | None = None) -> dict[str
 
 
 def write_mapping(path: Path, content: Mapping[str, object]) -> None:
-    """Write keys and values in their order."""
+    """Write keys and values, in their order."""
     with atomic_file(path) as draft:
         draft.write_text(yaml.safe_dump(dict(content), sort_keys=False, allow_unicode=True), encoding="utf-8")

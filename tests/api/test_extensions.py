@@ -149,7 +149,13 @@ def test_a_reader_by_import_path(module: str, tmp_path: Path, capsys: pytest.Cap
     out = tmp_path / "out"
     figures = planned(tmp_path / "patient.seed", out, "--reader", reader, "--planner", "conventional@5")
     assert figures["case"] == "phantom_0007"
+    planned(tmp_path / "patient.seed", tmp_path / "agility", "--reader", reader, "--machine", "elekta_agility",
+            "--planner", "conventional@5")  # fmt: skip
+    assert "elekta agility" in (tmp_path / "agility" / "report.html").read_text()
     capsys.readouterr()
+    other = ["plan", str(tmp_path / "patient.seed"), "--out", str(tmp_path / "x"), "--reader", reader]
+    assert main([*other, "--machine", "elekta_mlci2"]) == 2
+    assert "expected leaf boundaries of machine elekta_mlci2" in capsys.readouterr().err
     bad = ["plan", str(tmp_path / "patient.seed"), "--out", str(tmp_path / "x"), "--reader", "pathlib.Path"]
     assert main(bad) == 2
     assert "reader pathlib.Path: " in capsys.readouterr().err

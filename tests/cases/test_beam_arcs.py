@@ -131,7 +131,7 @@ def message(folder: Path, beam: Dataset) -> str:
     [
         (angles(181, -4, 20), "CW", "turns by 6764.0 degrees in one direction from control point 0 to 19"),
         (angles(181, 40, 12), "CW", "turns by 440.0 degrees"),
-        (angles(181, 10, 6), "NONE", "control point 0: gantry turns by 10.0 degrees in no direction"),
+        (angles(181, 10, 6), "NONE", "control point 0: gantry turns by 10.0 degrees without a direction"),
         ([181, 181], "CW", "gantry stands"),
         (angles(30, 0, 8), "NONE", "gantry stands (a static or step-and-shoot field)"),
         (angles(181, 10, 6), "UP", "control point 0: GantryRotationDirection UP, expected CW, CC or NONE"),
@@ -145,7 +145,7 @@ def test_gantries_that_make_no_arc_are_named(
 
 def test_leaves_that_shape_the_dose_while_the_gantry_stands_are_refused(tmp_path: Path) -> None:
     beam = arc(1, [*angles(181, 10, 6), 231, 231, *angles(241, 10, 6)], wider_mm=40.0)
-    assert "gives 15% of its monitor units while the gantry stands and leaves move" in message(tmp_path, beam)
+    assert "15% of the monitor units while the gantry stands and leaves move" in message(tmp_path, beam)
     still = arc(1, [*angles(181, 10, 6), 231, 231, *angles(241, 10, 6)])
     assert read(tmp_path, still).motions[0].mu.sum() == pytest.approx(500.0)
 
@@ -157,7 +157,7 @@ def test_the_last_weight_may_be_rounded(tmp_path: Path, last: str, passes: bool)
     if passes:
         assert read(tmp_path, beam).motions[0].mu.sum() == pytest.approx(500.0, abs=1e-9)
     else:
-        assert "do not rise from 0 to 1" in message(tmp_path, beam)
+        assert "expected values ascending from 0 to 1" in message(tmp_path, beam)
 
 
 @pytest.mark.parametrize("mu", [[300.0, None], [300.0, 0.0], [None, 300.0]])

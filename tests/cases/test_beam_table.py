@@ -222,7 +222,7 @@ def counted_wrong(keyword: str) -> Callable[[Dataset], object]:
     ("keyword", "named"),
     [
         ("NumberOfControlPoints", "13 control points, expected 12"),
-        ("ControlPointIndex", "control point 5 stands in place 4"),
+        ("ControlPointIndex", "control point 5 at position 4"),
         ("NumberOfLeafJawPairs", "60 leaf pairs, expected 40"),
         ("NumberOfBeams", "1 beams, 1 different, in a fraction group of 2"),
         ("BeamNumber", r"fraction group of beams \[1\], but beams are \[7\]"),

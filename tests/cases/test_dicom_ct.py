@@ -152,12 +152,13 @@ def test_the_named_series_is_taken_and_a_choice_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("heights_mm", "named"),
     [
-        ([0.0, 3.0, 6.0, 12.0, 15.0], "even spacing"),
-        ([0.0, 3.0, 6.5, 9.0, 12.0], "even spacing"),
-        ([0.0, 3.0, 3.0, 6.0], "one position"),
+        ([0.0, 3.0, 6.0, 12.0, 15.0], "1 slice is missing, between z = 6.00 mm and z = 12.00 mm, expected even"),
+        ([15.0, 3.0, 0.0, 27.0, 6.0, 24.0], "4 slices are missing, the first between z = 6.00 mm and z = 15.00 mm"),
+        ([0.0, 3.0, 6.5, 9.0, 12.0], "at z = 3.00 mm and z = 6.50 mm are 3.50 mm apart, most slices 3.00 mm"),
+        ([0.0, 3.0, 3.0, 6.0], "and .*: two different slices at one position, z = 3.00 mm"),
         ([0.0], "1 CT slice"),
     ],
-    ids=["gap", "uneven", "double", "single"],
+    ids=["gap", "gaps", "uneven", "double", "single"],
 )
 def test_slices_that_make_no_volume_are_refused(tmp_path: Path, heights_mm: list[float], named: str) -> None:
     write_series(tmp_path, slanted, heights_mm)

@@ -188,7 +188,7 @@ REFUSED: list[tuple[Callable[[Dataset], object], str]] = [
     (in_first_point("IsocenterPosition", [0, 0, 5000]), "lies outside the CT"),
     (lambda data: setattr(data, "FrameOfReferenceUID", "1.2.9"), "other frame of reference"),
     (lambda data: setattr(data, "Modality", "RTDOSE"), "expected RTPLAN"),
-    (late_weight, "do not rise from 0"),
+    (late_weight, "ascending from 0 to"),
 ]
 
 

@@ -57,7 +57,7 @@ def test_other_settings_and_broken_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"figures.json.partial: of a stopped run with .*remove it"):
         BenchmarkFile.open(path, {**SETTINGS, "planners": ["reference"]})
     path.with_name("figures.json.partial").write_text('{"settings":')
-    with pytest.raises(ValueError, match=r"figures.json.partial: not the figures of a stopped run"):
+    with pytest.raises(ValueError, match=r"figures.json.partial: expected figures of a stopped run"):
         BenchmarkFile.open(path, SETTINGS)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from lightning_vmat.cli import COMMANDS, dispatch, main, one_line, split_command
 from lightning_vmat.commands.arguments import call_from_arguments, spelled_out
+from lightning_vmat.commands.terminal import linked
 
 
 def test_help_names_every_command_and_is_quick() -> None:
@@ -90,6 +91,21 @@ def command(
 
 
 calls: list[Call] = []
+
+
+def test_a_path_is_a_link_on_a_terminal_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = Path("a folder") / "report.html"
+    target = f"{tmp_path.as_uri()}/a%20folder/report.html"
+    link = f"\x1b]8;;{target}\x1b\\a folder/report.html\x1b]8;;\x1b\\"
+    assert linked(path, terminal=True) == link and linked(path, terminal=False) == "a folder/report.html"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("TERM", "xterm")
+    assert linked(path) == link
+    monkeypatch.setenv("TERM", "dumb")
+    assert linked(path) == "a folder/report.html"
+    monkeypatch.undo()
+    assert linked(path) == "a folder/report.html"
 
 
 def test_positional_and_keyword_only_parameters() -> None:

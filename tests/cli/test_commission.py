@@ -180,7 +180,7 @@ def test_noise_is_smoothed_and_too_much_refused(
     [
         (["--out", "x.txt"], "x.txt: expected a YAML file"),
         (["--out", "x.yaml", "--name", "a name of more than sixteen"], "expected 1 to 16 characters"),
-        (["--out", "there.yaml"], "there.yaml is there already; --overwrite"),
+        (["--out", "there.yaml"], "there.yaml: exists already, expected a new file; --overwrite"),
         (["--out", "x.yaml", "--machine", "linac"], "machine linac: expected one of"),
     ],
 )

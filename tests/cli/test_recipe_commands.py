@@ -148,7 +148,7 @@ def test_a_checkpoint_cut_short_is_named(config: Path, capsys: pytest.CaptureFix
     torch.save({"state_dict": {}}, checkpoint)
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     error = error_of(["test", "--config", str(config), "--ckpt_path", str(checkpoint)], capsys)
-    assert "cut.ckpt: not a checkpoint or cut short" in error
+    assert "cut.ckpt: not a checkpoint, or truncated" in error
 
 
 @pytest.mark.parametrize("hook", ["setup", "training_step"])

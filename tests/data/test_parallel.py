@@ -28,5 +28,5 @@ def test_many_things(jobs: int) -> None:
 
 
 def test_a_lost_process_is_an_error_and_not_a_hang() -> None:
-    with pytest.raises(ChildProcessError, match=r"a process was killed .*the same command goes on"):
+    with pytest.raises(ChildProcessError, match=r"a process was killed, .*the same command continues"):
         list(in_processes(die_at_three, range(8), 2))

@@ -81,8 +81,8 @@ def test_a_fit_of_two_tasks_goes_on_after_notice(cohort: Path, slurm: Environmen
 
     log = (tmp_path / f"{job}.log").read_text()
     assert state("COMPLETED"), log
-    assert f"stopped at step {stopped}, as asked by SIGUSR1" in log
-    assert f"goes on from {run}/checkpoints/last.ckpt" in log
+    assert f"stopped at step {stopped} by SIGUSR1" in log
+    assert f"resumes from {run}/checkpoints/last.ckpt" in log
     training = len(read_cohort(cohort).split["train"])
     steps = EPOCHS * -(-training // 2)  # two ranks, one case each
     assert stopped < steps

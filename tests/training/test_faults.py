@@ -81,7 +81,7 @@ def test_a_lost_data_worker_is_named_and_the_run_goes_on(config: Path, capsys: p
     fit = ["fit", "--config", str(config)]
     losing = ["--data.num_workers", "1", "--trainer.callbacks+", f"{__name__}.LoseWorker"]
     error = error_of([*fit, *losing], capsys)
-    assert "a data worker was lost" in error and "--data.num_workers 0" in error
+    assert "a data worker was killed" in error and "--data.num_workers 0" in error
     gc.collect()  # the loader with the lost worker, which torch would blame on the next child process that ends
     assert main(fit) == 0
     last = torch.load(config.parent / "run" / "checkpoints" / "last.ckpt", weights_only=True)

@@ -65,7 +65,7 @@ def test_fit_says_where_it_writes_and_how_to_go_on(config: Path, caplog: pytest.
     run = config.parent / "run"
     assert main(["fit", "--config", str(config), "--trainer.max_epochs", "1"]) == 0
     said = caplog.text
-    assert f"writing to {run}" in said and str(run / "config.yaml") in said and "the same command goes on" in said
+    assert f"writing to {run}" in said and str(run / "config.yaml") in said and "the same command resumes" in said
 
 
 def test_a_profile_is_a_trace_of_a_few_steps(config: Path) -> None:

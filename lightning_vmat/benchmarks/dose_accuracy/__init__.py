@@ -1,1 +1,1 @@
-"""How right the dose is, figure by figure: against an independent engine's doses, and a 6 MV beam in water."""
+"""Accuracy of the dose: against an independent engine, and for a 6 MV beam in water."""

@@ -1,12 +1,13 @@
-"""Our dose of each reference field, compared with the other engine's, with no factor between them.
+"""Compares our dose of each reference field with that of another engine, without a scaling factor.
 
-Gamma compares our whole dose. Depth dose and width are compared with the scatter set aside that the other engine drops
-beyond its lateral cut-off; what it amounts to is stated. The operator that judges plans keeps every bound. That on
-which they are optimised has coarser nodes: it errs by up to 3 % in the peak of one beamlet, which is stated, and
-averages out over a field, which is bounded.
+Gamma compares our whole dose. Depth dose and width are compared without the scatter that the other engine drops
+beyond its lateral cut-off; its size is stated. The operator that judges plans keeps every bound. The operator on
+which plans are optimised has coarser nodes: it errs by up to 3 % in the peak of one beamlet, which is stated, and
+the error averages out over a field, which is bounded.
 
-Of what is left in the peak of a 5 mm beamlet, most is the other engine's: it reads blurred maps linearly on a grid of
-h = 0.5 mm, and the axis lies amid its nodes, where that costs h^2 / 8 |f''| / f = 0.43 % along each of two axes.
+Most of the remaining difference in the peak of a 5 mm beamlet is the other engine's: it reads blurred maps linearly on
+a grid of h = 0.5 mm, and the axis lies between its nodes, where the error is h^2 / 8 |f''| / f = 0.43 % on each of
+two axes.
 """
 
 from __future__ import annotations
@@ -40,22 +41,22 @@ GAMMA_DOSE, GAMMA_MM = 0.02, 2.0
 DEPTH_DOSE = 0.01
 BUILD_UP_MM = 10.0
 NEAR_AXIS_MM = 15.0  # voxels from which dose on the axis is interpolated
-RAY_MM, STEP_MM = 250.0, 0.25  # looked at on either side of the isocentre; step across the beam
-COUNTS = 0.05  # of the largest dose: what is dropped is computed where there is more
+RAY_MM, STEP_MM = 250.0, 0.25  # length of the ray on either side of the isocentre; step across the beam
+COUNTS = 0.05  # of the largest dose: the dropped dose is computed above this
 CHUNK = 5_000  # voxels
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Doses of a field on the axis and over the grid.
+    """Doses of a field by both engines.
 
     Args:
         field: the field.
         ours: our dose [z, y, x], by the operator that judges plans.
-        coarse: the same by the operator on which plans are optimised.
+        coarse: our dose by the operator on which plans are optimised.
         index: flat indices of the body's voxels.
-        depth_mm: their radiological depth.
-        bev_mm: their place at the isocentre plane.
+        depth_mm: radiological depth of these voxels.
+        bev_mm: position of these voxels at the isocentre plane.
     """
 
     field: ReferenceField
@@ -67,7 +68,7 @@ class Compared:
 
     @classmethod
     def of(cls, field: ReferenceField) -> Compared:
-        """Compute our dose."""
+        """Compute our dose of a field."""
         case, index = field.case, field.case.body_index
         operators = [
             PencilBeamOperator.build(case, index, field.model, node_step_mm=step_mm)
@@ -83,7 +84,7 @@ class Compared:
         return cls(field, ours, coarse, index, depth_mm, bev[0])
 
     def checks(self) -> Iterator[Check]:
-        """Every figure of the field."""
+        """All figures of the field."""
         name = self.field.name
         gamma = gamma_index(
             self.field.dose,
@@ -99,12 +100,12 @@ class Compared:
         yield from self._tails()
 
     def _axis(self) -> Iterator[Check]:
-        """Along the ray through the middle beamlet, deeper than the build-up."""
+        """Figures along the ray through the middle beamlet, deeper than the build-up."""
         sad_mm = self.field.case.machine.sad_mm
         above = torch.arange(-RAY_MM, RAY_MM, self.field.case.grid.spacing_mm[0])
         points = self._points(self._middle() * (1 - above / sad_mm)[:, None], above)
         deep = self._at(self._volume(self.depth_mm), points) > BUILD_UP_MM
-        deep &= self._at(self._volume(torch.ones_like(self.depth_mm)), points) > 0.999  # no voxel of air near
+        deep &= self._at(self._volume(torch.ones_like(self.depth_mm)), points) > 0.999  # no air nearby
         name, theirs = self.field.name, self._at(self.field.dose, points[deep])
         defined, judging, optimising, whole = (
             _worst(self._at(dose, points[deep]), theirs)
@@ -118,7 +119,7 @@ class Compared:
             yield Check(name, f"{depth_dose}, scatter kept that the reference drops", whole)
 
     def _width(self) -> Iterator[Check]:
-        """Across the beam in the isocentre's plane, along both of its axes."""
+        """Figures across the beam in the isocentre plane, along both axes."""
         reach = torch.arange(-RAY_MM, RAY_MM + STEP_MM, STEP_MM)
         for axis, label in ((0, "x"), (1, "y")):
             places = self._middle().repeat(len(reach), 1)
@@ -132,20 +133,20 @@ class Compared:
                 yield Check(self.field.name, f"{name}, scatter kept that the reference drops", ours - theirs)
 
     def _tails(self) -> Iterator[Check]:
-        """What the other engine drops: dose farther than its cut-off from every beamlet."""
+        """Figures of the dose that the other engine drops, beyond its cut-off from every beamlet."""
         nearest = torch.cdist(self.bev_mm, self._open_places()).amin(dim=1)
         share = self.ours.flatten()[self.index[nearest > CUTOFF_MM]].amax() / self.field.dose.max()
         yield Check(self.field.name, "largest dose where the reference drops all, of its maximum", float(share))
 
     @cached_property
     def _defined(self) -> Float[Tensor, "z y x"]:
-        """Dose about the axis, beamlet by beamlet as the model defines it, cut off like the other engine's."""
+        """Dose near the axis, computed beamlet by beamlet from the model, with the cut-off of the other engine."""
         near = (self.bev_mm - self._middle()).norm(dim=1) < NEAR_AXIS_MM
         return self._by_beamlet(near, beyond=False)
 
     @cached_property
     def _beyond(self) -> Float[Tensor, "z y x"]:
-        """Dose from beamlets farther away than the other engine's cut-off, which it drops."""
+        """Dose from beamlets beyond the cut-off of the other engine, which it drops."""
         theirs = self.field.dose.flatten()[self.index]
         reached = torch.cdist(self.bev_mm, self._open_places()).amax(dim=1) > CUTOFF_MM
         return self._by_beamlet(reached & (theirs > COUNTS * theirs.max()), beyond=True)
@@ -161,18 +162,18 @@ class Compared:
         return self._volume(dose)
 
     def _open_places(self) -> Float[Tensor, "beamlet 2"]:
-        """Axes of the open beamlets at the isocentre plane, where the other engine names them."""
+        """Axes of the open beamlets at the isocentre plane, mm, as the other engine states them."""
         _, leaf, beamlet = self.field.fluence.nonzero().unbind(-1)
         grid = self.field.case.beamlets
         return torch.stack((grid.beamlet_centres_mm[beamlet], grid.leaf_centres_mm[leaf]), dim=-1) - SHIFT_MM
 
     def _middle(self) -> Float[Tensor, " 2"]:
-        """The open beamlet nearest to the beam's axis, where the other engine puts it."""
+        """Position of the open beamlet nearest to the beam axis, mm, as used by the other engine."""
         places = self._open_places()
         return places[places.norm(dim=1).argmin()] + SHIFT_MM
 
     def _points(self, bev_mm: Float[Tensor, "point 2"], above_mm: Float[Tensor, " point"]) -> Float[Tensor, "point 3"]:
-        """Patient coordinates of beam coordinates; the third from the isocentre to the source."""
+        """Patient coordinates, mm, of beam coordinates; the third axis is from the isocentre to the source."""
         axes = self.field.case.control_points.beam_axes()[0]
         return torch.cat((bev_mm, above_mm[:, None]), dim=1) @ axes + torch.tensor(self.field.case.isocentre_mm)
 
@@ -193,21 +194,21 @@ def _worst(ours: Tensor, theirs: Tensor) -> float:
 
 
 def _width_mm(place_mm: Tensor, dose: Tensor) -> float:
-    """Distance between the points of half the dose in the middle."""
+    """Distance between the points of half the central dose, mm."""
     half = dose[place_mm == 0] / 2
     left, right = place_mm <= 0, place_mm >= 0
     return _fall(-place_mm[left].flip(0), dose[left].flip(0), half) + _fall(place_mm[right], dose[right], half)
 
 
 def _fall(distance_mm: Tensor, dose: Tensor, level: Tensor) -> float:
-    """Where dose first falls below a level."""
+    """Distance at which the dose first falls below a level, mm."""
     after = int((dose < level).nonzero()[0, 0])
     share = (dose[after - 1] - level) / (dose[after - 1] - dose[after])
     return float(torch.lerp(distance_mm[after - 1], distance_mm[after], share))
 
 
 def reference_checks(folder: Path) -> Iterator[Check]:
-    """Every figure of every field and beamlet in a folder of reference doses."""
+    """All figures of all fields and beamlets in a folder of reference doses."""
     for name in PHANTOMS:
         for field in ReferencePhantom.read(folder / f"{name}.npz").fields():
             yield from Compared.of(field).checks()

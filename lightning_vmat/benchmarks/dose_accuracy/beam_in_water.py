@@ -1,4 +1,4 @@
-"""A beam model in water, measured with the dose operator as a physicist measures a linac in a tank."""
+"""Figures of a beam model in water, computed with the dose operator like measurements in a water tank."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ MACHINE_OUTPUT = {40.0: 0.880, 80.0: 0.970, 200.0: 1.088, 300.0: 1.128}
 
 @dataclass(frozen=True)
 class WaterTank:
-    """A beam that falls on a wide tank of water from the front.
+    """A beam on a wide tank of water, from the front.
 
     Args:
-        model: the beam.
+        model: the beam model.
     """
 
     model: BeamModel
 
     def depth_dose(self, side_mm: float, isocentre_depth_mm: float) -> Float[Tensor, " millimetre"]:
-        """Dose of 1 MU on the axis of a square field at depths 0.5, 1.5, 2.5, ... mm.
+        """Dose of 1 MU, Gy, on the axis of a square field at depths 0.5, 1.5, 2.5, ... mm.
 
         Args:
-            side_mm: of the field at the isocentre.
-            isocentre_depth_mm: below the surface; 0 for a source-surface distance of the SAD.
+            side_mm: side of the field at the isocentre.
+            isocentre_depth_mm: depth of the isocentre; 0 for a source-surface distance equal to the SAD.
         """
         count = round(side_mm / BEAMLET_MM)
         edges = tuple(BEAMLET_MM * i - side_mm / 2 for i in range(count + 1))
@@ -66,16 +66,17 @@ class WaterTank:
 
     @cached_property
     def at_surface(self) -> Float[Tensor, " millimetre"]:
-        """Of the 10 x 10 cm field, the isocentre on the surface."""
+        """Depth dose of the 10 x 10 cm field, with the isocentre on the surface."""
         return self.depth_dose(100.0, 0.0)
 
     @property
     def percentage_depth_dose(self) -> float:
-        """Dose at 10 cm over the largest."""
+        """Dose at 10 cm depth over the maximum, of `at_surface`."""
         return float(_at(self.at_surface, 100) / self.at_surface.max())
 
     @property
     def depth_of_maximum_mm(self) -> float:
+        """Depth of the maximum of `at_surface`, mm."""
         return float(self.at_surface.argmax()) + 0.5
 
     @property
@@ -84,17 +85,17 @@ class WaterTank:
         return float(_at(self.depth_dose(100.0, 200.0), 200) / _at(self.depth_dose(100.0, 100.0), 100))
 
     def output_factor(self, side_mm: float) -> float:
-        """Dose at the isocentre 10 cm deep over that of the 10 x 10 cm field."""
+        """Dose at the isocentre at 10 cm depth, over that of the 10 x 10 cm field."""
         return float(_at(self.depth_dose(side_mm, 100.0), 100) / _at(self.depth_dose(100.0, 100.0), 100))
 
 
 def _at(dose: Tensor, depth_mm: int) -> Tensor:
-    """Dose at a whole millimetre, which lies between two voxels."""
+    """Dose at a depth in whole millimetres, which is between two voxels."""
     return dose[depth_mm - 1 : depth_mm + 1].mean()
 
 
 def generic_checks() -> Iterator[Check]:
-    """The built-in 6 MV beam.
+    """Figures of the built-in 6 MV beam.
 
     Reference: output factors: Nyholm, Olofsson, Ahnesjo, Karlsson, Radiother Oncol 78:347 (2006), integrated.
     """
@@ -109,7 +110,7 @@ def generic_checks() -> Iterator[Check]:
 
 
 def _beside_machine_file(name: str, tank: WaterTank) -> Iterator[Check]:
-    """Output factors over matRad's: two public 6 MV models, which differ below 5 x 5 cm by more than 2 %."""
+    """Output factors over those of matRad: two public 6 MV models, which differ by more than 2 % below 5 x 5 cm."""
     for side_mm in (40.0, 80.0, 200.0):
         measure = f"output factor {side_mm / 10:g} x {side_mm / 10:g} cm over matRad's {MACHINE_OUTPUT[side_mm]:.3f}"
         ratio = tank.output_factor(side_mm) / MACHINE_OUTPUT[side_mm]
@@ -117,7 +118,7 @@ def _beside_machine_file(name: str, tank: WaterTank) -> Iterator[Check]:
 
 
 def machine_file_checks(path: Path) -> Iterator[Check]:
-    """matRad's generic machine file: its output factors, which are those of an even beam."""
+    """Output factors of matRad's generic machine file, which has an even beam."""
     yield from _output_checks(f"{path.name} in water", WaterTank(even_beam(load_beam_model(path))), MACHINE_OUTPUT)
 
 

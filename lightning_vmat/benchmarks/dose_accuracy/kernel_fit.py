@@ -1,4 +1,4 @@
-"""Kernels as sums of Gaussians, compared with the table that they were fitted to."""
+"""Compares kernels as sums of Gaussians with the table that they were fitted to."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SSD_MM = 900.0
 
 
 def kernel_fit_checks(path: Path) -> Iterator[Check]:
-    """Dose on the axis of square fields, from one beamlet to 30 x 30 cm, by the fit and by the table."""
+    """Figures of the dose on the axis of square fields, from one beamlet to 30 x 30 cm, by the fit and by the table."""
     machine, model = read_matrad_machine(path, SSD_MM), even_beam(matrad_model(path, SSD_MM, calibrated=False))
     depth_mm = torch.tensor(DEPTHS_MM, dtype=torch.double)
     worst = [
@@ -35,7 +35,7 @@ def kernel_fit_checks(path: Path) -> Iterator[Check]:
 
 
 def table_dose(machine: MatradMachine, side_mm: float, depth_mm: Float[Tensor, " depth"]) -> Float[Tensor, " depth"]:
-    """Dose on the axis of an even square field by the table alone: point masses on the lattice of its radii."""
+    """Dose on the axis of an even square field by the table alone, as point masses on the lattice of its radii."""
     step, last = machine.radii_mm[1], len(machine.radii_mm) - 1
     place: NDArray[np.float64] = step * np.arange(-last, last + 1)
     spread = machine.penumbra_sigma_mm * 2**0.5

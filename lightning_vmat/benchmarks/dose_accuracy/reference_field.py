@@ -1,4 +1,4 @@
-"""Doses of pyRadPlan 0.5.0, and what our engine needs to compute the same: its conventions, read from its behaviour.
+"""Reference doses of pyRadPlan 0.5.0, and its conventions, as observed, for our engine to compute the same.
 
 - Beamlets lie a quarter millimetre off towards -x and -y: half a pixel of its 0.5 mm convolution grid.
 - The kernels of a field are those tabulated nearest to the source-surface distance of its central ray.
@@ -40,16 +40,16 @@ ARRAYS = {"hu", "mask_BODY", "gantry_deg", "open_field_dose_zyx", "beamlet_dose_
 
 @dataclass(frozen=True)
 class ReferenceField:
-    """A field or a single beamlet whose dose the other engine computed.
+    """A field or single beamlet with a dose of the other engine.
 
     Args:
-        phantom: name of the file.
+        phantom: name of the phantom's file.
         beamlet: whether it is a single beamlet.
         case: the phantom on the dose grid, with the one control point and the smallest beamlet grid.
-        fluence: one where a beamlet is open.
-        dose: the other engine's.
-        model: beam model at the field's source-surface distance, in the machine file's own unit of dose.
-        ssd_mm: that distance.
+        fluence: 1 for open beamlets, else 0.
+        dose: dose of the other engine.
+        model: beam model at the field's source-surface distance, in the unit of dose of the machine file.
+        ssd_mm: source-surface distance.
     """
 
     phantom: str
@@ -62,6 +62,7 @@ class ReferenceField:
 
     @property
     def name(self) -> str:
+        """Phantom, gantry angle and beamlets of the field, for tables."""
         gantry = float(self.case.control_points.gantry_deg[0])
         x, y = (float(c.mean()) - SHIFT_MM for c in (self.case.beamlets.beamlet_centres_mm, self.leaf_centres_mm))
         what = f"beamlet at ({x:.0f}, {y:.0f}) mm" if self.beamlet else f"{int(self.fluence.sum())} beamlets"
@@ -69,16 +70,17 @@ class ReferenceField:
 
     @property
     def leaf_centres_mm(self) -> Float[Tensor, " leaf_pair"]:
+        """Centres of the leaf pairs across leaf travel, mm."""
         return self.case.beamlets.leaf_centres_mm
 
 
 @dataclass(frozen=True)
 class ReferencePhantom:
-    """One of the files of reference doses.
+    """A file of reference doses.
 
     Args:
-        path: the file; the machine file lies beside it.
-        arrays: what it holds.
+        path: path of the file; the machine file is beside it.
+        arrays: arrays of the file.
     """
 
     path: Path
@@ -89,19 +91,19 @@ class ReferencePhantom:
         """Read a file.
 
         Raises:
-            ValueError: a file that is missing, broken or without some of its arrays.
+            ValueError: a file that is missing, broken or incomplete.
         """
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = dict(file)
-        except Exception as error:  # numpy raises a different kind for each way in which a file can be broken
+        except Exception as error:  # numpy raises many kinds of errors on broken files
             raise ValueError(f"reference dose {path}: {' '.join(str(error).split())}") from error
         for name in ARRAYS - arrays.keys():
-            raise ValueError(f"reference dose {path}: no array {name}")
+            raise ValueError(f"reference dose {path}: array {name} missing, expected all arrays of a reference dose")
         return cls(path, arrays)
 
     def fields(self) -> list[ReferenceField]:
-        """Open fields first, then single beamlets."""
+        """All fields: open fields first, then single beamlets."""
         fields = [
             self._field(float(gantry), self.arrays[f"field{i}_beamlet_pos_bev_mm"], dose)
             for i, (gantry, dose) in enumerate(
@@ -116,21 +118,22 @@ class ReferencePhantom:
 
     @cached_property
     def grid(self) -> VolumeGrid:
-        """Of the dose."""
+        """Grid of the dose."""
         return self._grid(self.arrays["open_field_dose_zyx"].shape[1:], "dose")
 
     @cached_property
     def density(self) -> Float[Tensor, "z y x"]:
-        """Relative electron density on the dose grid, as the other engine sees it."""
+        """Relative electron density on the dose grid, by the conventions of the other engine."""
         density = np.interp(self.arrays["hu"], *DENSITY_OF_HU) * self.arrays["mask_BODY"]
         return self._resample(torch.from_numpy(density).float())
 
     @cached_property
     def body(self) -> Bool[Tensor, "z y x"]:
+        """Voxels of the body on the grid of the case."""
         return self._resample(torch.from_numpy(self.arrays["mask_BODY"]).float()) >= 0.5
 
     def ssd_mm(self, case: Case) -> float:
-        """Distance from the source at which the central ray meets matter, on the voxels' faces."""
+        """Distance from the source at which the central ray enters matter, mm, on the faces of voxels."""
         sad_mm, step_mm = case.machine.sad_mm, 0.1
         distance = torch.arange(0.0, 2 * sad_mm, step_mm) + step_mm / 2
         axis = case.control_points.beam_axes()[0, 2]
@@ -173,7 +176,7 @@ class ReferencePhantom:
         return VolumeGrid((z, y, x), *(tuple(float(v) for v in values) for values in (spacing, origin)))  # type: ignore[arg-type]
 
     def _resample(self, volume: Float[Tensor, "z_ct y_ct x_ct"]) -> Float[Tensor, "z y x"]:
-        """From the CT grid to the dose grid, linearly, zero outside the CT."""
+        """Resample from the CT grid to the dose grid, linearly, 0 outside the CT."""
         ct = self._grid(tuple(volume.shape), "ct")
         place = ct.index_coordinates(self.grid.centres_mm(torch.arange(self.grid.voxel_count)))
         place = ((2 * place + 1) / torch.tensor(ct.shape[::-1]) - 1).view(1, *self.grid.shape, 3)

@@ -1,1 +1,1 @@
-"""Patients as scanners and planning systems write them: CT series, RTSTRUCT, RTPLAN and RTDOSE."""
+"""Reads patients from DICOM: CT series, RTSTRUCT, RTPLAN and RTDOSE."""

@@ -1,4 +1,4 @@
-"""The patient's outline from the CT, where a structure set has none."""
+"""The patient's outline from the CT, for structure sets without one."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from scipy.ndimage import binary_fill_holes, label, maximum_filter1d, minimum_fi
 
 from lightning_vmat.plan.volume import VolumeGrid
 
-THRESHOLD_HU = -300.0  # between air and lung on one side, fat on the other
-THIN_MM = 10.0  # what is thinner across the patient is a couch top, a mask or a sheet
+THRESHOLD_HU = -300.0  # below: air and lung; above: fat and other tissue
+THIN_MM = 10.0  # thinner parts are a couch top, a mask or a sheet
 
 
 def automatic_body(hu: NDArray[np.float32], grid: VolumeGrid) -> NDArray[np.bool_]:
     """The largest connected part of the CT above -300 HU, filled slice by slice.
 
-    Thin layers are taken off before parts are told apart, so that a couch top that the patient lies on stays outside;
-    lungs and gas inside are filled.
+    Thin layers are removed before the parts are separated, so that a couch top in contact with the patient stays
+    outside. Lungs and gas inside are filled.
 
     Raises:
-        ValueError: nothing but air.
+        ValueError: a CT of air only.
     """
     dense = hu > THRESHOLD_HU
     core = dense
@@ -35,5 +35,5 @@ def automatic_body(hu: NDArray[np.float32], grid: VolumeGrid) -> NDArray[np.bool
 
 
 def _width(grid: VolumeGrid, axis: int) -> int:
-    """How many voxels along an axis make a layer that is not thin; odd."""
+    """Number of voxels of a layer along an axis that is not thin; odd."""
     return 2 * max(1, round(THIN_MM / 2 / grid.spacing_mm[2 - axis])) + 1

@@ -15,16 +15,16 @@ class BeamMotion:
     """An arc in equal sectors; see `lightning_vmat.plan.arc.Arc`.
 
     Args:
-        gantry_start_deg: where it begins.
-        gantry_stop_deg: where it ends.
+        gantry_start_deg: gantry angle at the beginning.
+        gantry_stop_deg: gantry angle at the end.
         direction: `clockwise` or `counterclockwise`.
-        collimator_deg: constant.
-        couch_deg: constant.
+        collimator_deg: collimator angle, constant.
+        couch_deg: couch angle, constant.
         leaf_edges_mm: boundaries of the leaf pairs.
-        mu: monitor units given in each sector `[sector]`.
+        mu: monitor units of each sector `[sector]`.
         left_mm: tips of bank X1 in the middle of each sector `[sector, leaf_pair]`.
-        right_mm: tips of bank X2.
-        jaws_mm: X and Y jaws there `[sector, 2, 2]`.
+        right_mm: tips of bank X2 `[sector, leaf_pair]`.
+        jaws_mm: X and Y jaws in the middle of each sector `[sector, 2, 2]`.
     """
 
     gantry_start_deg: float

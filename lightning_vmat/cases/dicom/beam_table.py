@@ -1,7 +1,7 @@
-"""What may stand in an RTPLAN. Dose knows one kind of beam; whatever says that a beam is of another kind is refused.
+"""The values that are allowed in an RTPLAN. The dose model covers one kind of beam; all other kinds are refused.
 
 `PLAN`, `FRACTION_GROUP`, `SETUP`, `BEAM` and `CONTROL_POINT` give the allowed values of each attribute, `CONSTANT` what
-must not change from one control point of a beam to the next. An attribute that is absent or empty says nothing.
+must not change from one control point of a beam to the next. Absent and empty attributes are allowed.
 
 Reference: DICOM PS3.3, C.8.8.9 to C.8.8.14.
 """
@@ -23,21 +23,23 @@ FULL_TURN_DEG = 360.0
 
 
 class UnsupportedPlan(ValueError):
-    """A plan that is whole, but of a kind that is not modelled."""
+    """A valid plan of a kind that is not modelled."""
 
 
 @dataclass(frozen=True)
 class Word:
-    """One defined term; a note says in messages what it means."""
+    """One defined term, with a note that explains it in messages."""
 
     term: str
     note: str = ""
 
     @property
     def expected(self) -> str:
+        """What a valid file says here, for error messages."""
         return f"{self.term} ({self.note})" if self.note else self.term
 
     def allows(self, value: Any) -> bool:
+        """Whether a value is the expected term."""
         return str(value) == self.term
 
 
@@ -51,9 +53,11 @@ class Number:
 
     @property
     def expected(self) -> str:
+        """What a valid file says here, for error messages."""
         return f"{self.value:g}"
 
     def allows(self, value: Any) -> bool:
+        """Whether a value is within the tolerance, up to whole periods."""
         away = abs(_number(value) - self.value)
         return min(away % self.period, self.period - away % self.period) <= self.tolerance
 
@@ -65,6 +69,7 @@ class Nothing:
     expected: str = "none"
 
     def allows(self, value: Any) -> bool:
+        """Whether a count of items is 0."""
         return _number(value) == 0
 
 
@@ -121,7 +126,7 @@ CONSTANT: Mapping[str, Number] = {
 
 
 def check_attributes(data: Dataset, rules: Mapping[str, Rule], where: str) -> None:
-    """Raise an UnsupportedPlan for the first attribute that holds what a table does not allow."""
+    """Raise an UnsupportedPlan for the first attribute with a value that the table does not allow."""
     for keyword, rule in rules.items():
         value = data.get(keyword)
         if not _is_blank(value) and not rule.allows(value):
@@ -129,7 +134,7 @@ def check_attributes(data: Dataset, rules: Mapping[str, Rule], where: str) -> No
 
 
 def check_beam(beam: Dataset, where: str) -> None:
-    """Raise an UnsupportedPlan where a beam or one of its control points is not of the kind that is modelled."""
+    """Raise an UnsupportedPlan if a beam or one of its control points is not of the modelled kind."""
     check_attributes(beam, BEAM, where)
     points = list(beam.ControlPointSequence)
     _check_wedges(beam, points[0], where)
@@ -142,7 +147,7 @@ def check_beam(beam: Dataset, where: str) -> None:
 
 
 def _check_wedges(beam: Dataset, first: Dataset, where: str) -> None:
-    """Wedges may be listed if the beam begins with each of them out; see `WEDGE_POSITION` for the rest of it."""
+    """Allow listed wedges if all are out at the first control point; `WEDGE_POSITION` covers the other points."""
     listed = max(len(beam.get("WedgeSequence") or []), int(beam.get("NumberOfWedges") or 0))
     out = len(first.get("WedgePositionSequence") or [])
     if listed > out:
@@ -150,7 +155,7 @@ def _check_wedges(beam: Dataset, first: Dataset, where: str) -> None:
 
 
 def _check_constant(points: list[Dataset], keyword: str, tolerance: Number, where: str) -> None:
-    """What stands at later control points must be as at the first."""
+    """Raise if an attribute at a later control point differs from the first."""
     first: Any = None
     for index, point in enumerate(points):
         value = point.get(keyword)
@@ -160,8 +165,8 @@ def _check_constant(points: list[Dataset], keyword: str, tolerance: Number, wher
         differences = np.ravel(_numbers(value)) - np.ravel(_numbers(first)) if _same_count(value, first) else [math.nan]
         if not all(tolerance.allows(difference) for difference in differences):
             raise UnsupportedPlan(
-                f"{where}, control point {index}: {keyword} {_described(value)} after {_described(first)}, expected it "
-                "to stay as it is during the beam"
+                f"{where}, control point {index}: {keyword} {_described(value)} after {_described(first)}, expected a "
+                "constant value during the beam"
             )
 
 
@@ -174,7 +179,7 @@ def _numbers(value: Any) -> Any:
 
 
 def _number(value: Any) -> float:
-    """A value as a number, or how many items a sequence has; NaN for what is neither."""
+    """A value as a number, or the number of items of a sequence; NaN for anything else."""
     try:
         return float(len(value)) if _is_several(value) else float(value)
     except (TypeError, ValueError):
@@ -190,7 +195,7 @@ def _is_blank(value: Any) -> bool:
 
 
 def _described(value: Any) -> str:
-    """A value as it may stand in a message."""
+    """A value in a form that is safe for messages."""
     if not _is_several(value):
         number = _number(value)
         return shown_word(value) if math.isnan(number) else f"{number:g}"

@@ -1,4 +1,4 @@
-"""The beams of a case from DICOM: those of its plan, or full arcs about its target."""
+"""The beams of a case from DICOM: those of its plan, or a full arc about its target."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from lightning_vmat.plan.beamlets import BeamletGrid, bev_extent, fit_beamlet_gr
 from lightning_vmat.plan.machine import Machine
 
 GANTRY_DEG, COLLIMATOR_DEG = 180.0, 10.0
-FIELD_MARGIN_MM = 5.0  # of the target's projection in a fixed field
+FIELD_MARGIN_MM = 5.0  # margin around the target's projection in a fixed field
 SAME_DOSE = 0.01
 
 
 @dataclass(frozen=True)
 class Beams:
-    """Where the beams stand and what they are cut into.
+    """Isocentre, arcs and beamlets of a case, and its plan.
 
     Args:
         isocentre_mm: patient LPS.
-        arcs: as for a head-first supine patient.
+        arcs: arcs, converted to a head-first supine patient.
         beamlets: beamlet grid.
-        plan: leaves and monitor units where there is a plan.
+        plan: leaf tips and monitor units; None without a plan.
     """
 
     isocentre_mm: tuple[float, float, float]
@@ -67,18 +67,18 @@ def default_beams(
     folder: Path,
     isocentre_mm: tuple[float, float, float] | None = None,
 ) -> Beams:
-    """One full arc about the centre of the target, with the phantoms' field if the target fits into it.
+    """One full arc about the centre of the target, with the phantoms' field if the target fits in it.
 
     Args:
-        points_mm: voxels of the target.
-        patient_position: how the patient lies.
+        points_mm: centres of the target's voxels.
+        patient_position: patient position, such as HFS.
         machine: gives leaf boundaries.
         size: gives control points and beamlets.
-        folder: of the patient, for messages.
-        isocentre_mm: in place of the target's centre.
+        folder: folder of the patient, for messages.
+        isocentre_mm: isocentre in place of the targets' centre.
 
     Raises:
-        ValueError: a target that no field covers.
+        ValueError: a target larger than any field.
     """
     x, y, z = isocentre_mm or tuple(round(float(value), 1) for value in points_mm.double().mean(dim=0))
     gantry_deg, couch_deg = lying_supine(patient_position, GANTRY_DEG, 0.0)

@@ -1,4 +1,4 @@
-"""The dose that a patient was treated with, out of the RTDOSE files of the folder."""
+"""The clinical dose of a patient, from the RTDOSE files of the folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from lightning_vmat.cases.dicom.dicom_references import PatientLink
 from lightning_vmat.cases.dicom.files import DicomFile, clear_errors, read_dataset, shown_word
 from lightning_vmat.cases.dicom.fraction_group import treated_numbers
-from lightning_vmat.cases.dicom.one_patient import check_frame
+from lightning_vmat.cases.dicom.one_patient import check_file_frame
 from lightning_vmat.cases.dicom.rtdose import DoseHeader, read_dose_header, read_rtdose
 from lightning_vmat.plan.volume import VolumeGrid
 
@@ -26,17 +26,17 @@ def clinical_dose(
     link: PatientLink,
     reached: Mapping[str, Bool[Tensor, "z y x"]],
 ) -> Float[Tensor, "z y x"] | None:
-    """The dose of the plan, or the sum of the doses of its beams; None where the folder holds no dose.
+    """The dose of the plan, or the sum of the doses of its beams; None without RTDOSE files.
 
     Args:
-        files: of the patient's folder.
-        grid: voxels of the case.
-        link: of the patient.
-        reached: body and targets; a dose of this patient is not 0 in all of any of them.
+        files: files of the patient's folder.
+        grid: grid of the case.
+        link: DICOM objects of the patient.
+        reached: masks of body and targets; a dose that is 0 everywhere in one of them is refused.
 
     Raises:
-        ValueError: a dose of another plan, CT or structure set, of another type, of only some beams, or that misses
-            the patient; two doses that might be it.
+        ValueError: a dose of another plan, CT or structure set, of another type, of some beams only, or outside
+            the patient; two possible doses.
     """
     doses = {file.uid: file for file in files if file.modality == "RTDOSE"}
     if not doses:
@@ -47,7 +47,7 @@ def clinical_dose(
     frames = {file.path: file.frame_of_reference_uid for file in doses.values()}
     total = torch.zeros(grid.shape)
     for header in chosen:
-        check_frame(header.path, frames[header.path], link.frame_of_reference_uid)
+        check_file_frame(header.path, frames[header.path], link.frame_of_reference_uid)
         if header.structure_set_uid and header.structure_set_uid != link.structure_set_uid:
             raise ValueError(f"{header.path}: refers to another structure set than the patient's, expected the same")
         total += read_rtdose(header.path, grid)
@@ -58,16 +58,16 @@ def clinical_dose(
 
 
 def _of_plans(headers: list[DoseHeader], plans: Mapping[str, Path]) -> list[DoseHeader]:
-    """The doses of the plans that are there; those that name no plan, or all if there are no plans, might be theirs."""
+    """Doses that refer to one of the plans or to no plan; all doses if there are no plans."""
     own = [header for header in headers if not plans or header.plan_uid in plans or not header.plan_uid]
     if not own:
         names = ", ".join(path.name for path in plans.values())
-        raise ValueError(f"{headers[0].path}: dose of another plan than {names}, expected that plan's; {MOVE}")
+        raise ValueError(f"{headers[0].path}: dose of another plan, expected one of {names}; {MOVE}")
     return own
 
 
 def _chosen(headers: list[DoseHeader], plans: Mapping[str, Path]) -> list[DoseHeader]:
-    """The one dose of a plan, or one for each of its beams."""
+    """The dose of a plan, or the doses of its beams."""
     whole = [header for header in headers if header.summation == "PLAN"]
     if len(whole) > 1:
         names = " and ".join(str(header.path) for header in whole)
@@ -83,7 +83,7 @@ def _chosen(headers: list[DoseHeader], plans: Mapping[str, Path]) -> list[DoseHe
 
 
 def _check_beams(headers: list[DoseHeader], plans: Mapping[str, Path]) -> None:
-    """Each beam of one plan has one dose."""
+    """Raise unless each beam of one plan has one dose."""
     first = headers[0]
     if {header.plan_uid for header in headers} != {first.plan_uid} or first.plan_uid not in plans:
         raise ValueError(f"{first.path}: dose of a beam, expected the RTPLAN that all such doses refer to; {MOVE}")

@@ -1,4 +1,4 @@
-"""Where leaves and jaws stand at the control points of a beam."""
+"""Positions of leaves and jaws at the control points of a beam."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from lightning_vmat.cases.dicom.files import shown_word
 Numbers = NDArray[np.float64]
 JAWS = (("ASYMX", "X"), ("ASYMY", "Y"))
 LARGEST_MM = 1000.0
-OVERLAP_MM = 0.5  # how far opposed leaves or jaws may be past each other, as files are rounded
+OVERLAP_MM = 0.5  # allowed overlap of opposed leaves or jaws, for rounded files
 
 
 def read_collimators(beam: Dataset, points: list[Dataset], where: str) -> tuple[tuple[float, ...], Numbers, Numbers]:
-    """Leaf boundaries; leaf tips `[point, 2 pairs]`; jaws `[point, 4]`, fully open where there are none.
+    """Leaf boundaries; leaf tips `[point, 2 pairs]`; jaws `[point, 4]`, fully open if there are none. All in mm.
 
     Raises:
-        ValueError: positions that are missing, too many, out of order or no numbers.
+        ValueError: positions that are missing, superfluous, out of order or not numbers.
         UnsupportedPlan: other collimators than one MLC along x, and jaws.
     """
     kinds = [str(device.RTBeamLimitingDeviceType) for device in beam.get("BeamLimitingDeviceSequence") or []]
     if {"MLCX1", "MLCX2"} <= set(kinds):
-        raise UnsupportedPlan(f"{where}: two layers of leaves, as Halcyon and Ethos have, which is not supported")
+        raise UnsupportedPlan(f"{where}: two layers of leaves (as in Halcyon and Ethos), expected one MLC")
     jaw_kinds = [kind for kind in kinds if kind != "MLCX"]
     one_each = all(sum(kind in names for kind in jaw_kinds) <= 1 for names in JAWS)
     if kinds.count("MLCX") != 1 or not one_each or not set(jaw_kinds) <= {name for names in JAWS for name in names}:
@@ -47,7 +47,7 @@ def read_collimators(beam: Dataset, points: list[Dataset], where: str) -> tuple[
 def _leaf_edges(mlc: Dataset, where: str) -> tuple[float, ...]:
     edges = tuple(float(edge) for edge in mlc.LeafPositionBoundaries)
     if len(edges) < 2 or sorted(set(edges)) != list(edges):
-        raise ValueError(f"{where}: leaf boundaries do not ascend")
+        raise ValueError(f"{where}: leaf boundaries, expected ascending values")
     stated = mlc.get("NumberOfLeafJawPairs")
     if stated not in (None, "") and int(stated) != len(edges) - 1:
         raise ValueError(f"{where}: boundaries of {len(edges) - 1} leaf pairs, expected {int(stated)}")
@@ -55,7 +55,7 @@ def _leaf_edges(mlc: Dataset, where: str) -> tuple[float, ...]:
 
 
 def _check_kinds(points: list[Dataset], kinds: list[str], where: str) -> None:
-    """Only what is a collimator of the beam may have a position."""
+    """Raise if a device that the beam does not have has a position."""
     for index, point in enumerate(points):
         for item in point.get("BeamLimitingDevicePositionSequence") or []:
             if str(item.RTBeamLimitingDeviceType) not in kinds:
@@ -64,7 +64,7 @@ def _check_kinds(points: list[Dataset], kinds: list[str], where: str) -> None:
 
 
 def _positions(points: list[Dataset], names: tuple[str, ...], pairs: int, where: str) -> Numbers:
-    """Positions of one device at every control point; where it is left out it stands as before."""
+    """Positions of one device at every control point; a missing position keeps its last value."""
     rows: list[Any] = []
     for index, point in enumerate(points):
         for item in point.get("BeamLimitingDevicePositionSequence") or []:
@@ -72,13 +72,13 @@ def _positions(points: list[Dataset], names: tuple[str, ...], pairs: int, where:
                 rows.append([float(value) for value in item.LeafJawPositions])
         if len(rows) == index:
             if not rows:
-                raise ValueError(f"{where}: no {names[0]} positions at the first control point")
+                raise ValueError(f"{where}: {names[0]} positions missing at the first control point, expected some")
             rows.append(rows[-1])
         if len(rows) != index + 1 or len(rows[-1]) != 2 * pairs:
             raise ValueError(f"{where}: {names[0]} positions of control point {index}, expected {2 * pairs} numbers")
     table = np.array(rows)
     if not np.isfinite(table).all() or np.abs(table).max() > LARGEST_MM:
-        raise ValueError(f"{where}: {names[0]} positions that are no positions in mm")
+        raise ValueError(f"{where}: {names[0]} positions out of range, expected mm")
     if (table[:, :pairs] - table[:, pairs:]).max() > OVERLAP_MM:
         index = int((table[:, :pairs] - table[:, pairs:]).max(axis=1).argmax())
         raise ValueError(f"{where}: opposed {names[0]} positions of control point {index} overlap, expected X1 <= X2")

@@ -1,4 +1,4 @@
-"""How the contours in one plane make an area: nested ones are holes and islands, crossing ones are parts of a whole."""
+"""Contours of one plane as an area: nested contours are holes and islands, crossing ones are united."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
 Group = list[Points]
-TOUCHING_MM = 0.1  # borders nearer than this touch; what crosses by less is nested or beside
-SAMPLE_MM = 1.0  # between the points at which borders are compared
-MOST_PAIRS = 2_000_000  # of points and edges at a time
+TOUCHING_MM = 0.1  # nearer borders touch; contours that cross by less are nested or beside each other
+SAMPLE_MM = 1.0  # distance between the points at which borders are compared
+MOST_PAIRS = 2_000_000  # pairs of points and edges at a time
 
 
 def grouped(contours: list[Points], exclusive: bool = False) -> list[Group]:
-    """Contours whose areas are united, group by group; the groups are combined by exclusive or.
+    """Groups of contours. The areas of a group are united, the groups combined by exclusive or.
 
-    A contour within another one is a hole, and one within a hole an island: even-odd. Even-odd would also drop what
-    two crossing contours share, which systems write that export the parts of a target one by one; these and contours
-    that are drawn twice make one group.
+    A contour within another one is a hole, and one within a hole an island: even-odd. Even-odd would also remove the
+    overlap of two crossing contours, which some systems export as parts of one target. Crossing contours, and contours
+    that are drawn twice, therefore form one group.
 
     Args:
         contours: corners (x, y, z) of each contour in one plane.
-        exclusive: combine all by exclusive or, as CLOSEDPLANAR_XOR says.
+        exclusive: combine all by exclusive or, as for CLOSEDPLANAR_XOR.
 
     Raises:
-        ValueError: a contour that crosses others and lies within their union: a hole or a part of it.
+        ValueError: a contour that crosses others and lies within their union, so that it may be a hole or a part.
     """
     contours = list({contour.tobytes(): contour for contour in contours}.values())
     if exclusive or len(contours) == 1:
@@ -42,7 +42,7 @@ def grouped(contours: list[Points], exclusive: bool = False) -> list[Group]:
 
 
 def _united(contours: list[Points], borders: list[Points], first: int, second: int) -> bool:
-    """Whether two contours cross, or are the same but for their corners."""
+    """Whether two contours cross, or have the same border."""
     low, high = (np.array([edge(contours[at][:, :2], axis=0) for at in (first, second)]) for edge in (np.min, np.max))
     if (low.max(axis=0) > high.min(axis=0)).any():
         return False
@@ -56,31 +56,31 @@ def _united(contours: list[Points], borders: list[Points], first: int, second: i
 
 
 def _check_parts(members: list[int], contours: list[Points], borders: list[Points]) -> None:
-    """No member may lie within the union of the others without lying within one of them."""
+    """Raise if a member lies within the union of the others, but not within one of them."""
     for at in members if len(members) > 2 else []:
         others = [contours[other] for other in members if other != at]
         outside = np.array([_distance_outside(borders[at], other) > TOUCHING_MM for other in others])
         if not outside.all(axis=0).any() and outside.any(axis=1).all():
             z = contours[at][0, 2]
             raise ValueError(
-                f"contours cross at z = {z:.1f} mm, and one lies in the others' union: hole or part of it?"
+                f"contours cross at z = {z:.1f} mm, and one lies in the others' union, expected a clear hole or part"
             )
 
 
 def _sides(points: Points, contour: Points) -> tuple[bool, bool]:
-    """Whether any of the points lie within a contour, and whether any lie beyond it, farther than a touch."""
+    """Whether any points lie inside a contour, and whether any lie outside, farther than `TOUCHING_MM`."""
     inside, distance = inside_contour(points, contour), _distance(points, contour)
     far = distance > TOUCHING_MM
     return bool((inside & far).any()), bool((~inside & far).any())
 
 
 def _distance_outside(points: Points, contour: Points) -> Points:
-    """Distance of points from a contour's area; zero within."""
+    """Distance of points from the area of a contour, mm; zero inside."""
     return np.where(inside_contour(points, contour), 0.0, _distance(points, contour))
 
 
 def inside_contour(points: Points, contour: Points) -> NDArray[np.bool_]:
-    """Which points (x, y) a contour encloses, by the even-odd rule."""
+    """Whether points (x, y) are inside a contour, by the even-odd rule."""
     inside = np.zeros(len(points), np.bool_)
     low, high = contour[:, :2].min(axis=0), contour[:, :2].max(axis=0)
     (x0, y0), (x1, y1) = contour[:, :2].T, np.roll(contour[:, :2], -1, axis=0).T
@@ -94,7 +94,7 @@ def inside_contour(points: Points, contour: Points) -> NDArray[np.bool_]:
 
 
 def _distance(points: Points, contour: Points) -> Points:
-    """Distance of points from the border of a contour."""
+    """Distance of points from the border of a contour, mm."""
     start = contour[:, :2]
     edge = np.roll(start, -1, axis=0) - start
     length2 = np.maximum((edge**2).sum(axis=1), 1e-12)
@@ -107,12 +107,12 @@ def _distance(points: Points, contour: Points) -> Points:
 
 
 def _parts(places: NDArray[np.int64], edges: int) -> list[NDArray[np.int64]]:
-    """Places in parts that make small arrays of places and edges."""
+    """Split indices of points so that arrays of points and edges stay small."""
     return np.array_split(places, 1 + len(places) * edges // MOST_PAIRS)
 
 
 def _border(contour: Points) -> Points:
-    """Points (x, y) along a contour, its corners among them."""
+    """Points (x, y) along a contour, including its corners."""
     start = contour[:, :2]
     edge = np.roll(start, -1, axis=0) - start
     counts = np.ceil(np.hypot(*edge.T) / SAMPLE_MM).astype(np.int64).clip(1)

@@ -1,4 +1,4 @@
-"""Planes of contours as slabs: each plane stands for the tissue up to the middle between it and its neighbours."""
+"""Planes of contours as slabs: each plane covers the tissue up to the middle between it and its neighbours."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from lightning_vmat.cases.dicom.contour_groups import Group, Points, grouped
 
 PLANAR_MM = 0.1  # largest spread of a contour along z
-MOST_SKIPPED = 2  # slices between two planes of a sparsely drawn structure
-SLACK = 1.05  # of a distance between slices: positions are rounded
+MOST_SKIPPED = 2  # largest number of skipped slices between two planes of a sparse structure
+SLACK = 1.05  # tolerance for distances between slices, as positions are rounded
 
 
 @dataclass(frozen=True)
 class Slab:
-    """What the contours in one plane stand for.
+    """The slab of tissue that the contours of one plane cover.
 
     Args:
-        height_mm: z of the plane.
-        low_mm: where the slab begins.
-        high_mm: where it ends; the next one begins there or higher.
+        height_mm: z of the plane, mm.
+        low_mm: lower end of the slab.
+        high_mm: upper end of the slab; the next slab begins there or above.
         groups: see `grouped`.
     """
 
@@ -32,15 +32,16 @@ class Slab:
 
     @property
     def contours(self) -> list[Points]:
+        """All contours of the slab, over its groups."""
         return [contour for group in self.groups for contour in group]
 
 
 def slabs(contours: list[Points], step_mm: float, exclusive: bool = False) -> list[Slab]:
     """The slabs of a structure, from inferior to superior.
 
-    Neighbouring planes share the distance between them if that is one slice, or up to three slices where the contours
-    lie above one another: a structure may be drawn on every second or third slice, or on some slices only. At an end a
-    slab reaches as far as on its other side; that of a lone plane is one slice thick.
+    Neighbouring planes share the distance between them if it is one slice, or up to three slices if the contours
+    overlap: a structure may be drawn on every second or third slice, or on some slices only. At an end, a
+    slab extends as far as on its other side; the slab of a single plane is one slice thick.
 
     Args:
         contours: corners (x, y, z) of each contour, LPS mm, each in a plane of constant z.
@@ -48,7 +49,7 @@ def slabs(contours: list[Points], step_mm: float, exclusive: bool = False) -> li
         exclusive: see `grouped`.
 
     Raises:
-        ValueError: a contour that is not finite or not planar, or a structure drawn more sparsely.
+        ValueError: a contour that is not finite or not planar, or a structure that is drawn more sparsely.
     """
     planes = _planes(contours)
     heights = list(planes)
@@ -72,7 +73,7 @@ def slabs(contours: list[Points], step_mm: float, exclusive: bool = False) -> li
 
 
 def runs(found: list[Slab]) -> list[list[Slab]]:
-    """Slabs that follow one another without a gap."""
+    """Groups of slabs that follow one another without a gap."""
     parts: list[list[Slab]] = []
     for slab in found:
         if parts and abs(parts[-1][-1].high_mm - slab.low_mm) < 1e-6:
@@ -83,11 +84,11 @@ def runs(found: list[Slab]) -> list[list[Slab]]:
 
 
 def _planes(contours: list[Points]) -> dict[float, list[Points]]:
-    """Contours by height, from inferior to superior."""
+    """Contours by z, from inferior to superior."""
     planes: dict[float, list[Points]] = {}
     for contour in contours:
         if not np.isfinite(contour).all():
-            raise ValueError("contour with NaN or infinite coordinates")
+            raise ValueError("contour with NaN or infinite coordinates, expected finite ones")
         if np.ptp(contour[:, 2]) > PLANAR_MM:
             raise ValueError(f"contour spans {np.ptp(contour[:, 2]):.2f} mm along z, expected axial contours")
     for contour in sorted(contours, key=lambda points: float(points[0, 2])):
@@ -98,7 +99,7 @@ def _planes(contours: list[Points]) -> dict[float, list[Points]]:
 
 
 def _overlap(one: list[Points], other: list[Points]) -> bool:
-    """Whether boxes around contours of two planes lie above one another."""
+    """Whether the bounding boxes of contours in two planes overlap in x and y."""
     boxes = [[(c[:, :2].min(axis=0), c[:, :2].max(axis=0)) for c in plane] for plane in (one, other)]
     return any(
         bool((np.maximum(low, its_low) <= np.minimum(high, its_high)).all())

@@ -1,4 +1,4 @@
-"""The volume that contours enclose, measured without the CT's voxels, and the check of a mask against it."""
+"""The volume enclosed by contours, measured independently of the CT's voxels, and the check of masks against it."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from lightning_vmat.cases.dicom.contours import fill_groups, slabs_mask
 from lightning_vmat.cases.dicom.rtstruct import Roi
 from lightning_vmat.plan.volume import VolumeGrid
 
-FINE = 128  # pixels along each side of the raster that measures an area
-SAME = 0.03  # difference of volumes that is none
-ENDS = 0.55  # of a slice, by which a run of slabs may be longer or shorter than its slices
+FINE = 128  # pixels along each side of the raster that measures areas
+SAME = 0.03  # negligible relative difference of volumes
+ENDS = 0.55  # part of a slice by which a run of slabs may be longer or shorter than its slices
 MIN_THICKNESS = 1e-6
 
 
 def roi_mask(roi: Roi, grid: VolumeGrid) -> tuple[NDArray[np.bool_], float]:
-    """The voxels of a ROI, and the volume of its contours where they lie on the grid.
+    """The voxels of a ROI, and the volume of its contours on the grid.
 
     Returns:
         Mask `[z, y, x]`, and volume in cc.
 
     Raises:
-        ValueError: contours that make no area, or a mask whose volume is not theirs.
+        ValueError: contours without an area, or a mask whose volume differs from that of the contours.
     """
     found = slabs(roi.contours, grid.spacing_mm[2], roi.exclusive)
     mask = slabs_mask(found, grid)
@@ -31,12 +31,12 @@ def roi_mask(roi: Roi, grid: VolumeGrid) -> tuple[NDArray[np.bool_], float]:
 
 
 def checked_volume_cc(mask: NDArray[np.bool_], found: list[Slab], grid: VolumeGrid) -> float:
-    """The volume of slabs on a grid.
+    """The volume of slabs on a grid, checked against a mask.
 
-    Counting voxels may miss it by a slice at the ends of a run of slabs, and by half a pixel along its border.
+    The count of voxels may differ by a slice at the ends of a run of slabs, and by half a pixel along its border.
 
     Raises:
-        ValueError: a mask of another volume, or none although the slabs have that of a voxel or more.
+        ValueError: a mask of another volume, or an empty mask although the slabs have the volume of a voxel or more.
     """
     own_cc = allowed_cc = 0.0
     for run in runs(found):
@@ -53,7 +53,7 @@ def checked_volume_cc(mask: NDArray[np.bool_], found: list[Slab], grid: VolumeGr
 
 
 def _volume_and_error(slab: Slab, grid: VolumeGrid) -> tuple[float, float]:
-    """Volume of a slab on the grid, and by how much counting voxels may miss it, cc."""
+    """Volume of a slab on the grid, and largest error of counting its voxels, cc."""
     thickness = _thickness_mm(slab, grid)
     points = np.concatenate(slab.contours)[:, :2]
     first = np.array(grid.origin_mm[:2]) - np.array(grid.spacing_mm[:2]) / 2
@@ -69,6 +69,6 @@ def _volume_and_error(slab: Slab, grid: VolumeGrid) -> tuple[float, float]:
 
 
 def _thickness_mm(slab: Slab, grid: VolumeGrid) -> float:
-    """How much of a slab lies between the first and the last slice's faces."""
+    """Thickness of the part of a slab on the CT, from the face of the first slice to that of the last."""
     step, first = grid.spacing_mm[2], grid.origin_mm[2] - grid.spacing_mm[2] / 2
     return min(slab.high_mm, first + step * grid.shape[0]) - max(slab.low_mm, first)

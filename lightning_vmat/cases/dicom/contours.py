@@ -1,4 +1,4 @@
-"""Planar contours as voxel masks: a voxel is inside if its centre is."""
+"""Planar contours as voxel masks. A voxel is inside if its centre is inside."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from lightning_vmat.cases.dicom.contour_groups import Points
 from lightning_vmat.cases.dicom.contour_slabs import Slab, runs, slabs
 from lightning_vmat.plan.volume import VolumeGrid
 
-TIE_MM = 0.0137  # a slice half-way between two planes takes the upper one, also where positions are rounded
+TIE_MM = 0.0137  # a slice half-way between two planes takes the upper one, also with rounded positions
 
 
 def contours_mask(contours: list[Points], grid: VolumeGrid, exclusive: bool = False) -> NDArray[np.bool_]:
-    """The voxels inside contours that lie in planes of constant z.
+    """Mask of the voxels inside contours in planes of constant z.
 
-    Each slice takes the contours of the slab that holds its centre (see `slabs`), combined as `grouped` says: an inner
+    Each slice takes the contours of the slab that contains its centre (see `slabs`), combined by `grouped`: an inner
     contour is a hole, crossing ones are united, one drawn twice counts once.
 
     Args:
@@ -30,7 +30,7 @@ def contours_mask(contours: list[Points], grid: VolumeGrid, exclusive: bool = Fa
 
 
 def slabs_mask(found: list[Slab], grid: VolumeGrid) -> NDArray[np.bool_]:
-    """The voxels whose centres lie inside slabs; a run of slabs between two slices goes to the nearer one."""
+    """Mask of the voxels with centres inside slabs. A run of slabs between two slices goes to the nearer slice."""
     mask = np.zeros(grid.shape, np.bool_)
     step_mm = grid.spacing_mm[2]
     heights = grid.origin_mm[2] + step_mm * np.arange(grid.shape[0])
@@ -48,7 +48,7 @@ def slabs_mask(found: list[Slab], grid: VolumeGrid) -> NDArray[np.bool_]:
 
 
 def fill_groups(slab: Slab, grid: VolumeGrid) -> NDArray[np.bool_]:
-    """One slice of a slab: the areas of a group united, the groups combined by exclusive or."""
+    """Mask of one slice of a slab: the areas of a group are united, the groups combined by exclusive or."""
     area = fill([group[0] for group in slab.groups if len(group) == 1], grid)
     for group in slab.groups:
         if len(group) > 1:
@@ -57,7 +57,7 @@ def fill_groups(slab: Slab, grid: VolumeGrid) -> NDArray[np.bool_]:
 
 
 def fill(contours: list[Points], grid: VolumeGrid) -> NDArray[np.bool_]:
-    """One slice: pixels whose centres see an odd number of edges towards -x."""
+    """Mask of one slice: pixels whose centres have an odd number of edges towards -x."""
     _, ny, nx = grid.shape
     toggles = np.zeros((ny, nx + 1), np.int32)
     for contour in contours:
@@ -69,7 +69,7 @@ def fill(contours: list[Points], grid: VolumeGrid) -> NDArray[np.bool_]:
 
 
 def _crossings(x: Points, y: Points, row_count: int) -> tuple[NDArray[np.int64], Points]:
-    """Where the edges of a polygon cross rows of pixel centres; an edge owns its upper end and not its lower."""
+    """Crossings of polygon edges with rows of pixel centres; an edge includes its upper end, not its lower one."""
     x_next, y_next = np.roll(x, -1), np.roll(y, -1)
     first, stop = (
         np.ceil(end).clip(0, row_count).astype(np.int64) for end in (np.minimum(y, y_next), np.maximum(y, y_next))

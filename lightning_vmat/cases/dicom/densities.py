@@ -1,4 +1,4 @@
-"""The CT as the dose calculation shall see it: assigned densities, bolus and couch, and air around the patient."""
+"""The CT for dose calculation: assigned densities, bolus and couch, and air around the patient."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lightning_vmat.dose.ray_tracing import hounsfield_units
 
 Mask = NDArray[np.bool_]
 ALL_OF_IT, OUTSIDE = "all of it", "outside the body"
-SLIVER = 0.01  # of the smaller of two ROIs: borders drawn along one another overlap by that much
-VIRTUAL_HU = -500.0  # a bolus whose CT numbers are below was not in the scan
+SLIVER = 0.01  # allowed overlap, as a fraction of the smaller ROI: adjacent borders overlap a little
+VIRTUAL_HU = -500.0  # a bolus with lower CT numbers was not in the scan
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class DenseCt:
     """CT numbers with assigned densities.
 
     Args:
-        hu: CT numbers `[z, y, x]`; air outside `kept`.
-        kept: body, support, bolus and whatever else has an assigned density.
-        densities: assigned ones.
+        hu: CT numbers `[z, y, x]`, HU; air outside `kept`.
+        kept: mask of body, support, bolus and all ROIs with an assigned density.
+        densities: assigned densities.
     """
 
     hu: NDArray[np.float32]
@@ -40,20 +40,20 @@ class DenseCt:
 def dense_ct(
     ct: CtSeries, body: Mask, outline: Roi | None, supports: Sequence[Roi], assigned: Sequence[Roi]
 ) -> DenseCt:
-    """Give ROIs the CT number of their relative electron density, and make air of what no ray shall meet.
+    """Give ROIs the CT number of their assigned density, and replace everything outside by air.
 
-    The density of the outline is the background of all others. That of a support or a bolus counts outside the body
-    only, as they lie on it. Elsewhere two ROIs of different densities must not overlap: nothing says which counts.
+    The density of the outline is the background of all others. That of a support or bolus counts outside the body
+    only. Two other ROIs of different densities must not overlap, since neither has priority.
 
     Args:
         ct: the scan.
-        body: the outline's mask.
-        outline: the ROI that it was drawn as, if it was.
-        supports: couch, bolus and the like.
-        assigned: ROIs with a density, in the order of the structure set.
+        body: mask of the outline.
+        outline: ROI of the outline; None if it was made automatically.
+        supports: couch, bolus and similar ROIs.
+        assigned: ROIs with an assigned density, in the order of the structure set.
 
     Raises:
-        ValueError: ROIs that contradict one another, or a bolus that is neither in the scan nor has a density.
+        ValueError: contradictory ROIs, or a bolus that is neither in the scan nor has a density.
     """
     hu, kept = ct.hu.copy(), body.copy()
     taken: list[tuple[Roi, Mask]] = []

@@ -1,4 +1,4 @@
-"""What ties DICOM objects to one patient, one study and one set of coordinates; and how the patient lay."""
+"""Links between the DICOM objects of one patient: study, frame of reference, structure set, patient position."""
 
 from __future__ import annotations
 
@@ -26,34 +26,34 @@ IDENTIFIERS = {
     "accession_number": "AccessionNumber",
     "referring_physician": "ReferringPhysicianName",
 }
-"""What says who the patient is, with the attribute that it comes from."""
+"""Field that identifies the patient -> DICOM attribute."""
 UIDS = ("study_uid", "frame_of_reference_uid", "structure_set_uid")
 UID_LETTERS = r"[0-9.]{0,64}"
 
 
 @dataclass(frozen=True)
 class PatientLink:
-    """Attributes that a plan's and a dose's files share with the CT and the structure set.
+    """Attributes that RTPLAN and RTDOSE share with the CT and the structure set.
 
     Args:
         study_uid: Study Instance UID.
-        frame_of_reference_uid: of the CT and of everything that lies on it.
+        frame_of_reference_uid: Frame of Reference UID of the CT and everything on it.
         structure_set_uid: SOP Instance UID of the RTSTRUCT.
         patient_position: `HFS`, `HFP`, `FFS` or `FFP`.
-        patient_check: digits by which another Patient ID is noticed, see `one_patient.patient_check`; empty if unknown.
-        patient_name: and all that follows: who it is; empty when not wanted. A value that breaks its value
-            representation becomes empty.
-        patient_id: see there.
-        birth_date: see there.
-        sex: see there.
-        study_id: see there.
-        study_date: see there.
-        study_time: see there.
-        accession_number: see there.
-        referring_physician: see there.
+        patient_check: check digits of the Patient ID, see `one_patient.patient_check`; empty if unknown.
+        patient_name: this and all following fields identify the patient; empty if not wanted. A value that breaks its
+            value representation becomes empty.
+        patient_id: Patient ID.
+        birth_date: Patient's Birth Date.
+        sex: Patient's Sex.
+        study_id: Study ID.
+        study_date: Study Date.
+        study_time: Study Time.
+        accession_number: Accession Number.
+        referring_physician: Referring Physician's Name.
 
     Raises:
-        ValueError: another patient position, or a UID that is none.
+        ValueError: another patient position, or an invalid UID.
     """
 
     study_uid: str
@@ -77,23 +77,23 @@ class PatientLink:
             raise ValueError(f"patient position {position!r}: expected one of {', '.join(PRONE)}")
         for name in UIDS:
             if not re.fullmatch(UID_LETTERS, getattr(self, name)):
-                raise ValueError(f"{name}: no UID, expected digits and dots")
+                raise ValueError(f"{name}: invalid UID, expected digits and dots")
         for name, keyword in IDENTIFIERS.items():
             object.__setattr__(self, name, valid_or_blank(keyword, getattr(self, name)))
 
     def without_identifiers(self) -> PatientLink:
-        """The same links, but nothing that says who it is."""
+        """The same links without the fields that identify the patient."""
         return replace(self, **dict.fromkeys(IDENTIFIERS, ""))
 
 
 def lying_supine(patient_position: str, gantry_deg: float, couch_deg: float) -> tuple[float, float]:
-    """Gantry and couch angle that would treat a head-first supine patient from the same side; its own inverse.
+    """Gantry and couch angle that treat a head-first supine patient from the same side; its own inverse.
 
-    Cases know head-first supine patients only. Turning a patient end for end is half a turn of the couch; turning one
-    over is half a turn of the gantry, after which the couch turns the other way about the patient.
+    Cases contain head-first supine patients only. Turning a patient end for end is half a turn of the couch; turning
+    the patient over is half a turn of the gantry, after which the couch turns the other way about the patient.
 
     Args:
-        patient_position: how the patient really lies.
+        patient_position: true patient position, such as FFS.
         gantry_deg: gantry angle.
         couch_deg: patient support angle.
 
@@ -108,15 +108,15 @@ def lying_supine(patient_position: str, gantry_deg: float, couch_deg: float) -> 
 
 
 def link_text(link: PatientLink, roi_names: dict[str, str]) -> str:
-    """The content of `dicom.yaml`: the links, and which ROI each structure came from."""
+    """The content of `dicom.yaml`: the links, and the ROI of each structure."""
     return yaml.safe_dump({**asdict(link), "roi_names": roi_names}, sort_keys=False)
 
 
 def read_link(folder: Path) -> PatientLink | None:
-    """The links of a case that came from DICOM; None for another.
+    """Read the links of a case from DICOM; None for other cases.
 
     Raises:
-        ValueError: a `dicom.yaml` that holds something else.
+        ValueError: an invalid `dicom.yaml`.
     """
     path = Path(folder) / LINK_FILE
     if not path.is_file():
@@ -126,4 +126,4 @@ def read_link(folder: Path) -> PatientLink | None:
         names = {field.name for field in fields(PatientLink)}
         return PatientLink(**{name: str(value) for name, value in values.items() if name in names})
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no links to DICOM objects ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{path}: expected links to DICOM objects ({' '.join(str(error).split())})") from error

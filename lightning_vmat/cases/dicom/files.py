@@ -1,4 +1,4 @@
-"""What is in a folder of DICOM files."""
+"""Finds and reads DICOM files in a folder."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ MODALITY_OF_CLASS = {
     RTIonPlanStorage: "RTPLAN",
     RTDoseStorage: "RTDOSE",
 }
-FIRST_GROUPS = {b"\x02\x00": "little", b"\x08\x00": "little", b"\x00\x08": "big"}  # how a file without preamble begins
-LAST_FIRST_ELEMENT = 0x20  # a data set begins with one of the first elements of its group
+FIRST_GROUPS = {b"\x02\x00": "little", b"\x08\x00": "little", b"\x00\x08": "big"}  # of files without preamble
+LAST_FIRST_ELEMENT = 0x20  # a dataset begins with one of the first elements of its group
 CODE_STRING = r"[A-Z0-9_ ]{1,16}"
 MAGIC, MAGIC_AT = b"DICM", 128
 UNCOMPRESSED: dict[tuple[bool | None, bool | None], UID] = {
@@ -55,23 +55,23 @@ UNCOMPRESSED: dict[tuple[bool | None, bool | None], UID] = {
     (False, True): ExplicitVRLittleEndian,
     (False, False): ExplicitVRBigEndian,
 }
-"""Transfer syntax by what was found: implicit value representation, little endian."""
+"""(implicit value representation, little endian) -> transfer syntax."""
 
 
 @dataclass(frozen=True)
 class DicomFile:
-    """A file, and what its header says that is needed to choose it.
+    """A file, and the attributes of its header by which it is chosen.
 
     Args:
-        path: where it is.
+        path: path of the file.
         modality: `CT`, `RTSTRUCT`, `RTPLAN` or `RTDOSE`.
         uid: SOP Instance UID.
         series_uid: Series Instance UID.
-        frame_of_reference_uid: empty where there is none.
+        frame_of_reference_uid: Frame of Reference UID; empty if there is none.
         is_localizer: whether it is a scout view.
-        patient_id: Patient ID, to be compared and never shown; empty where there is none.
-        patient_position: `HFS`, ...; empty where it does not say.
-        rescale: which attributes say how pixels become CT numbers.
+        patient_id: Patient ID, for comparison only, never shown; empty if there is none.
+        patient_position: `HFS`, ...; empty if there is none.
+        rescale: values of the attributes that convert pixels to CT numbers.
     """
 
     path: Path
@@ -87,9 +87,9 @@ class DicomFile:
 
 @contextmanager
 def clear_errors(path: Path) -> Iterator[None]:
-    """Whatever goes wrong with a hostile file becomes one line that names it, and pydicom's warnings stay silent.
+    """Turn any error of a broken file into one line that names it, and silence pydicom's warnings.
 
-    pydicom raises a dozen kinds of errors on broken files.
+    pydicom raises many kinds of errors on broken files.
     """
     try:
         with quiet_pydicom():
@@ -105,7 +105,7 @@ def clear_errors(path: Path) -> Iterator[None]:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Our own errors about what a file holds come out with its path."""
+    """Prefix our own errors about a file's content with its path."""
     try:
         yield
     except ValueError as error:
@@ -115,19 +115,19 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def shown(value: object, most: int = 16) -> str:
-    """The beginning of a value as it may stand in a message: a broken length can make any value hold the patient's."""
+    """The beginning of a value, for messages. In a broken file any value may contain the patient's identity."""
     text = "".join(letter if letter.isprintable() else "?" for letter in str(value))
     return text if len(text) <= most else f"{text[:most]}..."
 
 
 def shown_word(value: object) -> str:
-    """A code string as it may stand in a message; anything else might be a name, and is not shown."""
+    """A code string, for messages. Anything else might be a name and is not shown."""
     text = str(value).strip()
     return text if re.fullmatch(CODE_STRING, text) else "of another kind" if text else "empty"
 
 
 def read_dataset(path: Path, **options: Any) -> Dataset:
-    """A DICOM file; one that does not say how it is encoded gets the transfer syntax that it was found to have.
+    """Read a DICOM file; if it does not state its transfer syntax, the syntax is detected.
 
     Planning systems such as Monaco and XiO write files without preamble or meta information.
 
@@ -146,7 +146,7 @@ def read_dataset(path: Path, **options: Any) -> Dataset:
 
 
 def check_decoder(data: Dataset, path: Path) -> None:
-    """Raise a ValueError where pixels are compressed and nothing installed reads them."""
+    """Raise a ValueError if the pixels are compressed and no installed package decodes them."""
     syntax = getattr(data, "file_meta", Dataset()).get("TransferSyntaxUID")
     if syntax is None or not syntax.is_transfer_syntax or not syntax.is_encapsulated:
         return
@@ -160,7 +160,7 @@ def check_decoder(data: Dataset, path: Path) -> None:
 
 
 def find_files(folder: Path) -> list[DicomFile]:
-    """CT slices, structure sets, plans and doses anywhere below a folder, or a file; others are passed over.
+    """Find CT slices, structure sets, plans and doses anywhere below a folder, or in a file; others are skipped.
 
     Raises:
         ValueError: a DICOM file that is broken.
@@ -171,7 +171,7 @@ def find_files(folder: Path) -> list[DicomFile]:
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether the file begins as DICOM files do, with or without preamble."""
+    """Whether the first bytes of a file are those of DICOM, with or without preamble."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -207,21 +207,21 @@ def _header(path: Path) -> DicomFile | None:
 
 
 def _check_class(data: Dataset, modality: str, path: Path) -> None:
-    """A file that a broken byte has hidden its modality from must not be passed over."""
+    """Raise if the modality contradicts the SOP class, so that a broken file is not skipped silently."""
     classes = [uid for uid in (data.file_meta.get("MediaStorageSOPClassUID"), data.get("SOPClassUID")) if uid]
     for expected in (MODALITY_OF_CLASS.get(uid, modality) for uid in classes):
         if modality != expected:
             raise ValueError(f"{path}: modality {shown_word(modality)}, expected {expected} by its SOP Class UID")
-    is_dicom = len(data.file_meta) > 1 or data.get("SOPInstanceUID")  # one element may be our own finding
+    is_dicom = len(data.file_meta) > 1 or data.get("SOPInstanceUID")  # one element may be added by our own detection
     if not modality and not classes and is_dicom:
         raise ValueError(f"{path}: neither modality nor SOP Class UID, expected a whole DICOM file")
 
 
 def only_one(files: list[DicomFile], modality: str, folder: Path) -> DicomFile | None:
-    """The file of a modality, or None; copies of one object count once.
+    """The only file of a modality, or None. Copies of one object count once.
 
     Raises:
-        ValueError: several different ones.
+        ValueError: several different files.
     """
     chosen = list({file.uid: file for file in files if file.modality == modality}.values())
     if len(chosen) > 1:

@@ -1,4 +1,4 @@
-"""Which beams of an RTPLAN treat, with how many monitor units, and how the patient lies for them."""
+"""The treatment beams of an RTPLAN, their monitor units, and the patient position."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ ROTATES = ("CW", "CC")
 
 @dataclass(frozen=True)
 class TreatedBeam:
-    """A beam that treats.
+    """A treatment beam.
 
     Args:
-        item: of the Beam Sequence.
-        number: its Beam Number.
-        mu: its monitor units in one fraction.
+        item: item of the Beam Sequence.
+        number: Beam Number.
+        mu: monitor units in one fraction.
     """
 
     item: Dataset
@@ -31,12 +31,12 @@ class TreatedBeam:
 
 
 def treated_beams(data: Dataset, path: Path) -> tuple[int, list[TreatedBeam]]:
-    """Number of fractions, and the beams that treat. Setup fields without monitor units or without an MLC stay out.
+    """Number of fractions, and the treatment beams. Setup fields without monitor units or without an MLC are left out.
 
     Raises:
-        ValueError: a beam that is counted twice or missing, or monitor units that are no number.
-        UnsupportedPlan: several fraction groups, a beam with an MLC and no monitor units, or of a kind that does not
-            treat but has both.
+        ValueError: a beam that is missing or listed twice, or invalid monitor units.
+        UnsupportedPlan: several fraction groups, a beam with an MLC and no monitor units, or a beam with both that is
+            not a treatment beam.
     """
     fractions, meterset = _fraction_group(data, path)
     items = {int(item.BeamNumber): item for item in data.BeamSequence}
@@ -50,16 +50,16 @@ def treated_beams(data: Dataset, path: Path) -> tuple[int, list[TreatedBeam]]:
 
 
 def treated_numbers(data: Dataset, path: Path) -> list[int]:
-    """Numbers of the beams that have monitor units."""
+    """Numbers of the beams with monitor units."""
     _, meterset = _fraction_group(data, path)
     return sorted(number for number, mu in meterset.items() if mu)
 
 
 def patient_position(data: Dataset, beams: list[TreatedBeam], path: Path) -> str:
-    """How the patient lies for all beams; empty where the plan does not say.
+    """Patient position of all beams; empty if the plan does not state it.
 
     Raises:
-        ValueError: a beam that refers to no setup.
+        ValueError: a beam that refers to no patient setup.
         UnsupportedPlan: different positions.
     """
     setups = list(data.get("PatientSetupSequence") or [])
@@ -70,7 +70,7 @@ def patient_position(data: Dataset, beams: list[TreatedBeam], path: Path) -> str
         if referenced in (None, ""):
             used += setups
         elif numbers.count(str(referenced)) != 1:
-            raise ValueError(f"{path}: beam {beam.number} refers to patient setup {referenced:d}, expected one of it")
+            raise ValueError(f"{path}: beam {beam.number} refers to patient setup {referenced:d}, expected one such")
         else:
             used.append(setups[numbers.index(str(referenced))])
     for setup in used:
@@ -83,7 +83,7 @@ def patient_position(data: Dataset, beams: list[TreatedBeam], path: Path) -> str
 
 
 def _fraction_group(data: Dataset, path: Path) -> tuple[int, dict[int, float | None]]:
-    """Number of fractions; monitor units by beam number, None where the plan does not say."""
+    """Number of fractions; monitor units by beam number, None if the plan does not state them."""
     groups = data.get("FractionGroupSequence") or []
     if len(groups) != 1:
         raise UnsupportedPlan(f"{path}: {len(groups)} fraction groups, expected one")
@@ -110,7 +110,7 @@ def _monitor_units(item: Dataset, path: Path) -> float | None:
 
 
 def _treated(item: Dataset, mu: float | None, where: str) -> TreatedBeam | None:
-    """A beam that treats, or None for a setup field."""
+    """A treatment beam; None for a setup field."""
     kind = str(item.get("TreatmentDeliveryType") or "")
     has_mlc = any(
         str(device.get("RTBeamLimitingDeviceType", "")).startswith("MLC")

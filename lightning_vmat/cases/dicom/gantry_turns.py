@@ -1,4 +1,4 @@
-"""The arcs of one beam: its control points, parted where the gantry turns back."""
+"""Splits the control points of a beam where the gantry reverses."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lightning_vmat.cases.dicom.files import shown_word
 Numbers = NDArray[np.float64]
 SENSES = {"CW": 1, "CC": -1, "NONE": 0}
 SAME_DEG = 0.01
-TREMBLE_DEG = 0.5  # a gantry as it was logged may go back so far without turning back
+TREMBLE_DEG = 0.5  # a logged gantry may go back this far without reversing
 SHORTEST_DEG, LONGEST_DEG = 1.0, 360.0
 
 
 @dataclass(frozen=True)
 class GantryTurn:
-    """Control points between which the gantry turns one way.
+    """Control points between which the gantry turns in one direction.
 
     Args:
         first: index of the first control point.
-        last: index of the last one.
-        sense: 1 for growing gantry angles, -1 for falling ones.
-        travelled: degrees from the first control point at each, never falling.
+        last: index of the last control point.
+        sense: 1 for increasing gantry angles, -1 for decreasing ones.
+        travelled: gantry travel from the first control point to each one, degrees, never decreasing.
     """
 
     first: int
@@ -37,16 +37,16 @@ class GantryTurn:
 
 
 def gantry_turns(points: list[Dataset], gantry_deg: Numbers, where: str) -> list[GantryTurn]:
-    """Part a beam into turns. Where the gantry stands or trembles, the turn goes on.
+    """Split a beam into turns. A turn continues while the gantry stands or jitters.
 
     Args:
-        points: control points.
-        gantry_deg: gantry angle at each.
-        where: for messages.
+        points: items of the Control Point Sequence.
+        gantry_deg: gantry angle at each control point.
+        where: file and beam, for messages.
 
     Raises:
-        ValueError: angles that go against their direction, or a turn of more than 360 degrees.
-        UnsupportedPlan: a gantry that stands.
+        ValueError: angles that contradict the rotation direction, or a turn of more than 360 degrees.
+        UnsupportedPlan: a static gantry.
     """
     senses = _senses(points, where)
     moves = _moves(gantry_deg, senses, where)
@@ -54,7 +54,7 @@ def gantry_turns(points: list[Dataset], gantry_deg: Numbers, where: str) -> list
 
 
 def _senses(points: list[Dataset], where: str) -> list[int]:
-    """The sense of rotation from each control point to the next; one that is left out is as before."""
+    """Sense of rotation from each control point to the next; a missing one keeps its last value."""
     senses: list[int] = []
     for index, point in enumerate(points[:-1]):
         word = point.get("GantryRotationDirection")
@@ -70,9 +70,9 @@ def _senses(points: list[Dataset], where: str) -> list[int]:
 
 
 def _moves(gantry_deg: Numbers, senses: list[int], where: str) -> Numbers:
-    """Degrees from each control point to the next, positive for growing gantry angles.
+    """Degrees from each control point to the next, positive for increasing gantry angles.
 
-    A small step against the direction is a tremble, unless the gantry makes no other step: 180.1 to 179.9 degrees in
+    A small step against the direction is jitter, unless the gantry makes no other step: 180.1 to 179.9 degrees in
     two control points is nearly a full turn.
     """
     steps, sense = np.diff(gantry_deg), np.array(senses)
@@ -82,7 +82,7 @@ def _moves(gantry_deg: Numbers, senses: list[int], where: str) -> Numbers:
     lost = np.flatnonzero((sense == 0) & ~still)
     if len(lost):
         raise ValueError(
-            f"{where}, control point {lost[0]}: gantry turns by {shortest[lost[0]]:.1f} degrees in no direction, "
+            f"{where}, control point {lost[0]}: gantry turns by {shortest[lost[0]]:.1f} degrees without a direction, "
             "expected CW or CC"
         )
     if np.abs(shortest).sum() <= TREMBLE_DEG:
@@ -108,7 +108,7 @@ def _runs(senses: list[int], moves: Numbers, where: str) -> list[tuple[int, int,
 
 
 def _totals(senses: list[int], moves: Numbers) -> list[tuple[int, float]]:
-    """Of each step its sense, and how far the gantry goes in all steps of that sense around it."""
+    """For each step its sense, and the gantry travel of the adjoining steps of the same sense."""
     totals: list[tuple[int, float]] = []
     for sense, group in groupby(zip(senses, moves, strict=True), key=lambda pair: pair[0]):
         steps = [move for _, move in group]

@@ -1,4 +1,4 @@
-"""Leaf pairs behind their jaws, on the rows of a fluence map."""
+"""Maps leaf pairs, cut by the jaws, to the rows of a fluence map."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Tips = Float[Tensor, "sector leaf_pair"]
 
 
 def on_rows(motion: BeamMotion, beamlets: BeamletGrid) -> tuple[Tips, Tips, Float[Tensor, " sector"]]:
-    """Mean tips of each row's leaf pairs, behind the jaws where those are in, and monitor units.
+    """Mean leaf tips of the leaf pairs of each row, cut by the jaws, mm, and monitor units.
 
-    Leaf pairs whose middle is under a jaw count as closed.
+    Leaf pairs whose centre is under a jaw count as closed.
     """
     row = torch.bucketize(_middles(motion), torch.tensor(beamlets.leaf_edges_mm).double()) - 1
     left, right = _behind_jaws(motion, beamlets)
@@ -27,7 +27,7 @@ def on_rows(motion: BeamMotion, beamlets: BeamletGrid) -> tuple[Tips, Tips, Floa
 
 
 def open_areas(motion: BeamMotion, beamlets: BeamletGrid) -> tuple[float, float]:
-    """Monitor units times open area, all of it and the part inside a field, MU mm2."""
+    """Monitor units times open area, MU mm2: in total, and inside a field."""
     left, right = _behind_jaws(motion, beamlets)
     middles, edges = _middles(motion), torch.tensor(motion.leaf_edges_mm).double()
     inside = (middles > beamlets.leaf_edges_mm[0]) & (middles < beamlets.leaf_edges_mm[-1])
@@ -38,7 +38,7 @@ def open_areas(motion: BeamMotion, beamlets: BeamletGrid) -> tuple[float, float]
 
 
 def move_together(motion: BeamMotion, pairs: slice, gang: int) -> bool:
-    """Whether leaf pairs move in gangs of so many, counted from the first."""
+    """Whether leaf pairs always move in groups of `gang`, counted from the first."""
 
     def spread(bank: Numbers) -> float:
         return float(np.ptp(bank[:, pairs].reshape(len(bank), -1, gang), axis=2).max())
@@ -53,9 +53,9 @@ def _middles(motion: BeamMotion) -> Float[Tensor, " leaf_pair"]:
 
 
 def _behind_jaws(motion: BeamMotion, beamlets: BeamletGrid) -> tuple[Tips, Tips]:
-    """Tips of all leaf pairs; an X jaw counts where it stands inside the field, whose edges are jaws already.
+    """Tips of all leaf pairs, cut by X jaws inside the field; the edges of the field act as jaws already.
 
-    Tips behind those edges stay where they are: they decide how fast a leaf comes out from behind a jaw.
+    Tips behind these edges are kept, because they determine how fast a leaf comes out from behind a jaw.
     """
     jaws, middles = torch.from_numpy(motion.jaws_mm), _middles(motion)
     left, right = (torch.from_numpy(bank).clone() for bank in (motion.left_mm, motion.right_mm))

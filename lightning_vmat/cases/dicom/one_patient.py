@@ -1,4 +1,4 @@
-"""Objects that are planned together belong to one patient and refer to each other. No message shows whose they are."""
+"""Checks that the objects of a plan belong to one patient and refer to each other; messages do not identify him."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHECK_DIGITS = 4
 
 
 def check_patient_ids(files: Sequence[DicomFile], reference: DicomFile) -> None:
-    """Raise a ValueError where a file has another Patient ID than the structure set."""
+    """Raise a ValueError if a file has another Patient ID than the structure set."""
     for file in files:
         if file.patient_id and reference.patient_id and file.patient_id != reference.patient_id:
             raise ValueError(
@@ -23,10 +23,10 @@ def check_patient_ids(files: Sequence[DicomFile], reference: DicomFile) -> None:
 
 
 def check_series(files: Sequence[DicomFile], chosen: DicomFile) -> None:
-    """Raise a ValueError where slices of a CT do not agree in what holds for all of them.
+    """Raise a ValueError if slices of a CT disagree in attributes that are common to all.
 
     Args:
-        files: of the patient.
+        files: files of the patient.
         chosen: a slice of the CT.
     """
     slices = [file for file in files if file.modality == "CT" and file.series_uid == chosen.series_uid]
@@ -44,29 +44,29 @@ def check_series(files: Sequence[DicomFile], chosen: DicomFile) -> None:
 
 
 def check_structures(path: Path, series_uids: Sequence[str], frame_uids: Sequence[str], ct: DicomFile) -> None:
-    """Raise a ValueError where a structure set was drawn on another CT.
+    """Raise a ValueError if a structure set was drawn on another CT.
 
     Args:
-        path: of the structure set.
-        series_uids: that it names; none if it does not say.
-        frame_uids: of its coordinates; none if it does not say.
+        path: path of the structure set.
+        series_uids: series that it names, possibly none.
+        frame_uids: frames of reference of its coordinates, possibly none.
         ct: a slice of the CT.
     """
     if ct.frame_of_reference_uid not in frame_uids:
-        check_frame(path, next(iter(frame_uids), ""), ct.frame_of_reference_uid)
+        check_file_frame(path, next(iter(frame_uids), ""), ct.frame_of_reference_uid)
     if series_uids and ct.series_uid not in series_uids and not (frame_uids and ct.frame_of_reference_uid):
-        raise ValueError(f"{path}: drawn on another CT series than {ct.path.name}, and without a frame of reference")
+        raise ValueError(f"{path}: drawn on another CT series than {ct.path.name}, without a frame of reference")
 
 
-def check_frame(path: Path, frame_uid: str, ct_frame_uid: str) -> None:
-    """Coordinates of a file must be the CT's, as far as both say whose they are."""
+def check_file_frame(path: Path, frame_uid: str, ct_frame_uid: str) -> None:
+    """Raise a ValueError where a file names another frame of reference than the CT."""
     if frame_uid and ct_frame_uid and frame_uid != ct_frame_uid:
         raise ValueError(f"{path}: other frame of reference than the CT, expected the same")
 
 
 def check_plan(plan: RtPlan, link: PatientLink) -> None:
-    """Raise a ValueError where a plan is another patient's, or made on another structure set or CT."""
-    check_frame(plan.path, plan.frame_of_reference_uid, link.frame_of_reference_uid)
+    """Raise a ValueError if a plan is of another patient, or made on another structure set or CT."""
+    check_file_frame(plan.path, plan.frame_of_reference_uid, link.frame_of_reference_uid)
     key = patient_check(plan.patient_id, link.study_uid)
     if key and link.patient_check and key != link.patient_check:
         raise ValueError(f"{plan.path}: RTPLAN of another patient than the CT, expected the same")
@@ -75,9 +75,9 @@ def check_plan(plan: RtPlan, link: PatientLink) -> None:
 
 
 def patient_check(patient_id: str, study_uid: str) -> str:
-    """Four digits by which two Patient IDs can be told apart, but from which none can be found; empty without an ID.
+    """Four digits that differ between most Patient IDs but do not reveal one; empty without an ID.
 
-    One of 65,536 other patients has the same digits, so that among all possible IDs hundreds share them.
+    One in 65,536 other patients has the same digits, so that hundreds of possible IDs share them.
     """
     if not patient_id:
         return ""

@@ -1,4 +1,4 @@
-"""A patient's DICOM folder as a case."""
+"""Reads a patient's DICOM folder as a case."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ from lightning_vmat.plan.volume import VolumeGrid
 
 @dataclass(frozen=True)
 class DicomPatient:
-    """What a DICOM folder holds.
+    """The content of a DICOM folder.
 
     Args:
-        case: ready to plan.
-        link: what ties a new plan to the patient.
-        rois: what became of the ROIs.
-        plan: of the RTPLAN; None if it was not asked for or is not there.
-        dose_gy: of the RTDOSE files, the whole course; None without one.
+        case: the case, ready to plan.
+        link: attributes that tie a new plan to the patient.
+        rois: which ROI became which structure.
+        plan: plan of the RTPLAN; None without one, or if it is not used.
+        dose_gy: dose of the RTDOSE files, whole course; None without one.
     """
 
     case: Case
@@ -60,11 +60,11 @@ class DicomPatient:
 
     @property
     def roi_names(self) -> dict[str, str]:
-        """Name of the ROI of each structure that was drawn."""
+        """Name of the ROI, by structure, of drawn structures."""
         return {source.structure: source.roi for source in self.rois.structures if source.roi}
 
     def __repr__(self) -> str:
-        """Without `link`, which holds the patient's identity."""
+        """Text without `link`, which identifies the patient."""
         dose = "no dose" if self.dose_gy is None else "a dose"
         return f"DicomPatient with {self.plan or 'no plan'} and {dose}\n{self.case!r}"
 
@@ -80,17 +80,17 @@ def read_patient(
     show_identifiers: bool = False,
     machine: str = DEFAULT_MACHINE,
 ) -> DicomPatient:
-    """Read CT and structure set, and plan and dose where there are some.
+    """Read CT and structure set, and plan and dose if there are any.
 
     Args:
-        folder: anything below it belongs to one patient.
-        protocol_name: the protocol, shipped or a YAML file, that gives targets and their prescription.
-        names: which ROI is which structure.
-        size: name of a size; it gives voxels, control points and beamlets.
-        use_plan: take arcs, isocentre, leaves and monitor units of an RTPLAN.
-        start: an RTPLAN to take in place of one in the folder.
+        folder: folder of one patient, with subfolders.
+        protocol_name: shipped protocol or YAML file: targets and prescription.
+        names: mapping of ROI names to structures.
+        size: name of a size: voxels, control points and beamlets.
+        use_plan: use arcs, isocentre, leaves and monitor units of the RTPLAN.
+        start: RTPLAN to use instead of one in the folder.
         show_identifiers: name the case by Patient ID.
-        machine: shipped machine or path of a YAML.
+        machine: shipped machine or path of a YAML file.
 
     Raises:
         ValueError: one line that names the file and what is wrong with it.
@@ -148,7 +148,7 @@ def _link(ct: CtSeries, structures: StructureSet, frame_uid: str, path: Path) ->
 
 @contextmanager
 def naming_the_way_out(plan_path: Path | None) -> Iterator[None]:
-    """A plan in the folder that is not modelled need not be used; the error says how."""
+    """Add to the error about an unsupported plan in the folder how to read the patient without it."""
     try:
         yield
     except UnsupportedPlan as error:
@@ -180,5 +180,5 @@ def _beams(
     target = torch.stack([masks[name] for name in protocol.prescription_gy if name in masks]).any(dim=0)
     points_mm = grid.centres_mm(target.flatten().nonzero()[:, 0])
     if len(points_mm) == 0:
-        raise ValueError(f"{folder}: the target holds no voxel of the planning grid, expected a larger one")
+        raise ValueError(f"{folder}: the target contains no voxel of the planning grid, expected a larger target")
     return default_beams(points_mm, link.patient_position, machine, cut, folder)

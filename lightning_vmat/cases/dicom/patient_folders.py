@@ -1,4 +1,4 @@
-"""Which folders hold a patient each, and what to call them."""
+"""Finds the folders of patients, and names the patients."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NEEDED = {"CT", "RTSTRUCT"}
 
 
 def patient_folders(root: Path) -> list[Path]:
-    """Subfolders with DICOM files, if one of them holds a CT and a structure set, or else the folder itself.
+    """Subfolders with DICOM files if one of them contains a CT and a structure set, else the folder itself.
 
-    Subfolders that lack something, or hold a broken file, count: reading them says what is wrong.
+    Incomplete or broken subfolders are included; reading them raises the error.
 
     Raises:
-        ValueError: there is no such folder, no patient in it, or files beside the folders of patients.
+        ValueError: no such folder, no patient in it, or DICOM files beside the folders of patients.
     """
     root = Path(root)
     if not root.is_dir():
@@ -34,7 +34,7 @@ def patient_folders(root: Path) -> list[Path]:
     if any(modalities is not None and modalities >= NEEDED for modalities in found.values()):
         loose = [path for path in sorted(root.iterdir()) if looks_like_dicom(path) and _modalities(path)]
         if loose:
-            raise ValueError(f"{loose[0]}: stands beside folders of patients, expected it in one of them")
+            raise ValueError(f"{loose[0]}: lies beside folders of patients, expected in one of them")
         return [folder for folder, modalities in found.items() if modalities is None or modalities]
     files = find_files(root)
     if not {file.modality for file in files} >= NEEDED:
@@ -43,7 +43,7 @@ def patient_folders(root: Path) -> list[Path]:
 
 
 def _modalities(place: Path) -> set[str] | None:
-    """What a folder or file holds; None where a file cannot be read."""
+    """Modalities in a folder or file; None if a file cannot be read."""
     try:
         return {file.modality for file in find_files(place)}
     except ValueError:
@@ -51,7 +51,7 @@ def _modalities(place: Path) -> set[str] | None:
 
 
 def patient_name(folder: Path, show_identifiers: bool = False) -> str:
-    """A name for the case: `patient_` and digits that do not tell who it is, or the Patient ID.
+    """A name for the case: `patient_` with digits that do not identify the patient, or the Patient ID.
 
     Raises:
         ValueError: no structure set in the folder.
@@ -66,10 +66,10 @@ def patient_name(folder: Path, show_identifiers: bool = False) -> str:
 
 
 def named_folders(root: Path, show_identifiers: bool = False) -> tuple[dict[str, Path], dict[str, str]]:
-    """The folders of patients by name, and by name why others cannot be read.
+    """Folders of the patients by name, and errors of the unreadable ones by name.
 
     Raises:
-        ValueError: no folder can be read, see also `patient_folders`.
+        ValueError: no readable folder; see also `patient_folders`.
     """
     folders: dict[str, Path] = {}
     refused: dict[str, str] = {}
@@ -77,7 +77,7 @@ def named_folders(root: Path, show_identifiers: bool = False) -> tuple[dict[str,
         try:
             name = patient_name(folder, show_identifiers)
             if name in folders:
-                raise ValueError(f"{folder}: the same patient as {folders[name]}, expected each once")
+                raise ValueError(f"{folder}: the same patient as {folders[name]}, expected each patient once")
             folders[name] = folder
         except ValueError as error:
             refused[_hidden_name(str(folder.relative_to(root)))] = str(error)
@@ -94,7 +94,7 @@ def structure_file_of(files: list[DicomFile], folder: Path) -> DicomFile:
     """The structure set among a patient's files.
 
     Raises:
-        ValueError: none, or several different ones.
+        ValueError: no structure set, or several different ones.
     """
     found = only_one(files, "RTSTRUCT", folder)
     if found is None:

@@ -1,4 +1,4 @@
-"""pydicom's warnings quote values, which may be names: they are neither printed nor logged."""
+"""Silences pydicom's warnings, which quote values and so may show names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LOGGER = logging.getLogger("pydicom")
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """A block in which pydicom warns of nothing."""
+    """Silence pydicom's warnings within a block."""
     before = LOGGER.level
     LOGGER.setLevel(logging.CRITICAL + 1)
     try:

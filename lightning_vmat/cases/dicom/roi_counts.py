@@ -1,4 +1,4 @@
-"""Whether the parts of an RTSTRUCT fit each other."""
+"""Checks that the sequences of an RTSTRUCT are consistent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 
 def check_counts(data: Dataset, path: Path) -> None:
-    """Raise a ValueError where contours belong to no ROI or to two, or have other points than they say."""
+    """Raise a ValueError if contours belong to no ROI or to two, or have another number of points than stated."""
     numbers = [int(item.ROINumber) for item in data.get("StructureSetROISequence") or []]
     drawn = [item for item in data.get("ROIContourSequence") or [] if item.get("ContourSequence")]
     referenced = [int(item.ReferencedROINumber) for item in drawn]

@@ -1,4 +1,4 @@
-"""From the names of ROIs to the structures of a protocol, by a documented YAML."""
+"""Maps the names of ROIs to the structures of a protocol, by a documented YAML file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lightning_vmat.plan.case import BODY
 
 SHIPPED = "roi_names.yaml"
 SECTIONS = ("body", "targets", "structures", "support")
-OPTIONAL = "optimization"  # of the shipped file where a file has none
+OPTIONAL = "optimization"  # taken from the shipped file if a file has none
 ROUNDS = ("exact name", "type", "loose name")
 SUPPORT_TYPES = ("SUPPORT", "FIXATION", "BOLUS")
 ROI_TYPE = r"<([A-Z_]+)>"
@@ -25,7 +25,7 @@ ROI_TYPE = r"<([A-Z_]+)>"
 
 @dataclass(frozen=True)
 class Match:
-    """The ROI that becomes a structure.
+    """A ROI that becomes a structure.
 
     Args:
         roi: the ROI.
@@ -37,19 +37,20 @@ class Match:
 
     @property
     def name(self) -> str:
+        """Name of the ROI."""
         return self.roi.name
 
 
 @dataclass(frozen=True)
 class RoiNames:
-    """Regular expressions for the plain names of ROIs and types of ROIs, in order of preference.
+    """Regular expressions for plain names and types of ROIs, in order of preference.
 
     Args:
-        body: for the outline.
-        targets: by target name.
-        structures: by structure name.
-        support: for what stays in the CT outside the body.
-        optimization: for names of optimization structures, see `is_optimization`.
+        body: expressions for the outline.
+        targets: expressions by target name.
+        structures: expressions by structure name.
+        support: expressions for ROIs that stay in the CT outside the body.
+        optimization: expressions for optimization structures, see `is_optimization`.
     """
 
     body: list[str]
@@ -66,16 +67,16 @@ class RoiNames:
         others: Collection[str] = (),
         derived: Collection[str] = (),
     ) -> dict[str, Match]:
-        """The ROI of each structure that is there: by exact names, then types, then loose names.
+        """Find the ROI of each structure, by exact names, then types, then loose names.
 
         Args:
-            rois: of one structure set.
-            prescription_gy: of the protocol, by target.
+            rois: ROIs of one structure set.
+            prescription_gy: prescription of the protocol by target, Gy.
             others: further structures that the protocol names.
-            derived: structures that are made from others, so that no ROI becomes one of them.
+            derived: structures that are made from others; no ROI becomes one of these.
 
         Raises:
-            ValueError: none of the targets, or two ROIs that fit one structure equally well.
+            ValueError: none of the targets, or two ROIs that match one structure equally well.
         """
         wanted = {BODY: _rounds(self.body, "EXTERNAL")}
         for name, dose_gy in prescription_gy.items():
@@ -100,7 +101,7 @@ class RoiNames:
         return {name: found[name] for name in wanted if name in found}
 
     def supports(self, rois: Sequence[Roi]) -> list[Roi]:
-        """Couch, bolus and the like."""
+        """ROIs of couch, bolus and other supports."""
         return [roi for roi in rois if roi.interpreted_type in SUPPORT_TYPES or _fits(self.support, roi)]
 
     def steers(self, roi: Roi, loose: bool = False) -> bool:
@@ -109,7 +110,7 @@ class RoiNames:
         return is_optimization(roi, self.optimization, known, loose)
 
     def _find(self, name: str, entries: Sequence[str], number: int, rois: Sequence[Roi], needed: bool) -> Match | None:
-        """The ROI that the first fitting entry of a round fits; none of several if it is not needed."""
+        """The ROI that matches the first matching entry of a round; None for several if it is not needed."""
         if number:
             rois = [roi for roi in rois if not self.steers(roi, loose=number == 2)]
         for entry in entries:
@@ -131,18 +132,18 @@ class RoiNames:
 
 
 def load_roi_names(path: Path | None = None) -> RoiNames:
-    """The mapping of a YAML file, or the shipped one.
+    """Load the mapping of a YAML file, or the shipped one.
 
     Raises:
-        ValueError: not YAML, other sections than `body`, `targets`, `structures`, `support` and perhaps `optimization`,
-            or a broken expression.
+        ValueError: not YAML, sections other than `body`, `targets`, `structures`, `support`, `optimization` (optional),
+            or an invalid regular expression.
     """
     shipped = resources.files("lightning_vmat.cases.dicom") / SHIPPED
     where = str(path or SHIPPED)
     values = read_mapping(path or shipped, where)
     try:
         if set(values) - {OPTIONAL} != set(SECTIONS):
-            raise ValueError(f"expected the sections {', '.join(SECTIONS)} and perhaps {OPTIONAL}")
+            raise ValueError(f"expected the sections {', '.join(SECTIONS)} and optionally {OPTIONAL}")
         return _parse({OPTIONAL: read_mapping(shipped)[OPTIONAL], **values})
     except (AttributeError, TypeError, ValueError, re.error) as error:
         raise ValueError(f"{where}: not a mapping of ROI names ({' '.join(str(error).split())})") from error
@@ -159,7 +160,7 @@ def _parse(values: dict[str, Any]) -> RoiNames:
 
 
 def plain(name: str) -> str:
-    """Letters and digits only, in lower case and without accents."""
+    """A name in lower case, letters and digits only, without accents."""
     letters = unicodedata.normalize("NFKD", name.casefold())
     return "".join(letter for letter in letters if letter.isalnum() and not unicodedata.combining(letter))
 
@@ -178,8 +179,8 @@ def _rounds(entries: Sequence[str], fallback: str | None) -> tuple[list[str], li
     """The entries of each round: exact names, types, loose names.
 
     Args:
-        entries: in order of preference.
-        fallback: type that counts where the list names none.
+        entries: entries of the YAML file, in order of preference.
+        fallback: type to use if the entries name none.
     """
     types = [at for at, entry in enumerate(entries) if re.fullmatch(ROI_TYPE, entry)]
     if types:
@@ -198,6 +199,6 @@ def _with_dose(pattern: str, dose_gy: float) -> str:
 
 
 def _fits(patterns: Sequence[str], roi: Roi) -> bool:
-    """Whether an expression fits the plain name, or the name as it stands: the only one where it begins with `_`."""
+    """Whether an expression matches the plain name or the full name; with a leading `_` the full name only."""
     names = (roi.name,) if roi.name.startswith("_") else (plain(roi.name), roi.name)
     return any(re.fullmatch(pattern, name) for pattern in patterns for name in names)

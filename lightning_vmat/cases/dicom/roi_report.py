@@ -1,4 +1,4 @@
-"""Which ROI of a structure set became which structure, and what became of the others."""
+"""Report on the ROIs of a structure set: which became which structure, and which were left out."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ ROI_FILE = "rois.yaml"
 
 @dataclass(frozen=True)
 class StructureSource:
-    """Where a structure comes from.
+    """The origin of a structure.
 
     Args:
-        structure: its name.
-        roi: name of the ROI; empty if it was not drawn.
+        structure: name of the structure.
+        roi: name of the ROI; empty for a structure that was not drawn.
         how: `exact name`, `type PTV`, `loose name`, or how it was made.
-        contours_cc: volume that its contours enclose on the CT, or of the mask that was made.
+        contours_cc: volume enclosed by its contours on the CT, or volume of the made mask, cc.
     """
 
     structure: str
@@ -32,11 +32,11 @@ class StructureSource:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A ROI that became no structure.
+    """A ROI that was left out.
 
     Args:
-        roi: its name.
-        reason: in a few words.
+        roi: name of the ROI.
+        reason: reason in a few words.
     """
 
     roi: str
@@ -45,11 +45,11 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class AssignedDensity:
-    """A ROI whose voxels have a relative electron density in place of the CT's.
+    """A ROI with an assigned relative electron density.
 
     Args:
-        roi: its name.
-        density: relative to water.
+        roi: name of the ROI.
+        density: electron density relative to water.
         where: `all of it`, or `outside the body`.
     """
 
@@ -60,12 +60,12 @@ class AssignedDensity:
 
 @dataclass(frozen=True)
 class RoiReport:
-    """What became of the ROIs of a structure set.
+    """Structures, left-out ROIs and assigned densities of a structure set.
 
     Args:
-        structures: in the case's order.
-        left_out: ROIs that became no structure.
-        densities: assigned ones.
+        structures: structures in the order of the case.
+        left_out: ROIs that were left out.
+        densities: assigned densities.
     """
 
     structures: tuple[StructureSource, ...] = ()
@@ -73,11 +73,11 @@ class RoiReport:
     densities: tuple[AssignedDensity, ...] = ()
 
     def as_json(self) -> dict[str, list[dict[str, Any]]]:
-        """Lists of plain values."""
+        """The report as lists of plain values."""
         return {name: [asdict(entry) for entry in entries] for name, entries in vars(self).items()}
 
     def notes(self) -> list[str]:
-        """What a planner should look at: structures that were not found by their exact name, and densities."""
+        """Notes to review: structures that were not found by their exact name, and assigned densities."""
         lines = [
             f"{one.structure}: {f'ROI {one.roi!r}, ' if one.roi else ''}{one.how}"
             for one in self.structures
@@ -92,10 +92,10 @@ def report_text(report: RoiReport) -> str:
 
 
 def read_report(folder: Path) -> RoiReport | None:
-    """What became of the ROIs that a case was made from; None for a case that says nothing about it.
+    """Read the report on the ROIs of a case; None for a case without one.
 
     Raises:
-        ValueError: a `rois.yaml` that holds something else.
+        ValueError: an invalid `rois.yaml`.
     """
     path = Path(folder) / ROI_FILE
     if not path.is_file():
@@ -108,4 +108,4 @@ def read_report(folder: Path) -> RoiReport | None:
             tuple(AssignedDensity(**entry) for entry in values["densities"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: no list of ROIs ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{path}: expected a list of ROIs ({' '.join(str(error).split())})") from error

@@ -1,4 +1,4 @@
-"""An RTDOSE on the voxels of a case."""
+"""Reads RTDOSE files on the grid of a case."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ HEADER_TAGS = ["DoseSummationType", "ReferencedRTPlanSequence", "ReferencedStruc
 
 @dataclass(frozen=True)
 class DoseHeader:
-    """What an RTDOSE says it is the dose of.
+    """The header of an RTDOSE: which plan and beams its dose belongs to.
 
     Args:
-        path: of the file.
+        path: path of the file.
         summation: `PLAN`, `BEAM`, `FRACTION`, ...
-        plan_uid: SOP Instance UID of the RTPLAN that it refers to; empty if none.
-        beams: numbers of the beams of that plan that it refers to.
-        structure_set_uid: of the RTSTRUCT that it refers to; empty if none.
+        plan_uid: SOP Instance UID of the referenced RTPLAN; empty if none.
+        beams: numbers of the referenced beams of that plan.
+        structure_set_uid: SOP Instance UID of the referenced RTSTRUCT; empty if none.
     """
 
     path: Path
@@ -43,7 +43,7 @@ class DoseHeader:
 
 
 def read_dose_header(path: Path) -> DoseHeader:
-    """What an RTDOSE belongs to.
+    """Read the header of an RTDOSE.
 
     Raises:
         ValueError: a broken file, or a dose of several plans.
@@ -66,10 +66,10 @@ def read_dose_header(path: Path) -> DoseHeader:
 
 
 def dose_of_plan(folder: Path, plan_uid: str) -> Path | None:
-    """The RTDOSE in a folder that holds the dose of a whole RTPLAN; None without one.
+    """Find the RTDOSE in a folder with the dose of a whole RTPLAN; None without one.
 
     Args:
-        folder: whose own files are looked at.
+        folder: folder to search, without subfolders.
         plan_uid: SOP Instance UID of the RTPLAN.
 
     Raises:
@@ -86,10 +86,10 @@ def dose_of_plan(folder: Path, plan_uid: str) -> Path | None:
 
 
 def read_rtdose(path: Path, grid: VolumeGrid) -> Float[Tensor, "z y x"]:
-    """Physical dose of the whole course, of a plan or one of its beams, interpolated linearly; 0 outside its dose grid.
+    """Physical dose of the whole course, Gy, of a plan or a beam, interpolated linearly; 0 outside its dose grid.
 
     Raises:
-        ValueError: a broken file, a dose that is not physical or not in Gy, a sum of something else, or tilted or
+        ValueError: a broken file, a dose that is not physical or not in Gy, another dose summation, or tilted or
             uneven frames.
     """
     data = read_dataset(path)
@@ -121,10 +121,10 @@ def _check_type(data: Dataset, path: Path) -> None:
 
 
 def _frame_step_mm(data: Dataset, normal: NDArray[np.float64], position: NDArray[np.float64], path: Path) -> float:
-    """Distance from frame to frame along the normal.
+    """Distance between frames along the normal, mm.
 
-    Offsets that begin with 0 count along the normal; else they are z coordinates and begin with the position's, and
-    growing ones go against a normal that points to the feet.
+    Offsets that begin with 0 count along the normal. Others are z coordinates, begin with that of the position, and
+    increase against a normal that points to the feet.
 
     Reference: DICOM PS3.3, C.8.8.3.2.
     """

@@ -1,4 +1,4 @@
-"""An RTPLAN of arcs as arcs, leaves and monitor units."""
+"""Reads an RTPLAN of photon arcs: arcs, leaf tips and monitor units."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine, beam_quality
 
-OWN_MODEL = "lightning_vmat"  # three points for each of our sectors, see `export.arc_delivery`
+OWN_MODEL = "lightning_vmat"  # our own plans have three control points per sector, see `export.arc_delivery`
 SAME_MM = 0.01
 FLATTENED = {"STANDARD": True, "NON_STANDARD": False}  # fluence mode -> with flattening filter
-WHOLE_LEAF_BEAMLET_MM = 1.0  # how far an X jaw may stand off the edge of the field that leaves are checked in
+WHOLE_LEAF_BEAMLET_MM = 1.0  # tolerance between X jaws and the edges of the field in which leaves are checked
 OTHER_KINDS = {"IonBeamSequence": "an ion plan", "ApplicationSetupSequence": "a brachytherapy plan"}
 
 
 class Quality(NamedTuple):
-    """What a beam says of its quality; None where it does not."""
+    """The stated quality of a beam; None where it is not stated."""
 
     beam: int
     energy_mv: float | None
@@ -43,21 +43,21 @@ class Quality(NamedTuple):
 
 @dataclass(frozen=True)
 class RtPlan:
-    """What an RTPLAN asks the linac to do in one fraction.
+    """One fraction of an RTPLAN.
 
     Args:
-        path: of the file.
+        path: path of the file.
         uid: SOP Instance UID.
-        structure_set_uid: of the RTSTRUCT that it refers to; empty if none.
-        frame_of_reference_uid: of its isocentre; empty if it does not say.
-        patient_id: to be compared and never shown; empty if there is none.
-        arcs: as for a head-first supine patient, see `link.lying_supine`.
-        beam_arcs: the same arcs as the control points say them; gantry and couch as the patient really lies.
-        motions: how the machine moves along each arc, in sectors.
+        structure_set_uid: SOP Instance UID of the referenced RTSTRUCT; empty if none.
+        frame_of_reference_uid: Frame of Reference UID of the isocentre; empty if not stated.
+        patient_id: Patient ID, for comparison only, never shown; empty if there is none.
+        arcs: arcs, converted to a head-first supine patient, see `dicom_references.lying_supine`.
+        beam_arcs: the same arcs by control points; gantry and couch for the true patient position.
+        motions: motion of the machine along each arc, in sectors.
         isocentre_mm: patient LPS.
         fractions: number of fractions.
-        prescription_gy: target doses of the whole course in the order of the file.
-        qualities: of each arc, as far as the file says.
+        prescription_gy: target doses of the whole course, Gy, in the order of the file.
+        qualities: stated beam quality of each arc.
     """
 
     path: Path
@@ -75,16 +75,16 @@ class RtPlan:
 
     @property
     def jaws_mm(self) -> tuple[float, float, float, float]:
-        """X1, X2, Y1, Y2 of the widest jaws."""
+        """X1, X2, Y1, Y2 of the widest jaw openings, mm."""
         jaws = np.concatenate([motion.jaws_mm for motion in self.motions])  # [point, axis, side]
         (x1, y1), (x2, y2) = jaws[..., 0].min(axis=0).tolist(), jaws[..., 1].max(axis=0).tolist()
         return x1, x2, y1, y2
 
     def beamlet_grid(self, machine: Machine, beamlet_width_mm: float, leaf_pairs_per_row: int = 1) -> BeamletGrid:
-        """The field inside the widest jaws: one row a leaf pair, or a few where these always move together.
+        """The field inside the widest jaws, with a row for each leaf pair, or for groups that always move together.
 
         Raises:
-            ValueError: leaf pairs that are not the machine's, or jaws that open none.
+            ValueError: leaf pairs that are not those of the machine, or jaws that open none.
         """
         self.check_machine(machine)
         edges = np.array(machine.leaf_edges_mm)
@@ -92,9 +92,9 @@ class RtPlan:
         middles = (edges[:-1] + edges[1:]) / 2
         pairs = np.flatnonzero((middles > low_y) & (middles < high_y))
         if len(pairs) == 0 or high_x <= low_x:
-            raise ValueError(f"{self.path}: jaws never open, expected a field")
+            raise ValueError(f"{self.path}: jaws never open, expected an open field")
         inside = slice(int(pairs[0]), int(pairs[-1]) + 1)
-        if low_x <= -LARGEST_MM and high_x >= LARGEST_MM:  # no X jaws: the leaves are all that bounds the field
+        if low_x <= -LARGEST_MM and high_x >= LARGEST_MM:  # no X jaws: only the leaves bound the field
             low_x, high_x = self._reach_mm(inside, beamlet_width_mm)
         ganged = all(leaf_rows.move_together(motion, inside, leaf_pairs_per_row) for motion in self.motions)
         return BeamletGrid(
@@ -105,17 +105,17 @@ class RtPlan:
         )
 
     def _reach_mm(self, pairs: slice, step_mm: float) -> tuple[float, float]:
-        """How far openings of these pairs reach along leaf travel, and a beamlet more, in whole beamlets."""
+        """Extent of the openings of these pairs along leaf travel, plus a beamlet, in whole beamlets, mm."""
         left, right = (np.concatenate([getattr(motion, bank)[:, pairs] for motion in self.motions])
                        for bank in ("left_mm", "right_mm"))  # fmt: skip
         is_open = right - left > SAME_MM
         if not is_open.any():
-            raise ValueError(f"{self.path}: leaves never open, expected a field")
+            raise ValueError(f"{self.path}: leaves never open, expected an open field")
         low, high = float(left[is_open].min()), float(right[is_open].max())
         return step_mm * (np.floor(low / step_mm) - 1), step_mm * (np.ceil(high / step_mm) + 1)
 
     def check_machine(self, machine: Machine) -> None:
-        """Raise an UnsupportedPlan where leaf pairs or beam quality are not the machine's."""
+        """Raise an UnsupportedPlan if leaf pairs or beam quality are not those of the machine."""
         edges, own = np.array(self.motions[0].leaf_edges_mm), np.array(machine.leaf_edges_mm)
         if edges.shape != own.shape or np.abs(edges - own).max() > SAME_MM:
             raise UnsupportedPlan(
@@ -132,12 +132,12 @@ class RtPlan:
                 )
 
     def on_rows(self, beamlets: BeamletGrid) -> Plan:
-        """The plan on the rows of a grid; see `leaf_rows.on_rows`."""
+        """The plan on the rows of a beamlet grid, see `leaf_rows.on_rows`."""
         parts = [leaf_rows.on_rows(motion, beamlets) for motion in self.motions]
         return Plan(*(torch.cat(tensors).float() for tensors in zip(*parts, strict=True)))
 
     def on_leaves(self, machine: Machine) -> tuple[Plan, BeamSetup]:
-        """The plan on every leaf pair as the file has it, also behind jaws, and its own control points and field.
+        """The plan on every leaf pair, also behind jaws, with its own control points and field.
 
         Raises:
             ValueError: see `beamlet_grid`.
@@ -151,7 +151,7 @@ class RtPlan:
         return plan, BeamSetup(ControlPoints.from_arcs(self.arcs), grid, machine)
 
     def outside(self, beamlets: BeamletGrid) -> float:
-        """Fraction of the plan's open area, weighted with monitor units, that a field does not cover."""
+        """Fraction of the plan's open area outside a field, weighted with monitor units."""
         parts = [leaf_rows.open_areas(motion, beamlets) for motion in self.motions]
         whole, covered = (sum(values) for values in zip(*parts, strict=True))
         return 1.0 - covered / whole if whole > 0 else 0.0
@@ -167,14 +167,14 @@ def read_rtplan(
     """Read an RTPLAN of photon arcs.
 
     Args:
-        path: of the file.
-        sectors: how many to cut each arc into; when None, as many as it has between its control points, or more.
-        largest_sector_deg: how large these sectors may be.
-        ct_position: how the patient lies on the CT; head first and supine if neither CT nor plan says.
+        path: path of the file.
+        sectors: number of sectors of each arc; if None, one between control points, or more.
+        largest_sector_deg: largest size of these sectors.
+        ct_position: patient position of the CT; HFS if neither CT nor plan states one.
 
     Raises:
         ValueError: a broken file, one that contradicts itself or the CT, or one without monitor units.
-        UnsupportedPlan: a plan of other techniques, see `beam_table`.
+        UnsupportedPlan: a plan of another technique, see `beam_table`.
     """
     data = read_dataset(path)
     with clear_errors(path):
@@ -209,9 +209,7 @@ def _quality(beam: Dataset, where: str) -> Quality:
         raise UnsupportedPlan(f"{where}: energies of {sorted(energies)} MV, expected one")
     modes = {str(mode.get("FluenceMode") or "") for mode in beam.get("PrimaryFluenceModeSequence") or []} - {""}
     if len(modes) > 1 or modes - FLATTENED.keys():
-        raise UnsupportedPlan(
-            f"{where}: fluence modes {shown_word(', '.join(sorted(modes)))}, expected one that is known"
-        )
+        raise UnsupportedPlan(f"{where}: fluence modes {shown_word(', '.join(sorted(modes)))}, expected one known mode")
     return Quality(
         int(beam.BeamNumber),
         energies.pop() if energies else None,
@@ -231,7 +229,7 @@ def _check_kind(data: Dataset, path: Path) -> None:
 
 
 def _position(planned: str, on_ct: str, path: Path) -> str:
-    """How the patient lies: as on the CT, which the plan may not contradict."""
+    """Patient position: that of the CT, which the plan must not contradict."""
     if planned and on_ct and planned != on_ct:
         raise ValueError(
             f"{path}: patient position {shown_word(planned)}, but {shown_word(on_ct)} on the CT, expected the same"

@@ -1,4 +1,4 @@
-"""ROIs of an RTSTRUCT with their contours, their coordinates and the densities assigned to them."""
+"""Reads the ROIs of an RTSTRUCT: contours, frame of reference and assigned densities."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lightning_vmat.cases.dicom.files import clear_errors, read_dataset, shown
 from lightning_vmat.cases.dicom.roi_counts import check_counts
 
 EXCLUSIVE = "CLOSEDPLANAR_XOR"
-INTERPOLATED = "INTERPOLATED_PLANAR"  # not in the standard: closed contours that a system made between drawn ones
+INTERPOLATED = "INTERPOLATED_PLANAR"  # not in the standard: closed contours interpolated between drawn ones
 AREAS = ("CLOSED_PLANAR", EXCLUSIVE, INTERPOLATED)  # points and open lines have no inside
 MIN_CORNERS = 3
 
@@ -25,12 +25,12 @@ class Roi:
     """A region of interest.
 
     Args:
-        name: as its author called it.
+        name: ROI Name.
         interpreted_type: `EXTERNAL`, `PTV`, `ORGAN`, `SUPPORT`, ... or empty.
         contours: closed contours, corners (x, y, z) in LPS mm.
-        exclusive: contours of a plane are combined by exclusive or, also where they cross.
-        frame_of_reference_uid: of its coordinates; empty if it does not say.
-        density: relative electron density assigned to it; None if the CT's counts.
+        exclusive: combine contours of a plane by exclusive or, also where they cross.
+        frame_of_reference_uid: Frame of Reference UID of the coordinates; empty if not stated.
+        density: assigned relative electron density; None if the CT numbers apply.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Roi:
 
     @property
     def shown(self) -> str:
-        """The name as it may stand in a message."""
+        """The name, shortened for messages."""
         return repr(shown(self.name, 64))
 
 
@@ -52,10 +52,10 @@ class StructureSet:
 
     Args:
         uid: SOP Instance UID.
-        rois: those that have an area.
-        empty: names of the others.
-        series_uids: image series that it names, in its order.
-        frame_uids: frames of reference that it or its ROIs name, in its order.
+        rois: ROIs with an area.
+        empty: names of the other ROIs.
+        series_uids: referenced image series, in the order of the file.
+        frame_uids: frames of reference of the file and its ROIs, in the order of the file.
     """
 
     uid: str
@@ -69,7 +69,7 @@ def read_structure_set(path: Path) -> StructureSet:
     """Read an RTSTRUCT.
 
     Raises:
-        ValueError: a broken file, one without any area, or properties of a ROI that dose cannot take into account.
+        ValueError: a broken file, one without any area, or ROI properties that the dose cannot take into account.
     """
     data = read_dataset(path)
     with clear_errors(path):
@@ -96,7 +96,7 @@ def read_structure_set(path: Path) -> StructureSet:
 
 
 def _roi(item: Dataset, contours: list[Dataset], observations: list[Dataset], path: Path) -> Roi | None:
-    """A ROI; None without an area."""
+    """Read a ROI; None without an area."""
     name = str(item.get("ROIName", ""))
     where = f"{path}: ROI {shown(name, 64)!r}"
     areas = _areas(contours, where)
@@ -132,7 +132,7 @@ def _areas(contours: list[Dataset], where: str) -> list[Points]:
 
 
 def _references(data: Dataset) -> tuple[list[str], list[str]]:
-    """Series and frames of reference that a structure set was drawn on."""
+    """Referenced series and frames of reference of a structure set."""
     series_uids, frame_uids = [], []
     for frame in data.get("ReferencedFrameOfReferenceSequence") or []:
         frame_uids.append(str(frame.get("FrameOfReferenceUID") or ""))

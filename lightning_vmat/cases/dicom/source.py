@@ -1,4 +1,4 @@
-"""Patients from DICOM as the cases of a cohort."""
+"""Patients from DICOM as sources of a cohort."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lightning_vmat.plan.machine import DEFAULT_MACHINE
 
 @dataclass(frozen=True)
 class DicomSource:
-    """A patient's DICOM folder; `dicom.yaml` keeps what ties a plan to the patient.
+    """A patient's DICOM folder. `dicom.yaml` stores the links between a plan and the patient.
 
     Args:
-        name: of the case.
-        folder: of the patient.
+        name: name of the case.
+        folder: folder of the patient.
         size: name of a size.
-        protocol: shipped protocol or path of a YAML.
-        roi_names: which ROI is which structure.
-        use_plan: take arcs, leaves and monitor units of an RTPLAN.
-        show_identifiers: keep who the patient is.
-        machine: shipped machine or path of a YAML.
+        protocol: shipped protocol or path of a YAML file.
+        roi_names: mapping of ROI names to structures.
+        use_plan: use arcs, leaves and monitor units of the RTPLAN.
+        show_identifiers: keep the patient's identity.
+        machine: shipped machine or path of a YAML file.
     """
 
     name: str
@@ -38,6 +38,7 @@ class DicomSource:
     machine: str = DEFAULT_MACHINE
 
     def load(self) -> SourceCase:
+        """Read the patient: the case, with the clinical dose and plan where the folder holds them."""
         patient = read_patient(
             self.folder,
             self.protocol,

@@ -1,4 +1,4 @@
-"""An RTPLAN on the arcs and the field of a case."""
+"""Reads an RTPLAN to start from, on the arcs and the field of a case."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import within_jaws
 
 SAME_DEG, SAME_PLACE_MM = 0.1, 0.1
-MOST_OUTSIDE = 0.01  # of the open area
+MOST_OUTSIDE = 0.01  # fraction of the open area outside the field
 
 
 def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, Plan]:
-    """A case with the jaws of an RTPLAN, whose leaves and monitor units are at its control points and on its rows.
+    """The case with the jaws of an RTPLAN, and the RTPLAN's plan at the control points and on the rows of the case.
 
     Args:
-        path: of the RTPLAN.
-        case: whose arcs, isocentre and field the plan must have; its arcs may be cut more finely or coarsely.
-        link: of a case that came from DICOM.
+        path: path of the RTPLAN.
+        case: case of the same arcs, isocentre and field; the number of control points may differ.
+        link: DICOM objects of a case from DICOM, else None.
 
     Raises:
-        ValueError: a broken file, or what does not fit the case.
+        ValueError: a broken file, or a plan that does not fit the case.
     """
     plan = _read(path, case, link)
     plan.check_machine(case.machine)
@@ -42,10 +42,10 @@ def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, 
 
 
 def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, Plan]:
-    """An RTPLAN of the same patient, and the case with the RTPLAN's own arcs, isocentre, field and fractions.
+    """The case with the arcs, isocentre, field and fractions of an RTPLAN of the same patient, and its plan.
 
     Raises:
-        ValueError: a broken file, or one of another patient or machine.
+        ValueError: a broken file, or a plan of another patient or machine.
     """
     plan = _read(path, case, link)
     check_patient(plan, case, link)
@@ -57,14 +57,14 @@ def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case
 
 
 def _read(path: Path, case: Case, link: PatientLink | None, sectors: list[int] | None = None) -> RtPlan:
-    """The RTPLAN, in sectors no larger than the case's own unless it is said how many."""
+    """Read the RTPLAN, in the given numbers of sectors, or in sectors no larger than those of the case."""
     largest_deg = max(abs(arc.span_deg) / arc.control_points for arc in case.arcs)
     position = link.patient_position if link else ""
     return read_rtplan(path, sectors, largest_sector_deg=largest_deg, ct_position=position)
 
 
 def check_patient(plan: RtPlan, case: Case, link: PatientLink | None) -> None:
-    """Raise a ValueError where coordinates are another patient's, or the isocentre is not on the CT."""
+    """Raise a ValueError if the coordinates are another patient's, or the isocentre is outside the CT."""
     if link:
         check_plan(plan, link)
     place = case.grid.index_coordinates(torch.tensor(plan.isocentre_mm))
@@ -73,7 +73,7 @@ def check_patient(plan: RtPlan, case: Case, link: PatientLink | None) -> None:
 
 
 def _misfit(plan: RtPlan, case: Case) -> str:
-    """What of a plan is not as in a case, and what was expected; empty if all is."""
+    """The first difference between a plan and a case, and the expected value; empty if there is none."""
     away = max(abs(ours - theirs) for ours, theirs in zip(case.isocentre_mm, plan.isocentre_mm, strict=True))
     if away > SAME_PLACE_MM:
         return f"isocentre {plan.isocentre_mm} mm, expected {case.isocentre_mm} mm"

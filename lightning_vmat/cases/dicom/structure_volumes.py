@@ -1,4 +1,4 @@
-"""CT and structures of a patient on the planning grid."""
+"""Brings CT and structures of a patient to the planning grid."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ AUTOMATIC = f"automatic: CT above {THRESHOLD_HU:g} HU, largest part, filled"
 
 @dataclass(frozen=True)
 class StructureVolumes:
-    """What planning needs of a CT and a structure set.
+    """CT and structures of a patient on the planning grid.
 
     Args:
-        grid: of the planning voxels.
-        hu: CT numbers `[z, y, x]`, with assigned densities; air outside body, supports and bolus.
-        masks: by structure.
-        report: what became of the ROIs.
+        grid: grid of the planning voxels.
+        hu: CT numbers `[z, y, x]`, HU, with assigned densities; air outside body, supports and bolus.
+        masks: masks by structure.
+        report: which ROI became which structure.
     """
 
     grid: VolumeGrid
@@ -47,17 +47,17 @@ class StructureVolumes:
 def structure_volumes(
     ct: CtSeries, structures: StructureSet, names: RoiNames, protocol: Protocol, voxel_mm: float
 ) -> StructureVolumes:
-    """Choose ROIs, make masks on the CT's voxels, and bring all to the planning grid.
+    """Choose ROIs, make masks on the CT's voxels, and bring everything to the planning grid.
 
     Args:
         ct: the scan.
         structures: the structure set.
-        names: which ROI is which structure.
-        protocol: gives targets, the names of structures, and those that are made.
-        voxel_mm: about how large a planning voxel is.
+        names: mapping of ROI names to structures.
+        protocol: protocol that gives targets, structures and derived structures.
+        voxel_mm: approximate size of a planning voxel.
 
     Raises:
-        ValueError: ROIs that are missing, ambiguous, in other coordinates, or whose masks are not what was drawn.
+        ValueError: ROIs that are missing, ambiguous, in other coordinates, or whose masks differ from their contours.
     """
     matches = names.assign(
         structures.rois,
@@ -68,7 +68,7 @@ def structure_volumes(
     supports = names.supports([roi for roi in structures.rois if id(roi) not in _ids(matches)])
     assigned = [roi for roi in structures.rois if roi.density is not None]
     for roi in (*(match.roi for match in matches.values()), *supports, *assigned):
-        check_frame(roi, structures, ct.frame_of_reference_uid)
+        check_roi_frame(roi, structures, ct.frame_of_reference_uid)
     fine, sources = _drawn(ct, matches, protocol)
     made = make_derived(protocol.derived, fine, ct.grid)
     for one in protocol.derived:
@@ -91,20 +91,20 @@ def structure_volumes(
     return StructureVolumes(coarse_grid(ct.grid, box, block), block_mean(dense.hu, box, block), kept, report)
 
 
-def check_frame(roi: Roi, structures: StructureSet, ct_frame_uid: str) -> None:
-    """Raise a ValueError where the coordinates of a ROI are not the CT's, as far as both say whose they are."""
+def check_roi_frame(roi: Roi, structures: StructureSet, ct_frame_uid: str) -> None:
+    """Raise a ValueError if a ROI has another frame of reference than the CT, or an unclear one."""
     if roi.frame_of_reference_uid and ct_frame_uid and roi.frame_of_reference_uid != ct_frame_uid:
         raise ValueError(f"ROI {roi.shown} is in another frame of reference than the CT, expected the CT's")
     known = roi.frame_of_reference_uid or ("" if len(structures.frame_uids) > 1 else ct_frame_uid or "any")
     if not known or (not ct_frame_uid and len(structures.frame_uids) > 1):
         count = len(structures.frame_uids)
-        raise ValueError(f"ROI {roi.shown}: {count} frames of reference, and nothing says that it is in the CT's")
+        raise ValueError(f"ROI {roi.shown}: {count} frames of reference in the file, expected a reference to the CT's")
 
 
 def _drawn(
     ct: CtSeries, matches: Mapping[str, Match], protocol: Protocol
 ) -> tuple[dict[str, NDArray[np.bool_]], list[StructureSource]]:
-    """Masks of the structures that were drawn, and of a body that was not."""
+    """Masks of the drawn structures, and of an automatic body if none was drawn."""
     fine, sources = {}, []
     if BODY not in matches and BODY not in {one.name for one in protocol.derived}:
         fine[BODY] = automatic_body(ct.hu, ct.grid)
@@ -117,7 +117,7 @@ def _drawn(
         except ValueError as error:
             raise ValueError(f"ROI {match.roi.shown} for {name}: {error}") from error
         if name == BODY and not fine[name].any():
-            raise ValueError(f"ROI {match.roi.shown} for {BODY} lies outside the CT")
+            raise ValueError(f"ROI {match.roi.shown} for {BODY} lies outside the CT, expected inside")
         sources.append(StructureSource(name, match.roi.name, match.how, contours_cc))
     return fine, sources
 
@@ -127,7 +127,7 @@ def _source(name: str, roi: str, how: str, mask: NDArray[np.bool_], grid: Volume
 
 
 def _check_inside(name: str, roi: Roi, grid: VolumeGrid) -> None:
-    """A target must not reach beyond the CT."""
+    """Raise if a target extends beyond the CT."""
     points = torch.from_numpy(np.concatenate(roi.contours)).float()
     low, high = grid.index_coordinates(torch.stack((points.amin(dim=0), points.amax(dim=0))))
     if bool((low < -1).any()) or bool((high > torch.tensor(grid.shape).flip(0)).any()):
@@ -137,7 +137,7 @@ def _check_inside(name: str, roi: Roi, grid: VolumeGrid) -> None:
 def _check_made_targets(
     made: Mapping[str, NDArray[np.bool_]], fine: Mapping[str, NDArray[np.bool_]], protocol: Protocol
 ) -> None:
-    """A target that the protocol makes must be there, and not be cut at the border of the CT."""
+    """Raise if a derived target is missing, or cut off at the border of the CT."""
     for one in protocol.derived:
         if one.name not in protocol.prescription_gy and one.name != BODY:
             continue
@@ -159,7 +159,7 @@ def _left_out(
     protocol: Protocol,
     ct_frame_uid: str,
 ) -> tuple[LeftOut, ...]:
-    """ROIs that became no structure, each with the reason."""
+    """ROIs that were left out, each with the reason."""
     used = {id(match.roi): name for name, match in matches.items() if name not in lost}
     made = {id(roi) for one in protocol.derived for roi in structures.rois if roi.name == one.name}
     entries = []

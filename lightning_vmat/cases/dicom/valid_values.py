@@ -1,4 +1,4 @@
-"""Values of patient and study attributes that DICOM allows; others are neither shown nor written."""
+"""Checks values of patient and study attributes; values that DICOM does not allow are neither shown nor written."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ DATE_FORMAT = "%Y%m%d"
 
 
 def valid_or_blank(keyword: str, value: object) -> str:
-    """A value as text if its value representation allows it, else nothing.
+    """A value as text if its value representation allows it, else an empty text.
 
-    Real files hold dates such as `1950/02/03` and free text for the sex. Copied into a new object they would make it
+    Real files contain dates such as `1950/02/03` and free text for the sex. Copied into a new object they would make it
     invalid, and pydicom's warnings about them quote them.
 
     Args:
-        keyword: of the attribute.
-        value: as it was read; one value only.
+        keyword: keyword of the attribute.
+        value: value as read, not a list.
     """
     text = "" if value is None or isinstance(value, MultiValue) else str(value).strip()
     if not text.isprintable() or "\\" in text:

@@ -1,1 +1,1 @@
-"""Pelvic phantoms, the same bits for a seed on every machine."""
+"""Phantoms of the male pelvis. A seed gives the same bits on every machine."""

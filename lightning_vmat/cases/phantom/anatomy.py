@@ -35,13 +35,13 @@ class Pelvis:
     """Signed distances in mm, negative inside.
 
     Args:
-        structures: by name.
-        prostate: without seminal vesicles.
+        structures: organs, by structure name.
+        prostate: prostate without seminal vesicles.
         vesicles: whole seminal vesicles.
-        lesion: what a boost is given to, in the prostate.
+        lesion: lesion in the prostate, the target of a boost.
         nodes: pelvic lymph nodes.
-        tissues: what only the CT shows, by name: muscle, vessels, bone, metal, gas.
-        skin: skin and the fat under it.
+        tissues: tissues without a contour, by name: muscle, vessels, bone, metal, gas.
+        skin: skin, and the fat under it.
     """
 
     structures: dict[str, Volume]
@@ -54,7 +54,7 @@ class Pelvis:
 
 
 def draw_pelvis(points: Points, draws: Draws) -> Pelvis:
-    """Every number is drawn in a fixed order that does not depend on the points."""
+    """Draw a pelvis. All numbers are drawn in a fixed order that does not depend on the points."""
     skin = draw_skin(points, draws)
     points = waved(_off_centre(points, draws), draws, 1.6, 70.0)
     radii = prostate_radii(draws)
@@ -100,7 +100,7 @@ def draw_pelvis(points: Points, draws: Draws) -> Pelvis:
 
 
 def _off_centre(points: Points, draws: Draws) -> Points:
-    """Patients do not lie quite straight; a few not at all, or are not the same on both sides."""
+    """Rotate and shift the patient: most a little, some (`ASYMMETRY_SHARE`) strongly."""
     asymmetric = draws.chance(ASYMMETRY_SHARE)
     roll, tilt = (draws.normal(0.022 if asymmetric else 0.006) for _ in range(2))
     shift, wider = draws.normal(4.0 if asymmetric else 1.5), draws.normal(0.03)
@@ -110,7 +110,7 @@ def _off_centre(points: Points, draws: Draws) -> Points:
 
 
 def _lesion(points: Points, prostate: Volume, radii: Place, draws: Draws) -> Volume:
-    """A part of the peripheral zone on one side, 2 to 8 cc."""
+    """A lesion in the peripheral zone of one side, 2 to 8 cc."""
     side = 1.0 if draws.chance(0.5) else -1.0
     place = (
         side * draws.uniform(0.3, 0.5) * radii[0],

@@ -26,7 +26,7 @@ class Bones:
     Args:
         heads: femoral heads by structure name.
         bone: all bone.
-        metal: the prosthesis; nowhere in most.
+        metal: the prosthesis; outside the volume in most phantoms.
         hip: centre of the left femoral head; the right one is its mirror image.
     """
 
@@ -37,7 +37,7 @@ class Bones:
 
 
 def draw_bones(points: Points, rectum_back_mm: float, draws: Draws) -> Bones:
-    """All bones; the coccyx stays behind the rectum."""
+    """Draw all bones. The coccyx stays behind the rectum."""
     hip = (draws.uniform(86.0, 97.0), draws.uniform(2.0, 13.0), draws.uniform(18.0, 33.0))
     radius, scale = draws.quantiles(HEAD_DIAMETER_MM) / 2, draws.uniform(0.95, 1.05)
     artificial = draws.chance(PROSTHESIS_SHARE)
@@ -58,7 +58,7 @@ def _trochanter(hip: Place, scale: float) -> Place:
 
 
 def _femur(points: Points, hip: Place, radius: float, scale: float) -> tuple[Volume, Volume]:
-    """Head with the beginning of the neck; and the whole bone."""
+    """The head with the beginning of the neck, and the whole bone."""
     x, y, z = _trochanter(hip, scale)
     head = ellipsoid(points, hip, (radius, radius, radius))
     neck = chain(points, (hip, (x, y, z)), (15.0, 16.0))
@@ -69,7 +69,7 @@ def _femur(points: Points, hip: Place, radius: float, scale: float) -> tuple[Vol
 
 
 def _prosthesis(points: Points, hip: Place, radius: float, scale: float) -> Volume:
-    """Ball in its cup, neck and stem."""
+    """A hip prosthesis: ball, cup, neck and stem."""
     x, y, z = _trochanter(hip, scale)
     ball = ellipsoid(points, hip, (radius, radius, radius))
     elbow = (hip[0] + 33 * scale, hip[1] + 8, hip[2] - 14 * scale)

@@ -1,4 +1,4 @@
-"""The places at which a phantom's solids are evaluated; turned, mirrored and smoothly displaced."""
+"""Points at which the solids of a phantom are evaluated, and their rotation, mirroring and smooth displacement."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lightning_vmat.cases.phantom.portable_random import Draws
 
 Volume = NDArray[np.float64]  # [z, y, x]
 Place = Sequence[float]  # x, y, z in mm
-REACH_MM = 14.0  # how far from a solid its distance is still right
+REACH_MM = 14.0  # distances up to here are correct, larger ones are cut
 
 
 @dataclass(frozen=True)
 class Points:
-    """Patient coordinates in mm, one volume `[z, y, x]` an axis."""
+    """Patient coordinates x, y and z in mm, a volume `[z, y, x]` for each."""
 
     x: Volume
     y: Volume
@@ -27,10 +27,12 @@ class Points:
 
     @property
     def axes(self) -> tuple[Volume, Volume, Volume]:
+        """Coordinates x, y and z of the points, mm."""
         return self.x, self.y, self.z
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the volume of points."""
         return self.x.shape
 
     @cached_property
@@ -40,7 +42,7 @@ class Points:
         return [(axis.min(axis=o), axis.max(axis=o)) for axis, o in zip(self.axes, others, strict=True)]
 
     def block(self, low: Place, high: Place) -> tuple[slice, slice, slice]:
-        """Indices of a block that holds all points between two corners."""
+        """Indices of a block that contains all points between two corners."""
         x, y, z = (
             _stretch((smallest <= stop) & (largest >= start))
             for (smallest, largest), start, stop in zip(self._bounds, low, high, strict=True)
@@ -56,26 +58,26 @@ def grid_points(origin_mm: Place, spacing_mm: Place, shape: tuple[int, int, int]
 
 
 def mirrored(points: Points) -> Points:
-    """The other side: x changed in sign."""
+    """Points mirrored at the sagittal plane: x changes sign."""
     return Points(-points.x, points.y, points.z)
 
 
 def turned(points: Points, roll: float, tilt: float) -> Points:
-    """Turned about z, then about y; by tangents of half the angles, which need no sine."""
+    """Points rotated about z, then about y, by the tangents of half the angles, which need no sine."""
     x, y = _turn(points.x, points.y, roll)
     x, z = _turn(x, points.z, tilt)
     return Points(x, y, z)
 
 
 def waved(points: Points, draws: Draws, amplitude_mm: float, shortest_mm: float, waves: int = 3) -> Points:
-    """Displaced by a smooth random field: along each axis a few plane waves of random directions.
+    """Points displaced by a smooth random field: along each axis a few plane waves of random directions.
 
     Args:
-        points: where.
+        points: points to displace.
         draws: gives directions, lengths, phases and amplitudes.
         amplitude_mm: root of the mean square displacement along each axis, about.
         shortest_mm: shortest wavelength; the longest is three times as long.
-        waves: along each axis.
+        waves: number of waves along each axis.
     """
     moved = []
     for axis in points.axes:
@@ -96,7 +98,7 @@ def _turn(one: Volume, other: Volume, half_tangent: float) -> tuple[Volume, Volu
 
 
 def _sine(turns: Volume) -> Volume:
-    """Sine of so many full turns, to 0.1 %, by two parabolas."""
+    """Sine of an angle in full turns, to 0.1 %, by two parabolas."""
     part = turns - np.rint(turns)
     arch = 8.0 * part * (1.0 - 2.0 * np.abs(part))
     return np.asarray(arch * (0.775 + 0.225 * np.abs(arch)))

@@ -1,4 +1,4 @@
-"""CT numbers of a phantom: tissues, blurred as a scanner does, with its noise."""
+"""CT numbers of a phantom: tissues, with the blur and noise of a scanner."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SKIN_MM, CORTEX_MM = 2.0, 3.5
 
 
 def draw_ct(pelvis: Pelvis, body: NDArray[np.bool_], voxel_mm: float, draws: Draws) -> Volume:
-    """HU, whole numbers.
+    """CT numbers of a phantom, whole HU `[z, y, x]`.
 
     Args:
         pelvis: signed distances.
@@ -32,7 +32,7 @@ def draw_ct(pelvis: Pelvis, body: NDArray[np.bool_], voxel_mm: float, draws: Dra
 
 
 def _tissues(pelvis: Pelvis, texture: Volume, body: NDArray[np.bool_]) -> Volume:
-    """One number a tissue, painted from the background to what lies on top of it."""
+    """One CT number for each tissue, painted from the background to the foreground."""
     depth, tissues = -pelvis.skin.surface, pelvis.tissues
     hu = np.where(texture > 1.5, -40.0, -92.0)  # fat between muscles and around organs, with strands in it
     hu[(tissues["muscle"] < 0) & (texture < 1.9)] = 54.0
@@ -54,7 +54,7 @@ def _tissues(pelvis: Pelvis, texture: Volume, body: NDArray[np.bool_]) -> Volume
 
 
 def _box_width(smooth_mm: float, voxel_mm: float) -> int:
-    """Odd width of a box that, applied three times, smooths by about so much (one standard deviation)."""
+    """Odd width of a box that, applied three times, smooths with about this standard deviation."""
     return 2 * int(smooth_mm / voxel_mm / 2 + 0.5) + 1
 
 

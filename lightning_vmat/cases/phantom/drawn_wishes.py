@@ -5,17 +5,17 @@ from __future__ import annotations
 from lightning_vmat.cases.phantom.portable_random import Draws
 from lightning_vmat.plan.wishes import WISHES
 
-SHARE = 0.75  # of the cases with wishes, unless another is given
+SHARE = 0.75  # default share of cases with wishes
 SPREAD = 4.0  # factors are log-uniform from 1/SPREAD to SPREAD
-DIGITS = 3  # significant ones: powers differ in their last bits between machines
-STREAM = 1 << 48  # added to the seed: beyond all seeds of anatomies, which wishes leave as they are
+DIGITS = 3  # significant digits: powers differ in their last bits between machines
+STREAM = 1 << 48  # added to the seed, so that wishes do not change the draws of the anatomy
 
 
 def draw_wishes(seed: int, share: float = SHARE) -> dict[str, float]:
     """The wishes of a phantom: a factor for each of `WISHES`, independent of each other, or none at all.
 
     Args:
-        seed: of the phantom.
+        seed: seed of the phantom.
         share: probability that the phantom has wishes.
     """
     draws = Draws(seed + STREAM)
@@ -31,5 +31,5 @@ def check_share(share: float) -> None:
 
 
 def wishes_manifest(share: float) -> dict[str, object] | None:
-    """How wishes were drawn, for the manifest; None for a cohort without."""
+    """Settings of the drawn wishes for the manifest; None for a cohort without wishes."""
     return {"share": share, "factors": [1 / SPREAD, SPREAD], "names": list(WISHES)} if share else None

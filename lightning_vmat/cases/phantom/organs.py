@@ -30,13 +30,13 @@ SPHERE_CC_PER_MM3 = 4 * 3.141592653589793 / 3 / 1000
 
 @dataclass(frozen=True)
 class Rectum:
-    """Rectum with its content.
+    """The rectum and its content, signed distances in mm.
 
     Args:
-        wall: signed distance of the outer surface, of the anal canal too.
-        inner: of what is contoured, from the sphincter up.
-        gas: of the gas in it.
-        back_mm: how far back it reaches, patient y.
+        wall: outer surface, including the anal canal.
+        inner: contoured part, from the sphincter upwards.
+        gas: gas in the rectum.
+        back_mm: posterior end, patient y.
     """
 
     wall: Volume
@@ -46,18 +46,19 @@ class Rectum:
 
 
 def radii_of(volume_cc: float, shape: Place) -> Place:
-    """Radii of the ellipsoid of this volume and these proportions."""
+    """Radii, mm, of an ellipsoid with this volume and these proportions."""
     scale = cube_root(volume_cc / SPHERE_CC_PER_MM3 / (shape[0] * shape[1] * shape[2]))
     return [scale * part for part in shape]
 
 
 def prostate_radii(draws: Draws) -> Place:
+    """Half axes of a prostate along x, y and z, mm; its volume follows `PROSTATE_CC`."""
     volume_cc = draws.quantiles(PROSTATE_CC)
     return radii_of(volume_cc, (draws.uniform(1.08, 1.22), draws.uniform(0.84, 0.98), draws.uniform(0.92, 1.08)))
 
 
 def draw_prostate(points: Points, radii: Place, draws: Draws) -> Volume:
-    """Narrower towards the apex, flat or hollow at the back, uneven."""
+    """Draw the prostate: narrower towards the apex, flat or hollow at the back, uneven."""
     points = waved(points, draws, 1.0, 25.0)
     x, y, z = points.axes
     narrowing = 1.0 + draws.uniform(0.08, 0.22) * (z / radii[2]).clip(-1.0, 1.0)
@@ -68,7 +69,7 @@ def draw_prostate(points: Points, radii: Place, draws: Draws) -> Volume:
 
 
 def draw_vesicles(points: Points, radii: Place, draws: Draws) -> tuple[Volume, Volume]:
-    """Both seminal vesicles, and the part of them that belongs to the target (nothing at low risk)."""
+    """Draw both seminal vesicles, and the part of them that belongs to the target (none at low risk)."""
     length, thickness = draws.uniform(28.0, 42.0), draws.uniform(5.2, 7.4)
     included = 0.0 if draws.chance(NO_VESICLES_SHARE) else draws.uniform(10.0, 25.0)
     droop, tilt = draws.uniform(-0.1, 0.25), draws.uniform(0.3, 0.7)
@@ -83,7 +84,7 @@ def draw_vesicles(points: Points, radii: Place, draws: Draws) -> tuple[Volume, V
 
 
 def draw_rectum(points: Points, radii: Place, draws: Draws) -> Rectum:
-    """From the anal canal along the back of the prostate into the hollow of the sacrum, with its folds, and gas."""
+    """Draw the rectum from the anal canal along the prostate into the hollow of the sacrum, with folds and gas."""
     _, ry, rz = radii
     calibre, flatness = draws.quantiles(RECTUM_RADIUS_MM), draws.uniform(1.0, 1.35)
     behind = ry + calibre / math.sqrt(flatness) + draws.uniform(0.5, 2.5)
@@ -106,7 +107,7 @@ def draw_rectum(points: Points, radii: Place, draws: Draws) -> Rectum:
 
 
 def _bubbles(points: Points, knots: list[tuple[float, float, float, float]], calibre: float, draws: Draws) -> Volume:
-    """Up to three bubbles, which rise to the front of the lumen of a patient on his back."""
+    """Up to three bubbles of gas at the front of the lumen, as in a supine patient."""
     present = draws.chance(GAS_SHARE)
     bubbles = []
     for number in range(3):
@@ -120,7 +121,11 @@ def _bubbles(points: Points, knots: list[tuple[float, float, float, float]], cal
 
 
 def draw_bladder(points: Points, radii: Place, draws: Draws) -> tuple[Volume, float]:
-    """On top of the prostate, flat when empty and round when full, dented from above; and the height of its dome."""
+    """Draw the bladder, flat when empty and round when full, dented from above.
+
+    Returns:
+        Signed distance, and the height of the dome, patient z in mm.
+    """
     volume_cc = draws.quantiles(BLADDER_CC)
     fullness = cube_root(volume_cc / BLADDER_CC[-1])
     shape = (draws.uniform(1.12, 1.3), draws.uniform(0.9, 1.05), 0.55 + 0.4 * fullness)
@@ -135,7 +140,7 @@ def draw_bladder(points: Points, radii: Place, draws: Draws) -> tuple[Volume, fl
 
 
 def draw_bowel(points: Points, bladder_top_mm: float, draws: Draws) -> tuple[Volume, Volume]:
-    """Loops that lie above the bladder, fewer in reach when it is full; and the gas in some of them."""
+    """Draw loops of bowel above the bladder, fewer when it is full, and the gas in some of them."""
     floor = bladder_top_mm + draws.uniform(-18.0, 10.0)
     points = waved(points, draws, 4.0, 45.0)
     loops, gas = [], []
@@ -150,7 +155,7 @@ def draw_bowel(points: Points, bladder_top_mm: float, draws: Draws) -> tuple[Vol
 
 
 def draw_penile_bulb(points: Points, radii: Place, draws: Draws) -> Volume:
-    """Below the apex, between the crura."""
+    """Draw the penile bulb, below the apex and between the crura."""
     size = [draws.uniform(9.5, 13.0), draws.uniform(8.0, 11.0), draws.uniform(8.0, 11.0)]
     place = (0.0, -draws.uniform(0.1, 0.5) * radii[1], -radii[2] - draws.uniform(14.0, 20.0))
     return ellipsoid(waved(points, draws, 1.0, 25.0), place, size)

@@ -1,7 +1,7 @@
 """Seeded prostate phantoms: a varied male pelvis with CT, structures, targets and a full arc (with nodes two).
 
-The population is documented where it is drawn: organs in `pelvic_organs`, bones and prostheses in `pelvic_bones`, fat,
-muscles and lymph nodes in `pelvic_tissues`, treatments here. The same seed is the same patient in every treatment.
+The population is documented in the modules that draw it: `organs`, `bones` (with prostheses) and `tissues` (fat,
+muscles, lymph nodes); treatments here. A seed gives the same patient in every treatment.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.machine import load_machine
 from lightning_vmat.plan.volume import VolumeGrid
 
-PHANTOM_VERSION = 2  # to be raised with every change of the bits of a seed
+PHANTOM_VERSION = 2  # raise it with every change of the bits of a seed
 MACHINE, COLLIMATOR_DEG = "truebeam_millennium120", 10.0
 PREFIX = "phantom_"
 MIXED = "mixed"
@@ -51,9 +51,9 @@ def make_phantom(seed: int, size: str = "base", protocol: str = "prostate_60gy_2
       1 arc, 12 control points of 8 x 8 beamlets, jaws X -60 to 60, Y -60 to 60 mm, truebeam_millennium120
 
     Args:
-        seed: of everything that varies, at least 0.
+        seed: seed of all random draws, at least 0.
         size: name of a size, see `sizes`.
-        protocol: one of `SHARES`, or `mixed` to draw one by these shares.
+        protocol: one of `SHARES`, or `mixed` to draw one with these shares.
 
     Raises:
         ValueError: a negative seed, an unknown size or protocol.
@@ -88,6 +88,7 @@ def make_phantom(seed: int, size: str = "base", protocol: str = "prostate_60gy_2
 
 
 def phantom_name(seed: int) -> str:
+    """Name of the phantom of a seed, such as `phantom_0007`."""
     return f"{PREFIX}{seed:04d}"
 
 
@@ -97,7 +98,7 @@ def phantom_seed(name: str) -> int:
 
 
 def draw_protocol(draws: Draws) -> str:
-    """A treatment by the shares of a mixed population."""
+    """Draw a treatment with the shares of a mixed population."""
     place = draws.uniform(0.0, sum(SHARES.values()))
     for name, share in SHARES.items():
         place -= share
@@ -107,7 +108,7 @@ def draw_protocol(draws: Draws) -> str:
 
 
 def _arcs(control_points: int, two: bool) -> tuple[Arc, ...]:
-    """One full turn; where nodes are treated another one back."""
+    """One full arc; a second one in the opposite direction if nodes are treated."""
     there = Arc(control_points=control_points, collimator_deg=COLLIMATOR_DEG)
     back = Arc(control_points=control_points, direction="counterclockwise", collimator_deg=360.0 - COLLIMATOR_DEG)
     return (there, back) if two else (there,)
@@ -121,7 +122,7 @@ def _grid(size: Size, with_nodes: bool) -> VolumeGrid:
 
 
 def _masks(pelvis: Pelvis, grid: VolumeGrid, draws: Draws, targets: tuple[str, ...]) -> dict[str, NDArray[np.bool_]]:
-    """Structures and the targets asked for, all within the body."""
+    """Masks of the structures and of the given targets, all within the body."""
     distance = dict(pelvis.structures)
     margins = [float(round(draws.uniform(LEAST_MARGIN_MM, MOST_MARGIN_MM))) for _ in range(3)]
     posterior = float(round(draws.uniform(LEAST_MARGIN_MM - 1.0, MOST_POSTERIOR_MM)))
@@ -135,13 +136,13 @@ def _masks(pelvis: Pelvis, grid: VolumeGrid, draws: Draws, targets: tuple[str, .
 
 
 def _grown(distance: Volume, grid: VolumeGrid, margins_mm: list[float], posterior_mm: float) -> NDArray[np.bool_]:
-    """A margin that is an ellipsoid, flatter at the back: how far it reaches along the outward normal.
+    """Mask grown by an ellipsoidal margin, flatter at the back, measured along the outward normal.
 
     Args:
-        distance: of what is to grow; only about in mm, so by its own slope.
+        distance: signed distance of the structure to grow. It is only about in mm, so it is divided by its slope.
         grid: voxels.
         margins_mm: along x, y and z.
-        posterior_mm: along y, to the back.
+        posterior_mm: margin along y, to the back.
     """
     slopes = list(np.gradient(distance, *reversed(grid.spacing_mm)))
     steep = length(slopes) + 1e-6
@@ -151,7 +152,7 @@ def _grown(distance: Volume, grid: VolumeGrid, margins_mm: list[float], posterio
 
 
 def _centroid_mm(mask: NDArray[np.bool_], grid: VolumeGrid) -> tuple[float, float, float]:
-    """Centre of mass, to 0.1 mm as a couch is set."""
+    """Centre of mass, rounded to 0.1 mm like couch positions."""
     index = np.argwhere(mask)
     centre = [int(places.sum()) / len(index) for places in reversed(index.T)]
     x, y, z = (round(o + s * i, 1) for o, s, i in zip(grid.origin_mm, grid.spacing_mm, centre, strict=True))

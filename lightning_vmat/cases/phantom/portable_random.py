@@ -13,40 +13,41 @@ NOISE_MEAN, NOISE_SD = NOISE_FIELDS * (2**16 - 1) / 2, 2**16 * math.sqrt(NOISE_F
 
 
 class Draws:
-    """Draws from the raw words of PCG64, a stream that numpy keeps as it is from version to version.
+    """Random draws from the raw words of PCG64, a stream that does not change between versions of numpy.
 
-    numpy's own distributions go through logarithms and powers, whose last bit differs between machines; here nothing
-    but whole numbers and single roundings of IEEE 754.
+    numpy's distributions use logarithms and powers, whose last bit differs between machines. These draws use only
+    whole numbers and correctly rounded operations of IEEE 754.
 
     Args:
-        seed: at least 0.
+        seed: seed, at least 0.
     """
 
     def __init__(self, seed: int) -> None:
         self._bits = np.random.PCG64(seed)
 
     def uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        """Between two numbers."""
+        """A uniform number between two bounds."""
         return low + (high - low) * ((int(self._bits.random_raw()) >> 11) * 2.0**-53)
 
     def normal(self, sd: float = 1.0) -> float:
-        """About normal, never beyond six standard deviations."""
+        """A nearly normal number of mean 0, within six standard deviations."""
         return sd * (sum(self.uniform() for _ in range(12)) - 6.0)
 
     def quantiles(self, levels: Sequence[float]) -> float:
-        """From a distribution given by evenly spaced quantiles, from the least to the largest value."""
+        """A number from the distribution with these evenly spaced quantiles, from the least to the largest value."""
         place = self.uniform(0.0, len(levels) - 1)
         lower = min(int(place), len(levels) - 2)
         return levels[lower] + (levels[lower + 1] - levels[lower]) * (place - lower)
 
     def chance(self, probability: float) -> bool:
+        """True with the given probability."""
         return self.uniform() < probability
 
     def noise(self, shape: tuple[int, ...], widths: tuple[int, ...]) -> NDArray[np.float64]:
         """Smooth noise of mean 0 and standard deviation 1.
 
         Args:
-            shape: of the volume.
+            shape: shape of the volume.
             widths: odd width, in voxels, of the box that is averaged over along each axis, three times.
         """
         padded = tuple(n + 3 * (w - 1) for n, w in zip(shape, widths, strict=True))
@@ -65,7 +66,7 @@ class Draws:
 
 
 def _box_sum(volume: NDArray[np.int64], width: int, axis: int) -> NDArray[np.int64]:
-    """Sum of so many neighbours along an axis, which gets shorter by `width - 1`; whole numbers, so exact."""
+    """Sum of `width` neighbours along an axis, which gets shorter by `width - 1`; exact for whole numbers."""
     running = np.cumsum(volume, axis=axis)
     running = np.concatenate((np.zeros_like(running.take([0], axis=axis)), running), axis=axis)
     length = running.shape[axis]

@@ -1,7 +1,7 @@
 """The solids that a phantom is built of, as signed distances in mm, negative inside.
 
-Only +, -, x, /, square roots, roundings and comparisons of double precision, one at a time: what IEEE 754 rounds in one
-way only, so that a phantom has the same bits on every machine. No sums over axes, matrix products, sines or powers.
+Only +, -, x, /, square roots, roundings and comparisons of double precision, one at a time: IEEE 754 rounds these in
+one way only, so that a phantom has the same bits on every machine. No sums over axes, matrix products, sines or powers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FAR_MM = 100.0  # the distance that solids give where they are beyond reach
 
 
 def ellipsoid(points: Points, centre: Place, radii: Place) -> Volume:
-    """To first order near the surface: level function over the length of its gradient."""
+    """An ellipsoid; its distance is correct to first order near the surface (level function over its gradient)."""
     out = np.full(points.shape, FAR_MM)
     reach = [r + REACH_MM for r in radii]
     block = points.block(
@@ -34,7 +34,7 @@ def ellipsoid(points: Points, centre: Place, radii: Place) -> Volume:
 
 
 def chain(points: Points, places: Sequence[Place], radii: Sequence[float]) -> Volume:
-    """Rods with round ends from place to place; their radius runs linearly from that at one to that at the next."""
+    """A chain of rods with round ends; the radius changes linearly from one place to the next."""
     out = np.full(points.shape, FAR_MM)
     for start, stop, one, other in zip(places[:-1], places[1:], radii[:-1], radii[1:], strict=True):
         reach = max(one, other) + REACH_MM
@@ -53,7 +53,7 @@ def tube(points: Points, knots: Sequence[Sequence[float]], flatness: float) -> V
     """A smooth tube along z.
 
     Args:
-        points: where to evaluate.
+        points: points at which to evaluate the distance.
         knots: (z, centre x, centre y, radius), z ascending.
         flatness: how much wider (x) than deep (y) the cross-section is; 1 for a circle.
     """
@@ -65,20 +65,22 @@ def tube(points: Points, knots: Sequence[Sequence[float]], flatness: float) -> V
 
 
 def union(*solids: Volume) -> Volume:
+    """Points inside at least one of the solids."""
     return reduce(np.minimum, solids)
 
 
 def intersection(*solids: Volume) -> Volume:
+    """Points inside all of the solids."""
     return reduce(np.maximum, solids)
 
 
 def length(parts: Sequence[Volume]) -> Volume:
-    """Of vectors by their components."""
+    """Length of vectors given by their components."""
     return np.asarray(np.sqrt(reduce(np.add, (part * part for part in parts))))
 
 
 def cube_root(number: float) -> float:
-    """Of a positive number, by Newton's iteration, always as many steps."""
+    """Cube root of a positive number, by a fixed number of Newton's iterations."""
     root = 1.0
     for _ in range(80):
         root = (2.0 * root + number / (root * root)) / 3.0
@@ -86,7 +88,7 @@ def cube_root(number: float) -> float:
 
 
 def _axis(knots: Sequence[Sequence[float]], column: int) -> NDArray[np.float64]:
-    """One column of the knots at every mm of z, corners rounded; the ends stay."""
+    """One column of the knots at every mm of z, with rounded corners and unchanged ends."""
     values: list[float] = []
     for lower, upper in pairwise(knots):
         while (place := knots[0][0] + len(values)) <= upper[0]:

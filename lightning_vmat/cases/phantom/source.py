@@ -1,4 +1,4 @@
-"""The phantom of a seed as a source of a cohort."""
+"""A phantom as a source of a cohort."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ class PhantomSource:
     """The phantom of a seed.
 
     Args:
-        seed: of the phantom, and of its wishes.
+        seed: seed of the phantom and its wishes.
         size: name of a size.
         protocol: see `make_phantom`.
         wishes_share: probability that the phantom has wishes.
-        jaw_margin_mm: of jaws around the targets; None for none.
+        jaw_margin_mm: margin of jaws around the targets; None for jaws at the edges of the field.
     """
 
     seed: int
@@ -30,9 +30,11 @@ class PhantomSource:
 
     @property
     def name(self) -> str:
+        """Name of the phantom, such as `phantom_0007`."""
         return phantom_name(self.seed)
 
     def load(self) -> SourceCase:
+        """Make the phantom with its wishes and jaws."""
         case = make_phantom(self.seed, self.size, self.protocol)
         case = case.with_settings(wishes=draw_wishes(self.seed, self.wishes_share))
         return SourceCase(with_jaws(case, self.jaw_margin_mm))

@@ -1,4 +1,4 @@
-"""What lies between organs and bones: skin, fat, muscles and vessels of a phantom, and the pelvic lymph nodes."""
+"""Skin, fat, muscles, vessels and pelvic lymph nodes of a phantom."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lightning_vmat.cases.phantom.portable_random import Draws
 from lightning_vmat.cases.phantom.solids import chain, ellipsoid, intersection, union
 
 BODY_CENTRE_Y_MM = 12.0
-WALL_MM = 9.0  # of the abdomen, under the fat
+WALL_MM = 9.0  # thickness of the abdominal muscles, under the fat
 VESSEL_RADIUS_MM, NODES_RADIUS_MM = 6.0, 12.5  # nodes: the vessels with 7 mm (Hall, IJROBP 109:174, 2021)
 
 
 @dataclass(frozen=True)
 class Skin:
-    """Signed distance of the skin, and how thick the fat under it is."""
+    """Signed distance of the skin, and thickness of the fat under it, mm."""
 
     surface: Volume
     fat_mm: float
 
 
 def draw_skin(points: Points, draws: Draws) -> Skin:
-    """A rounded outline, thinner downwards, with the gluteal cleft; stout patients are wide, deep and fat at once."""
+    """Draw a rounded outline, thinner downwards, with the gluteal cleft. Width, depth and fat are correlated."""
     stout = draws.quantiles((0.0, 0.3, 0.5, 0.68, 1.0))
     width, depth = 171.0 + 34.0 * stout + draws.normal(2.5), 108.0 + 30.0 * stout + draws.normal(2.5)
     fat_mm = 11.0 + 20.0 * stout + draws.normal(2.0)
@@ -45,13 +45,13 @@ def draw_skin(points: Points, draws: Draws) -> Skin:
 
 
 def draw_muscles(points: Points, hip: Place, draws: Draws) -> Volume:
-    """Muscles of hip, thigh, pelvis and back, both sides."""
+    """Draw the muscles of hip, thigh, pelvis and back, on both sides."""
     bulk, points = draws.uniform(1.15, 1.4), waved(points, draws, 3.0, 45.0)
     return union(*(_muscles_of_a_side(side, hip, bulk) for side in (points, mirrored(points))))
 
 
 def _muscles_of_a_side(points: Points, hip: Place, bulk: float) -> Volume:
-    """Left side; each line one muscle or group: places along it, and its radius at each."""
+    """Muscles of the left side. Each line is a muscle or group: places along it, and its radius at each."""
     x, y, z = hip
     lines: list[tuple[list[Place], list[float]]] = [
         ([(34.0, 102.0, 100.0), (58.0, 98.0, 40.0), (x + 24, 62.0, -40.0)], [16, 32, 22]),  # gluteus maximus
@@ -86,20 +86,20 @@ def _muscles_of_a_side(points: Points, hip: Place, bulk: float) -> Volume:
 
 
 def abdominal_wall(points: Points, skin: Skin) -> Volume:
-    """A layer of muscle under the fat of the belly, down to the pubic bone."""
+    """The layer of muscle under the fat of the abdomen, down to the pubic bone."""
     depth = skin.surface + skin.fat_mm
     return intersection(depth, -depth - WALL_MM, points.y + 30.0, 14.0 - points.z)
 
 
 def pelvic_floor(points: Points, rectum: Volume, apex_mm: float) -> Volume:
-    """The levator: a sling around the anal canal and the apex."""
+    """The levator muscle, a sling around the anal canal and the apex."""
     funnel = ellipsoid(points, (0.0, 20.0, apex_mm + 6.0), (44.0, 40.0, 26.0))
     shell = intersection(np.abs(funnel) - 2.5, points.z - apex_mm - 8.0)
     return union(shell, intersection(rectum - 5.0, points.z - apex_mm))
 
 
 def draw_vessels(points: Points, hip: Place, draws: Draws) -> tuple[Volume, Volume]:
-    """Iliac vessels, and the pelvic nodes along them, obturator and presacral ones with them (Hall 2021)."""
+    """Draw the iliac vessels and the pelvic nodes along them, with obturator and presacral nodes (Hall 2021)."""
     points = waved(points, draws, 2.0, 60.0)
     x, y, z = hip
     fork = (40.0 + draws.normal(3.0), 44.0 + draws.normal(3.0), 92.0 + draws.normal(5.0))

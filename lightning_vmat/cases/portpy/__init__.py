@@ -1,1 +1,1 @@
-"""PortPy patients."""
+"""Reader of PortPy patients."""

@@ -1,4 +1,4 @@
-"""The arc that the beams of a PortPy patient make, and fluence maps for its beamlets."""
+"""The arc of a PortPy patient's beams, and a beamlet grid for its fluence maps."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.machine import Machine
 
-ANGLE_DEG = 0.1  # how far from even the gantry angles of an arc may be
-MULTIPLE_OF = 4  # rows and beamlets of the fluence maps, for the networks
+ANGLE_DEG = 0.1  # tolerance of even spacing between the gantry angles of an arc
+MULTIPLE_OF = 4  # numbers of rows and beamlets, as the networks need
 
 
 def arc_of_beams(files: PortPyFolder) -> tuple[list[int], Arc]:
     """Numbers of all beams in the order of the arc, and the arc whose control points they are.
 
     Raises:
-        ValueError: angles that are not evenly spaced, but for one gap, or a couch or collimator that turns.
+        ValueError: gantry angles that are unevenly spaced (except for one gap), or a rotating couch or collimator.
     """
     beams = files.all_beams()
     where, gantry = files.folder / "Beams", np.array([float(about["gantry_angle"]) % 360 for about in beams])
@@ -26,7 +26,7 @@ def arc_of_beams(files: PortPyFolder) -> tuple[list[int], Arc]:
     if len(fixed) != 1 or len(set(gantry)) != len(beams):
         raise ValueError(
             f"{where}: collimator and couch at {sorted(fixed)} deg, {len(beams)} beams at {len(set(gantry))} "
-            f"gantry angles, expected one collimator and couch angle, and one beam an angle"
+            f"gantry angles, expected one collimator and couch angle, and one beam for each gantry angle"
         )
     order = np.argsort(gantry, kind="stable")
     gaps = np.diff(gantry[order], append=gantry[order[0]] + 360)
@@ -43,7 +43,7 @@ def arc_of_beams(files: PortPyFolder) -> tuple[list[int], Arc]:
 
 
 def _first(gantry: NDArray[np.float64], gaps: NDArray[np.float64]) -> int:
-    """Where an arc begins: behind the largest gap; of a full turn, at the bottom, where a gantry turns round."""
+    """Index of the first angle: after the largest gap; for a full turn at the bottom, where gantries reverse."""
     if float(np.ptp(gaps)) > ANGLE_DEG:
         return (int(np.argmax(gaps)) + 1) % len(gaps)
     return int(np.argmax(gantry >= 180.0)) if (gantry >= 180.0).any() else 0
@@ -53,7 +53,7 @@ def widened(grid: BeamletGrid, machine: Machine, where: str) -> BeamletGrid:
     """The same grid with closed rows and beamlets around it, so that both numbers divide by four.
 
     Raises:
-        ValueError: rows that are no leaf pairs of the machine.
+        ValueError: rows that are not leaf pairs of the machine.
     """
     edges, held = np.asarray(machine.leaf_edges_mm), np.asarray(grid.leaf_edges_mm)
     first = int(np.argmin(np.abs(edges - held[0])))

@@ -1,4 +1,4 @@
-"""One beam of a PortPy patient: its beamlets, those that see the target, and its part of the influence matrix."""
+"""One beam of a PortPy patient: beamlets (all, or those that see the target) and columns of the influence matrix."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lightning_vmat.dose.imported_influence import BeamletColumns
 from lightning_vmat.dose.influence_check import check_influence
 
 Array = NDArray[np.floating]
-MARGIN_MM = 3.0  # around the target's outline
+MARGIN_MM = 3.0  # margin around the target's outline
 TRIPLETS = 1 << 20  # read at once
 DENSE_VALUES = 1 << 23  # of a full matrix, read at once
 
 
 @dataclass(frozen=True)
 class PortPyBeam:
-    """A beam, and where its columns are.
+    """A beam, and the beamlets of its columns.
 
     Args:
         beam_id: PortPy's number.
@@ -51,8 +51,8 @@ def read_beam(
     Args:
         files: the patient's.
         about: the beam's metadata.
-        number: of its control point.
-        rows: of the matrix.
+        number: number of its control point.
+        rows: number of rows of the matrix.
         full: the full matrix instead of the thresholded one.
         target: see `read_portpy`.
     """
@@ -66,7 +66,7 @@ def read_beam(
         gantry, collimator, couch = (float(about[f"{name}_angle"]) for name in ("gantry", "collimator", "couch"))
         beam_id, sad_mm = int(about["ID"]), float(about["SAD_mm"])
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{where}: no {error}, expected PortPy's layout") from error
+        raise ValueError(f"{where}: key {error} missing, expected PortPy's layout") from error
     if len({len(values) for values in stored}) != 1:
         raise ValueError(f"{where}: beamlet arrays of lengths {[len(v) for v in stored]}, expected one length")
     chosen = np.arange(len(stored[0]))
@@ -84,7 +84,7 @@ def read_beam(
 
 
 def _sees(x_mm: Array, y_mm: Array, outlines: list[Array]) -> NDArray[np.bool_]:
-    """Beamlets whose centres lie in an outline grown by the margin; in each row all between the first and the last."""
+    """Beamlets with centres in an outline grown by the margin; in each row all from the first to the last one."""
     inside = np.zeros(len(x_mm), bool)
     for outline in outlines:
         inside |= _in_grown(np.stack((x_mm, y_mm), axis=-1), outline)

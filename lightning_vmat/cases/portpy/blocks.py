@@ -1,4 +1,4 @@
-"""Dose voxels of a PortPy patient: blocks of CT voxels, and the row of the influence that each has."""
+"""Dose voxels of a PortPy patient: blocks of CT voxels, and the influence row of each."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lightning_vmat.plan.volume import VolumeGrid
 
 @dataclass(frozen=True)
 class Blocks:
-    """Blocks of CT voxels, aligned with the stretches of CT voxels that share a row of the influence.
+    """Blocks of CT voxels, aligned with the runs of CT voxels that share an influence row.
 
     Args:
-        box: the CT voxels that are used.
+        box: range of CT voxels that are used.
         size: CT voxels in a block along z, y, x.
         ct: grid of the CT.
     """
@@ -31,9 +31,9 @@ class Blocks:
 
     @classmethod
     def of(cls, patient: PortPyPatient) -> Blocks:
-        """Blocks around everything that is in a structure or has a row.
+        """Make blocks around all voxels that are in a structure or have a row.
 
-        Their size and place are those of most stretches of CT voxels with one row, along each axis; rows that own other
+        Size and position are those of most runs of CT voxels with one row, along each axis. Rows that own other
         voxels, at the body's surface or because they are scattered, lend their dose to the blocks in which they lie.
         """
         rows = patient.row_of_voxel.numpy()
@@ -50,7 +50,7 @@ class Blocks:
 
     @property
     def grid(self) -> VolumeGrid:
-        """The grid of the blocks."""
+        """Grid of the blocks."""
         return coarse_grid(self.ct, self.box, self.size)
 
     def mean(self, volume: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -58,11 +58,11 @@ class Blocks:
         return block_mean(volume, self.box, self.size)
 
     def mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Blocks of a structure, with its volume."""
+        """Blocks of a structure, chosen so that its volume stays."""
         return coarse_mask(mask, self.box, self.size)
 
     def rows(self, patient: PortPyPatient) -> NDArray[np.int64]:
-        """Row of the influence at the middle of each block, else any in it, -1 for none; flat."""
+        """Influence row at the centre of each block, else any row in it, else -1; flat."""
         held = patient.row_of_voxel.numpy()[self.box].astype(np.int64)
         at_middle = tuple(slice(size // 2, None, size) for size in self.size)
         middle = held[at_middle]
@@ -71,7 +71,7 @@ class Blocks:
 
 
 def on_voxels(influence: ImportedInfluence, rows: NDArray[np.int64]) -> ImportedInfluence:
-    """The matrix with a row for each voxel of the case: that of its place, or an empty one."""
+    """The influence with a row for each voxel of the case; empty where a voxel has none."""
     there = np.flatnonzero(rows >= 0)
     picked = influence.matrix[rows[there]]
     lengths = np.zeros(len(rows), np.int64)
@@ -82,7 +82,7 @@ def on_voxels(influence: ImportedInfluence, rows: NDArray[np.int64]) -> Imported
 
 
 def _stretch(rows: NDArray[np.int32]) -> tuple[int, int]:
-    """Where the first whole stretch of voxels with one row begins along the last axis, and how long most are."""
+    """Start of the first whole run of voxels with one row along the last axis, and the most common length of a run."""
     lines = rows.reshape(-1, rows.shape[-1])
     change = np.ones((len(lines), lines.shape[1] + 1), bool)
     change[:, 1:-1] = lines[:, 1:] != lines[:, :-1]

@@ -1,4 +1,4 @@
-"""Files of a PortPy patient folder, by the pointers in its JSON."""
+"""Reads the files of a PortPy patient folder through the pointers in its JSON."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ class PortPyFolder:
     """A patient folder.
 
     Args:
-        folder: where it is.
+        folder: path of the folder.
     """
 
     folder: Path
 
     def json(self, name: str) -> Any:
-        """A JSON file.
+        """Read a JSON file.
 
         Raises:
             ValueError: a file that is missing or broken.
@@ -39,7 +39,7 @@ class PortPyFolder:
 
     @contextmanager
     def dataset(self, about: dict[str, Any], key: str, where: Path) -> Iterator[h5py.Dataset | h5py.Group]:
-        """The HDF5 object that a `..._File` key points to.
+        """Open the HDF5 object that a `..._File` key points to.
 
         Raises:
             ValueError: no such key, file or dataset, or a broken file.
@@ -58,12 +58,12 @@ class PortPyFolder:
             raise ValueError(f"{path}: {' '.join(str(error).split())}") from error
 
     def array(self, about: dict[str, Any], key: str, where: Path) -> NDArray[Any]:
-        """The whole array that a key points to."""
+        """Read the array that a key points to."""
         with self.dataset(about, key, where) as dataset:
             return np.asarray(dataset[()])
 
     def triple(self, about: dict[str, Any], key: str, where: Path) -> tuple[float, float, float]:
-        """Three numbers."""
+        """Read three numbers."""
         try:
             x, y, z = (float(value) for value in about[key])
         except (KeyError, TypeError, ValueError) as error:
@@ -71,7 +71,7 @@ class PortPyFolder:
         return x, y, z
 
     def row_count(self) -> int:
-        """Number of rows, as far as the list of their coordinates tells; else 0."""
+        """Number of rows in the list of their coordinates; 0 without such a list."""
         name = "OptimizationVoxels_MetaData.json"
         voxels = self.json(name)
         if "voxel_coordinate_XYZ_mm_File" not in voxels:
@@ -80,10 +80,10 @@ class PortPyFolder:
             return int(dataset.shape[0])
 
     def beams(self, beam_ids: list[int] | None) -> list[dict[str, Any]]:
-        """Metadata of the beams asked for, else of the planner's, else of all in the order of their numbers.
+        """Metadata of the given beams; if None of the planner's choice, else of all, in the order of their numbers.
 
         Raises:
-            ValueError: no beams, or a beam that is not there.
+            ValueError: no beams, or a missing beam.
         """
         found = {str(about.get("ID")): about for about in self._every_beam()}
         if beam_ids is None:
@@ -99,10 +99,10 @@ class PortPyFolder:
         return [found[str(beam_id)] for beam_id in wanted]
 
     def all_beams(self) -> list[dict[str, Any]]:
-        """Metadata of all beams, whichever the planner chose.
+        """Metadata of all beams, in the order of their numbers.
 
         Raises:
-            ValueError: no beams, or one without its number and angles.
+            ValueError: no beams, or a beam without number or angles.
         """
         beams = self._every_beam()
         for about in beams:

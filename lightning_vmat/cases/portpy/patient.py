@@ -1,4 +1,4 @@
-"""Reader of PortPy patient folders: JSON metadata and HDF5 arrays, with the influence matrices of Eclipse."""
+"""Reads PortPy patient folders: JSON metadata and HDF5 arrays, with the influence matrices of Eclipse."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class PortPyPatient:
     """One patient: CT and structures on the CT grid, and influence on groups of CT voxels, the rows.
 
     Args:
-        name: of the folder.
-        grid: of CT and structures, patient LPS.
+        name: name of the folder.
+        grid: grid of CT and structures, patient LPS.
         hu: CT numbers.
-        structures: mask by PortPy's name (PTV, BODY, RECTUM, ...).
+        structures: masks by PortPy's name (PTV, BODY, RECTUM, ...).
         row_of_voxel: row of the influence that each CT voxel belongs to, -1 for none.
         beams: the beams, in the order of their columns.
         influence: rows by the chosen beamlets, Gy per fraction (about Gy per 100 MU; uncalibrated).
@@ -45,25 +45,27 @@ class PortPyPatient:
 
     @property
     def row_count(self) -> int:
+        """Number of rows of the dose influence, one per optimization voxel."""
         return int(self.influence.matrix.shape[0])
 
     @property
     def isocentre_mm(self) -> tuple[float, float, float]:
+        """Isocentre of the beams, patient LPS, mm."""
         return self.beams[0].isocentre_mm
 
     def rows_of(self, structure: str) -> tuple[Int[Tensor, " row"], Float[Tensor, " row"]]:
-        """Rows that hold voxels of a structure, ascending, and the structure's volume in each, cc."""
+        """Rows with voxels of a structure, ascending, and the structure's volume in each, cc."""
         rows = self.row_of_voxel[self.structures[structure]]
         found, count = rows[rows >= 0].unique(return_counts=True)
         return found, count * self.grid.voxel_volume_cc
 
     def on_ct(self, dose_gy: Float[Tensor, " row"]) -> Float[Tensor, "z y x"]:
-        """Dose of each CT voxel: that of its row, or zero."""
+        """Dose of each CT voxel: that of its row, or 0 without a row."""
         return torch.where(self.row_of_voxel >= 0, dose_gy[self.row_of_voxel.clamp(min=0).long()], 0.0)
 
     @cached_property
     def row_centres_mm(self) -> Float[Tensor, "row 3"]:
-        """Middle of the index range that each row's CT voxels span, patient LPS; NaN for a row without any."""
+        """Centre of the index range of each row's CT voxels, patient LPS, mm; NaN for a row without voxels."""
         place = (self.row_of_voxel >= 0).nonzero()
         rows = self.row_of_voxel[tuple(place.T)].long()[:, None].expand(-1, 3)
         low, high = (
@@ -79,16 +81,16 @@ class PortPyPatient:
 def read_portpy(
     folder: Path, *, beam_ids: list[int] | None = None, full: bool = False, target: str | None = "PTV"
 ) -> PortPyPatient:
-    """Read a patient; matrices stream from the files, and nothing becomes dense.
+    """Read a patient. Matrices are read in parts and never become dense.
 
     Args:
-        folder: the patient's, `Prostate_Patient_1`.
-        beam_ids: which beams; the planner's if None, or all where the folder names none.
+        folder: folder of the patient, such as `Prostate_Patient_1`.
+        beam_ids: beams to read; if None the planner's choice, or all if the folder names none.
         full: the full matrices instead of the thresholded ones.
-        target: beamlets that see this structure with a margin are kept; None: all beamlets.
+        target: keep the beamlets that see this structure with a margin; None keeps all.
 
     Raises:
-        ValueError: a file that is missing, broken or disagrees with another, or dose that cannot be.
+        ValueError: a file that is missing, broken or contradicts another, or impossible dose values.
     """
     files = PortPyFolder(Path(folder))
     grid, hu, structures, row_of_voxel = _voxels(files)

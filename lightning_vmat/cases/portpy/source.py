@@ -1,4 +1,4 @@
-"""A PortPy patient as a case: an arc over the gantry angles that it has, its dose voxels, and its stored influence."""
+"""A PortPy patient as a case: an arc over its gantry angles, its dose voxels and its dose influence."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ NAMES = {
     "BOWEL": "Bowel",
     "BOWEL_BAG": "Bowel",
 }
-"""PortPy's name -> ours; all others stay. Femurs are whole ones, and judged as femoral heads."""
+"""PortPy's name -> ours; others stay. Femurs are contoured as a whole and judged as femoral heads."""
 GY_PER_MU = 0.01  # the matrices are about Gy per 100 MU, not calibrated
 
 
 @dataclass(frozen=True)
 class PortPySource:
-    """A PortPy patient's folder.
+    """The folder of a PortPy patient.
 
     Args:
-        folder: of the patient.
-        size: of the voxel sample for planning; beams, beamlets and voxels are the patient's own.
-        protocol: shipped protocol or path of a YAML; gives target, prescription and fractions.
+        folder: folder of the patient.
+        size: name of a size, for the voxel sample only; beams, beamlets and voxels are the patient's own.
+        protocol: shipped protocol or path of a YAML file: target, prescription and fractions.
         full: the full matrices instead of the thresholded ones.
     """
 
@@ -50,10 +50,11 @@ class PortPySource:
 
     @property
     def name(self) -> str:
+        """Name of the patient's folder."""
         return self.folder.name
 
     def load(self) -> SourceCase:
-        """The case with its influence."""
+        """Read the case with its dose influence."""
         treatment = load_protocol(self.protocol)
         beam_ids, arc = arc_of_beams(PortPyFolder(self.folder))
         patient = read_portpy(self.folder, beam_ids=beam_ids, full=self.full)
@@ -81,7 +82,7 @@ class PortPySource:
 
 
 def patient_folders(source: Path) -> list[Path]:
-    """The folder itself if it is a patient's, else the patients in it, in the order of their numbers.
+    """The folder itself if it is a patient's, else the patient folders in it, in the order of their numbers.
 
     Raises:
         ValueError: no patients.

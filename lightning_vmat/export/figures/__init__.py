@@ -1,1 +1,1 @@
-"""Figures of the plan report, one a file."""
+"""Figures of the plan report, one in each file."""

@@ -24,18 +24,18 @@ _BEAM = colormaps["YlOrBr"]
 
 @dataclass(frozen=True)
 class FilmFrame:
-    """One control point; lengths in units of 0.1 mm from the frame's top left corner.
+    """The frame of one control point; lengths in units of 0.1 mm from the frame's top left corner.
 
     Args:
-        number: of the control point, from 1.
+        number: number of the control point, from 1.
         arc: number of its arc, from 1.
         gantry_deg: gantry angle.
-        mu: monitor units of one fraction; for an ideal fluence map its peak.
-        colour: of the opening, darker for more monitor units.
+        mu: monitor units of one fraction; for an ideal fluence map its maximum.
+        colour: colour of the opening, darker for more monitor units.
         leaves: path of both banks; empty for an ideal fluence map.
-        fluence: data address of the map's image where there are no leaves, else empty.
-        targets: outline by target name.
-        head: where to write the H of the patient's head, or None where the beam looks along the body.
+        fluence: data URI of the image of an ideal fluence map; empty with leaves.
+        targets: outlines by target name.
+        head: position of the letter H for the patient's head; None if the beam is along the body.
     """
 
     number: int
@@ -57,8 +57,8 @@ class Film:
         size: width and height of a frame.
         isocentre: central axis from the top left corner.
         field: left, top, width and height of the beamlet grid.
-        jaws: those of what the jaws leave open.
-        frames: one a control point.
+        jaws: the same of the jaw opening.
+        frames: one frame for each control point.
         selected: indices of the frames shown side by side.
     """
 
@@ -71,7 +71,7 @@ class Film:
 
 
 def aperture_film(case: Case, result: PlanResult, shown: int = 12) -> Film:
-    """The film of a plan, or of a fluence map where the planner makes no plan."""
+    """The film of a plan, or of a fluence map if there is no plan."""
     grid = case.beamlets
     x1, x2, y1, y2 = grid.field_mm
     left, right = grid.beamlet_start_mm - _MARGIN_MM, grid.beamlet_stop_mm + _MARGIN_MM
@@ -110,7 +110,7 @@ def _frame(
     case: Case, result: PlanResult, i: int, mu: Float[Tensor, " control_point"], origin_mm: tuple[float, float],
     size: tuple[int, int], targets: dict[str, str],
 ) -> FilmFrame:  # fmt: skip
-    """One control point's frame."""
+    """The frame of one control point."""
     points, plan = case.control_points, result.plan
     leaves, fluence = "", ""
     if plan is not None:
@@ -144,7 +144,7 @@ def _leaf_path(
 
 
 def _fluence_image(fluence_mu: Float[Tensor, "leaf_pair beamlet"], top_mu: float) -> str:
-    """The map of one control point, highest y_b at the top."""
+    """Image of the map of one control point, largest y_b at the top."""
     relative = (fluence_mu / max(top_mu, 1e-9)).flip(0).cpu().numpy()
     return image_address(np.rint(255 * _BEAM(relative)[..., :3]).astype(np.uint8), lossless=True)
 

@@ -1,4 +1,4 @@
-"""The planner's course: objective against dose evaluations and against time."""
+"""The course of planning: objective against dose evaluations and against time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lightning_vmat.export.figures.palette import SERIES
 from lightning_vmat.export.figures.svg import plain_axes
 from lightning_vmat.planning.planner import TracePoint
 
-DASHES = ("solid", "dashed", "dotted")  # once all colours are taken
+DASHES = ("solid", "dashed", "dotted")  # when all colours are used
 
 
 def convergence_figure(points: Sequence[TracePoint]) -> Figure:
-    """Objective on a logarithmic axis, one colour a stage."""
+    """Objective on a logarithmic axis, with a colour for each stage."""
     stages = dict.fromkeys(point.stage for point in points)
     return courses_figure({
         stage.replace("_", " ").lstrip(): [point for point in points if point.stage == stage] for stage in stages
@@ -24,9 +24,9 @@ def convergence_figure(points: Sequence[TracePoint]) -> Figure:
 
 
 def courses_figure(courses: Mapping[str, Sequence[TracePoint]]) -> Figure:
-    """Objective on a logarithmic axis, against dose evaluations and against seconds, one colour a course.
+    """Objective on a logarithmic axis, against dose evaluations and seconds, with a colour for each planner.
 
-    A line breaks where a stage ends: sequencing loses some of what fluence optimization had won.
+    A line breaks where a stage ends, because sequencing raises the objective.
     """
     figure = Figure(figsize=(7.6, 3.6), layout="constrained")
     by_work, by_time = figure.subplots(1, 2, sharey=True)

@@ -1,4 +1,4 @@
-"""What the linac does along the arcs: monitor units, gantry speed, dose rate, leaf travel."""
+"""Delivery along the arcs: monitor units, gantry speed, dose rate, leaf travel."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from lightning_vmat.plan.limits import step_seconds
 
 @dataclass(frozen=True)
 class Delivery:
-    """Speeds of a delivery at the fastest gantry and dose rate that the plan allows.
+    """Speeds of a delivery at the highest gantry speed and dose rate that the plan allows.
 
     Args:
-        gantry_deg_per_s: gantry speed in each control point's sector.
+        gantry_deg_per_s: gantry speed in each sector.
         dose_rate_mu_per_min: dose rate in each sector.
-        leaf_mm_per_s: fastest leaf of each step, from a control point to the next; zero between arcs.
-        mean_travel_mm: mean leaf move of each step over the leaves that open in the arcs.
-        beam_on_s: total time with beam, leaves included.
+        leaf_mm_per_s: speed of the fastest leaf from each control point to the next; 0 between arcs.
+        mean_travel_mm: mean leaf travel of each step, over the leaves that open in the arcs.
+        beam_on_s: total beam-on time, including time for leaves.
     """
 
     gantry_deg_per_s: Float[Tensor, " control_point"]
@@ -39,7 +39,7 @@ class Delivery:
 
 
 def delivery(case: Case, plan: Plan) -> Delivery:
-    """Work out how fast everything moves."""
+    """Compute the speeds of a delivery."""
     points, machine = case.control_points, case.machine
     seconds = torch.maximum(points.sector_deg / machine.gantry_speed_deg_per_s, plan.mu / machine.dose_rate_mu_per_s)
     same_arc = (points.arc_index[1:] == points.arc_index[:-1]).float()
@@ -83,13 +83,13 @@ def delivery_figure(case: Case, plan: Plan) -> Figure:
 
 
 def _panel(axes: Axes, title: str, xlabel: str = "") -> None:
-    """Axes with their quantity above, where a narrow page has room for it."""
+    """Set up axes with the quantity as a title, which needs no width."""
     plain_axes(axes, xlabel=xlabel, ylabel="")
     axes.set_title(title, loc="left", color=MUTED, pad=3)
 
 
 def _limit(axes: Axes, value: float) -> None:
-    """The machine's limit as a dashed line that is always in view."""
+    """Draw a limit of the machine as a dashed line that is always visible."""
     axes.axhline(value, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
     axes.set_ylim(0, 1.18 * value)
     axes.annotate(f"limit {value:g}", (1.0, value), xycoords=("axes fraction", "data"), xytext=(-2, 2),
@@ -97,14 +97,14 @@ def _limit(axes: Axes, value: float) -> None:
 
 
 def _arc_breaks(axes: Axes, case: Case) -> None:
-    """A vertical line between one arc and the next."""
+    """Draw a vertical line between arcs."""
     index = case.control_points.arc_index
     for step in (index.diff() != 0).nonzero()[:, 0].tolist():
         axes.axvline(step + 1.5, color=MUTED, linewidth=1.0)
 
 
 def _gantry_ticks(axes: Axes, case: Case) -> None:
-    """Gantry angles under about a dozen control points."""
+    """Label about a dozen control points with their gantry angles."""
     count = len(case.control_points)
     places = list(range(0, count, max(1, round(count / 12))))
     axes.set_xticks([place + 1 for place in places],

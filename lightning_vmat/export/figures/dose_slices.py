@@ -26,7 +26,7 @@ MAX_PIXELS = 288
 WASH_TOP = 1.1  # of the highest prescription
 WASH_START = (0.10, 0.25)  # the wash fades in between these fractions of the prescription
 WASH_OPACITY = 0.5
-SHOWN_DOSE = 0.05  # of the highest prescription: views are cut to it and to the structures
+SHOWN_DOSE = 0.05  # of the highest prescription: views are cropped to this dose and to the structures
 _MARGIN_MM = 15.0
 
 
@@ -35,12 +35,12 @@ class SliceView:
     """One slice, in units of 0.1 mm from its top left corner.
 
     Args:
-        position_mm: distance from the isocentre along the plane's normal (LPS).
-        at: where the slice cuts the coronal and sagittal views, from their top.
-        ct: data address of the CT image.
-        wash: data address of the dose wash.
-        isodoses: path by index of the isodose level.
-        contours: path by structure name.
+        position_mm: distance from the isocentre along the normal of the plane (LPS).
+        at: position of the slice in the coronal and sagittal views, from their top.
+        ct: data URI of the CT image.
+        wash: data URI of the dose wash.
+        isodoses: SVG path by index of the isodose level.
+        contours: SVG path by structure name.
     """
 
     position_mm: float
@@ -53,15 +53,15 @@ class SliceView:
 
 @dataclass(frozen=True)
 class PlaneView:
-    """The slices of a plane and what they share.
+    """The slices of a plane.
 
     Args:
-        plane: its name.
+        plane: name of the plane.
         letters: patient directions at the top, left, bottom and right edge.
         size: width and height, units of 0.1 mm.
-        isocentre: isocentre from the top left corner.
+        isocentre: position of the isocentre from the top left corner.
         slices: all slices.
-        central: index of the one through the isocentre.
+        central: index of the slice through the isocentre.
     """
 
     plane: Plane
@@ -74,7 +74,7 @@ class PlaneView:
 
 @dataclass(frozen=True)
 class _Planes:
-    """Volumes cut to the box that is shown."""
+    """Volumes, cropped to the shown box."""
 
     case: Case
     box: tuple[slice, slice, slice]
@@ -83,7 +83,7 @@ class _Planes:
     masks: dict[str, NDArray[np.bool_]]
 
     def isocentre_voxel(self) -> tuple[float, float, float]:
-        """Isocentre in voxels z, y, x of the box; voxel centres are whole."""
+        """Isocentre in voxels z, y, x of the box; voxel centres are whole numbers."""
         grid, case = self.case.grid, self.case
         x, y, z = ((case.isocentre_mm[i] - grid.origin_mm[i]) / grid.spacing_mm[i] for i in range(3))
         return z - self.box[0].start, y - self.box[1].start, x - self.box[2].start
@@ -100,12 +100,12 @@ def dose_planes(
 
 
 def wash_gradient() -> str:
-    """The wash's colours from zero to its top, as CSS gradient stops."""
+    """Colours of the wash from zero to its top, as CSS gradient stops."""
     return ", ".join(to_hex(DOSE_COLOURS(i / 16)) for i in range(17))
 
 
 def _shown_box(case: Case, dose_gy: Float[Tensor, "z y x"]) -> tuple[slice, slice, slice]:
-    """All slices of the body; in-plane, where there is dose or a structure, and a margin."""
+    """The shown box: all slices of the body, and in-plane all dose and structures with a margin."""
     body = case.structures[BODY] | case.target
     wanted = body & (dose_gy > SHOWN_DOSE * max(case.prescription_gy.values()))
     for name, mask in case.structures.items():
@@ -120,7 +120,7 @@ def _shown_box(case: Case, dose_gy: Float[Tensor, "z y x"]) -> tuple[slice, slic
 
 
 def _plane_view(planes: _Planes, plane: Plane) -> PlaneView:
-    """Cut one plane out of the volumes."""
+    """Make the slices of one plane."""
     axis = PLANES.index(plane)
     spacing = tuple(reversed(planes.case.grid.spacing_mm))  # z, y, x
     isocentre = planes.isocentre_voxel()

@@ -27,7 +27,7 @@ BINS = 300
 def cumulative_dvh(
     dose_gy: Float[Tensor, "z y x"], case: Case, names: Sequence[str], stop_gy: float
 ) -> tuple[NDArray[np.float64], dict[str, NDArray[np.float64]]]:
-    """Volume fraction of each structure that gets at least each dose, on an even dose axis.
+    """Cumulative DVHs: volume fraction of each structure that receives at least each dose, on an even dose axis.
 
     Returns:
         Doses in Gy `[bin]`; volume fraction `[bin]` by structure name.
@@ -43,7 +43,7 @@ def cumulative_dvh(
 def dvh_figure(
     case: Case, dose_gy: Float[Tensor, "z y x"], goals: Sequence[GoalResult], styles: Mapping[str, StructureStyle]
 ) -> Figure:
-    """DVHs of all structures, each labelled on its curve; goals as triangles that point where the curve must pass."""
+    """DVHs of all structures, labelled on their curves. Triangles at the goals point to where a curve must pass."""
     names = [name for name in styles if name != BODY]
     prescription_gy = max(case.prescription_gy.values())
     stop_gy = max(1.12 * prescription_gy, 1.02 * float(dose_gy.max()))
@@ -71,7 +71,7 @@ def compared_dvh_figure(
     other_gy: Float[Tensor, "z y x"],
     styles: Mapping[str, StructureStyle],
 ) -> Figure:
-    """DVHs of two doses: solid and labelled the first, dotted the second."""
+    """DVHs of two doses: the first solid and labelled, the second dotted."""
     names = [name for name in styles if name != BODY]
     stop_gy = max(1.12 * max(case.prescription_gy.values()), 1.02 * float(dose_gy.max()), 1.02 * float(other_gy.max()))
     figure = Figure(figsize=(7.2, 4.9), layout="constrained")
@@ -91,7 +91,7 @@ def compared_dvh_figure(
 
 
 def goal_place(goal: GoalResult) -> tuple[float, float] | None:
-    """Dose (Gy) and volume (%) of a goal's limit on the DVH; a goal on the mean has none."""
+    """Dose (Gy) and volume (%) of a goal's limit on the DVH; None for a goal on the mean dose."""
     volume, dose = _VOLUME_MEASURE.match(goal.measure), _DOSE_MEASURE.match(goal.measure)
     if volume:
         return float(volume[1]), 100 * goal.limit
@@ -105,10 +105,10 @@ def goal_place(goal: GoalResult) -> tuple[float, float] | None:
 def _mark_goals(
     axes: Axes, goals: Sequence[GoalResult], styles: Mapping[str, StructureStyle], stop_gy: float
 ) -> list[tuple[float, float]]:
-    """A triangle at each goal, pointing to where the curve must pass, filled when met; those at one place side by side.
+    """Draw a triangle at each goal, filled if met; triangles at one place are drawn side by side.
 
     Returns:
-        Where the triangles are.
+        Positions of the triangles.
     """
     places: list[tuple[float, float]] = []
     for goal in goals:
@@ -132,8 +132,8 @@ def _label_curves(
     styles: Mapping[str, StructureStyle],
     marks: Sequence[tuple[float, float]],
 ) -> None:
-    """Write each name on its curve where other curves, goals and names already there are farthest."""
-    span = np.array([edges[-1] * 0.5, 50.0])  # an axis unit that weighs width as much as height
+    """Write each name on its curve, as far as possible from other curves, goals and names."""
+    span = np.array([edges[-1] * 0.5, 50.0])  # scale that weighs width as much as height
     taken = [np.array(place) / span for place in marks]
     for name, curve in curves.items():
         on_curve = [int(np.abs(curve - level).argmin()) for level in np.linspace(8, 92, 29)]

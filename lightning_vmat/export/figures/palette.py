@@ -1,4 +1,4 @@
-"""Colours of structures and dose: the same in every figure, and distinct for colour-blind readers."""
+"""Colours of structures and dose, the same in all figures and distinct for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _SIDES = ("Left", "Right")
 
 @dataclass(frozen=True)
 class StructureStyle:
-    """How a structure is drawn.
+    """Drawing style of a structure.
 
     Args:
         colour: hex colour.
-        dashed: the right one of a left-right pair, which shares its sibling's colour.
-        is_target: drawn thicker.
+        dashed: drawn dashed: the right structure of a pair, which has the colour of the left one.
+        is_target: whether it is a target, drawn thicker.
     """
 
     colour: str
@@ -38,7 +38,7 @@ class StructureStyle:
 def structure_styles(case: Case) -> dict[str, StructureStyle]:
     """A style for each non-empty structure: targets first, then organs, then the body.
 
-    Structures that differ only by `Left` and `Right` share a colour, and the right one is dashed.
+    Structures that differ only by `Left` and `Right` have the same colour, and the right one is dashed.
     """
     present = [name for name, mask in case.structures.items() if bool(mask.any())]
     targets = [name for name in case.target_names if name in present]
@@ -64,9 +64,9 @@ class Isodose:
     """An isodose line.
 
     Args:
-        fraction: of the highest prescription.
-        dose_gy: its dose.
-        colour: hex colour that stands out from the wash at this dose.
+        fraction: fraction of the highest prescription.
+        dose_gy: dose, Gy.
+        colour: hex colour that contrasts with the wash at this dose.
     """
 
     fraction: float
@@ -75,6 +75,6 @@ class Isodose:
 
 
 def isodose_lines(case: Case) -> list[Isodose]:
-    """The isodose lines of a case, ascending."""
+    """Isodose lines of a case, in ascending order."""
     prescription_gy = max(case.prescription_gy.values())
     return [Isodose(fraction, fraction * prescription_gy, colour) for fraction, colour in ISODOSES.items()]

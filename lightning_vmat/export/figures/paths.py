@@ -1,4 +1,4 @@
-"""Contour lines as compact SVG path data, and images as data addresses."""
+"""Contour lines as compact SVG path data, and images as data URIs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contourpy import contour_generator
 from numpy.typing import NDArray
 from PIL import Image, WebPImagePlugin
 
-WEBP = WebPImagePlugin.WebPImageFile.format  # its import registers it, else Pillow would import all formats it knows
+WEBP = WebPImagePlugin.WebPImageFile.format  # importing registers it, else Pillow imports all formats
 UNITS_PER_MM = 10  # paths are whole numbers of 0.1 mm
 
 
@@ -19,8 +19,8 @@ def contour_path(values: NDArray[Any], level: float, spacing_mm: tuple[float, fl
     """Lines of equal value as smooth closed curves (quadratic B-splines of the marching-squares polygon).
 
     Args:
-        values: image `[row, column]`; what lies outside counts as below the level.
-        level: of the lines.
+        values: image `[row, column]`; the outside counts as below the level.
+        level: value of the lines.
         spacing_mm: pixel size along columns and rows.
 
     Returns:
@@ -34,7 +34,7 @@ def contour_path(values: NDArray[Any], level: float, spacing_mm: tuple[float, fl
 
 
 def _smooth(points: NDArray[np.float64]) -> str:
-    """One closed curve through the middles of the polygon's edges."""
+    """A closed curve through the middles of the polygon's edges."""
     corners = np.rint(points[:-1]).astype(int)
     middles = (corners + np.roll(corners, -1, axis=0)) // 2
     start = middles[-1]
@@ -43,7 +43,7 @@ def _smooth(points: NDArray[np.float64]) -> str:
 
 
 def image_address(pixels: NDArray[np.uint8], quality: int = 80, lossless: bool = False) -> str:
-    """A grey `[row, column]` or RGBA `[row, column, 4]` image as a WebP data address."""
+    """A grey `[row, column]` or RGBA `[row, column, 4]` image as a WebP data URI."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, WEBP, quality=quality, alpha_quality=quality, lossless=lossless, method=4)
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -34,7 +34,7 @@ _STYLE = {
 
 @contextmanager
 def drawing_style() -> Iterator[None]:
-    """The report's figure style, for drawing as well as for saving; the caller's settings come back afterwards."""
+    """The figure style of the report, for drawing and saving; the caller's settings are restored afterwards."""
     with matplotlib.rc_context(_STYLE):  # type: ignore[arg-type]
         yield
 
@@ -49,11 +49,11 @@ def plain_axes(axes: Axes, *, xlabel: str, ylabel: str) -> None:
 
 
 def inline_svg(figure: Figure, description: str) -> Markup:
-    """The figure's `<svg>` element, scaling with the page's width, with a name for screen readers.
+    """The `<svg>` element of a figure, which scales with the width of the page, with a name for screen readers.
 
     Args:
         figure: drawn without pyplot.
-        description: what it shows.
+        description: description of the figure.
     """
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})  # type: ignore[no-untyped-call]
