@@ -39,8 +39,6 @@ def benchmark(
     Raises:
         ValueError: an unknown planner, a missing run, or an empty cohort.
     """
-    from tqdm import tqdm
-
     from lightning_vmat import __version__
     from lightning_vmat.api.planners import planner
     from lightning_vmat.benchmarks.benchmark_file import BenchmarkFile
@@ -53,6 +51,7 @@ def benchmark(
     from lightning_vmat.export.figures.convergence import courses_figure
     from lightning_vmat.planning.body_dose import BodyDose
     from lightning_vmat.planning.evaluation import evaluate_dose, evaluate_plan
+    from lightning_vmat.progress import track
 
     names = planners.split(",") if isinstance(planners, str) else planners
     members = {}
@@ -68,7 +67,7 @@ def benchmark(
         "jaw_margin_mm": jaw_margin_mm,
     }
     figures = BenchmarkFile.open(json, about | {"package_version": __version__})
-    for folder in tqdm(folders, desc="cases"):
+    for folder in track(folders, "cases"):
         case, clinical_dose_gy, *_ = open_case(folder)
         if clinical_dose_gy is not None:
             structures, _ = evaluate_dose(case, clinical_dose_gy.flatten()[case.body_index])

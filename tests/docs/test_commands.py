@@ -31,7 +31,9 @@ def checkout_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / name).symlink_to(ROOT / name)
     for recipe in RECIPES:
         (tmp_path / "runs" / recipe).mkdir(parents=True)
-        shutil.copy(ROOT / "configs" / f"{recipe}.yaml", tmp_path / "runs" / recipe / "config.yaml")
+        for name in (f"{recipe}.yaml", "network.yaml"):
+            shutil.copy(ROOT / "configs" / name, tmp_path / "runs" / recipe)
+        (tmp_path / "runs" / recipe / f"{recipe}.yaml").rename(tmp_path / "runs" / recipe / "config.yaml")
     monkeypatch.chdir(tmp_path)
 
 
