@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from tqdm import tqdm
 
@@ -15,6 +15,7 @@ T = TypeVar("T")
 INTERVAL_S = 60.0  # between two lines
 
 
+@runtime_checkable
 class Stream(Protocol):
     """Something that text is written to."""
 

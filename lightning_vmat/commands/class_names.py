@@ -69,8 +69,11 @@ def expected_type(key: str, owners: list[str]) -> type | None:
     """The type of a configuration's key, or of an argument of the innermost class that owns it."""
     if not owners:
         return BASES.get(key)
+    owner = import_object("class", owners[-1])
+    if not callable(owner):
+        return None
     try:
-        parameters = inspect.signature(import_object("class", owners[-1]), eval_str=True).parameters
+        parameters = inspect.signature(owner, eval_str=True).parameters
     except (ValueError, TypeError, NameError):  # a class of another library that does not tell
         return None
     return first_class(parameters[key].annotation) if key in parameters else None

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lightning_vmat.cli import COMMANDS, main
+from lightning_vmat.cli import main
+from lightning_vmat.commands.table import COMMANDS
 
 COMPLETE = """
 source "$1"; shift

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -223,12 +224,25 @@ def test_another_number_of_condition_channels_is_refused(capsys: pytest.CaptureF
 @pytest.mark.parametrize("wishes", [False, True])
 def test_condition_channels_follow_the_data(wishes: bool) -> None:
     """Networks at any depth are given the number, whether they state it already or leave it out."""
-    network = Namespace(class_path="N", init_args=Namespace(condition_channels=None, channels=[8]))
-    stated = Namespace(class_path="N", init_args=Namespace(condition_channels=4 + 7 * wishes))
-    other = Namespace(class_path="N", init_args=Namespace(hidden=3))
-    settings = Namespace(network=network, critic=Namespace(class_path="N", init_args=Namespace(inner=stated)), o=other)
-    data = Namespace(structures=["Rectum", "Bladder"], wishes=wishes)
-    fill_condition_channels(Namespace(model=Namespace(class_path="M", init_args=settings), data=data))
-    expected = len(channel_names(data.structures, wishes))
-    assert network.init_args.condition_channels == stated.init_args.condition_channels == expected
-    assert "condition_channels" not in other.init_args
+    data = {"structures": ["Rectum", "Bladder"], "wishes": wishes}
+    expected = len(channel_names(["Rectum", "Bladder"], wishes))
+    members = {
+        "network": {"class_path": "N", "init_args": {"condition_channels": None, "channels": [8]}},
+        "critic": {"class_path": "N", "init_args": {"inner": {"init_args": {"condition_channels": expected}}}},
+        "other": {"class_path": "N", "init_args": {"hidden": 3}},
+    }
+    config = namespace({"data": data, "model": {"class_path": "M", "init_args": members}})
+    fill_condition_channels(config)
+    assert config["model.init_args.network.init_args.condition_channels"] == expected
+    assert config["model.init_args.critic.init_args.inner.init_args.condition_channels"] == expected
+    assert "condition_channels" not in config["model.init_args.other.init_args"]
+
+
+def namespace(content: Any) -> Any:
+    """Nested mappings as jsonargparse's parsers give them."""
+    if not isinstance(content, dict):
+        return content
+    made = Namespace()  # type: ignore[no-untyped-call]
+    for name, value in content.items():
+        made[name] = namespace(value)
+    return made

@@ -16,8 +16,9 @@ import pytest
 from readme import DOCUMENTS, ROOT, mentioned, once, typed, words_of
 from wandb.cli.cli import cli as wandb_cli
 
-from lightning_vmat.cli import COMMANDS, OWN_PARSERS, main, split_command
+from lightning_vmat.cli import main, split_command
 from lightning_vmat.commands.arguments import parse
+from lightning_vmat.commands.table import COMMANDS, OWN_PARSERS
 
 RECIPES = {"teacher", "distillation", "learned_optimizer"}
 TYPED = once([words for path in DOCUMENTS for words in typed(path)])
