@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import sys
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,26 +28,16 @@ from lightning_vmat.recipes.base import Fluence, PlanRecipe
 BAR = re.compile(r"\d+%\|")  # as tqdm draws it
 
 
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], str]]:
-    """A terminal behind stdout and stderr; the function hangs it up and gives all that was written to it."""
+@contextlib.contextmanager
+def terminal() -> Iterator[list[bytes]]:
+    """A terminal behind stdout and stderr; when it is hung up, the list holds what was written to it."""
     ours, theirs = os.openpty()
     termios.tcsetwinsize(theirs, (24, 120))
-    stream = os.fdopen(theirs, "w")
     parts: list[bytes] = []
     reader = threading.Thread(target=read_all, args=(ours, parts), daemon=True)  # a full terminal would block
     reader.start()
-    monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(sys, "stderr", stream)
-
-    def written() -> str:
-        monkeypatch.undo()
-        stream.close()
-        reader.join(10)
-        return b"".join(parts).decode()
-
-    yield written
-    stream.close()
+    with os.fdopen(theirs, "w") as stream, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        yield parts
     reader.join(10)
     os.close(ours)
 
@@ -60,9 +49,10 @@ def read_all(terminal: int, parts: list[bytes]) -> None:
             parts.append(part)
 
 
-def test_a_terminal_gets_a_bar(terminal: Callable[[], str]) -> None:
-    assert list(track(["a", "b", "c"], "cases")) == ["a", "b", "c"]
-    text = terminal()
+def test_a_terminal_gets_a_bar() -> None:
+    with terminal() as parts:
+        assert list(track(["a", "b", "c"], "cases")) == ["a", "b", "c"]
+    text = b"".join(parts).decode()
     assert BAR.search(text) and "3/3" in text and "cases" in text
 
 
@@ -84,9 +74,10 @@ def test_inner_and_hidden_loops_leave_no_line(options: dict[str, bool], capsys: 
     assert capsys.readouterr().err == ""
 
 
-def test_a_hidden_loop_leaves_nothing_on_a_terminal(terminal: Callable[[], str]) -> None:
-    list(track(range(3), "cases", shown=False))
-    assert terminal() == ""
+def test_a_hidden_loop_leaves_nothing_on_a_terminal() -> None:
+    with terminal() as parts:
+        list(track(range(3), "cases", shown=False))
+    assert parts == []
 
 
 @given(steps=st.lists(st.integers(0, 5), max_size=20))
@@ -164,9 +155,10 @@ def test_a_fit_in_a_log_writes_lines_when_due(fit: list[str], capsys: pytest.Cap
     assert any("validation batch 1" in line for line in written)
 
 
-def test_a_fit_on_a_terminal_has_a_bar(fit: list[str], terminal: Callable[[], str]) -> None:
-    assert main(fit) == 0
-    text = terminal()
+def test_a_fit_on_a_terminal_has_a_bar(fit: list[str]) -> None:
+    with terminal() as parts:
+        assert main(fit) == 0
+    text = b"".join(parts).decode()
     assert "Epoch 1" in text and "train/loss" in text and "\r" in text
     assert "ended, step" not in text
 
