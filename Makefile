@@ -30,11 +30,11 @@ demo: install ## the whole experiment in miniature -> runs/demo/report.html (abo
 	@echo "== 1/6 phantoms, and a reference plan for each"
 	$(BIN)/vmat prepare phantom --out runs/demo/cohort --count 24 --size demo --plan true
 	@echo "== 2/6 teacher: a diffusion model of fluence maps"
-	$(BIN)/vmat fit --config configs/demo/teacher.yaml
+	$(BIN)/vmat fit --config configs/teacher.yaml --config configs/demo/teacher.yaml
 	@echo "== 3/6 distillation: a generator that needs one step"
-	$(BIN)/vmat fit --config configs/demo/distillation.yaml
+	$(BIN)/vmat fit --config configs/distillation.yaml --config configs/demo/distillation.yaml
 	@echo "== 4/6 learned optimizer"
-	$(BIN)/vmat fit --config configs/demo/learned_optimizer.yaml
+	$(BIN)/vmat fit --config configs/learned_optimizer.yaml --config configs/demo/learned_optimizer.yaml
 	@echo "== 5/6 the held-out cases"
 	$(BIN)/vmat test --config runs/demo/distillation/config.yaml --ckpt_path runs/demo/distillation/checkpoints/best.ckpt
 	$(BIN)/vmat test --config runs/demo/learned_optimizer/config.yaml --ckpt_path runs/demo/learned_optimizer/checkpoints/best.ckpt

@@ -10,7 +10,6 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from lightning_vmat import __version__
 from lightning_vmat.benchmarks.partial_file import PartialFile
@@ -32,6 +31,7 @@ from lightning_vmat.metrics.check import as_table
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import within_jaws
+from lightning_vmat.progress import track
 
 COLUMNS = {
     "objective": "{objective:.1f}",
@@ -101,7 +101,7 @@ def check_many(
     partial = PartialFile(json, settings) if json is not None else None
     kept = partial.read(["cases"]) if partial else None
     rows: dict[str, Any] = kept[0] if kept else {}
-    for plan, folder in tqdm(pairs, desc="plans"):
+    for plan, folder in track(pairs, "plans"):
         if plan.name not in rows:
             rows[plan.name] = delivery_check(plan, open_case(folder), step_deg).as_json()
             if partial:

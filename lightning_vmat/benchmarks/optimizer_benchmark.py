@@ -5,13 +5,12 @@ from __future__ import annotations
 import json as text
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lightning_vmat.benchmarks.optimizer_race import LEARNED, RaceRow, race, settings, summary
 from lightning_vmat.benchmarks.partial_file import PartialFile
 from lightning_vmat.cases.case_files import read_case
 from lightning_vmat.data.cohort import read_cohort
 from lightning_vmat.data.packed import unpacked
+from lightning_vmat.progress import track
 from lightning_vmat.recipes.planning import recipe_planner
 from lightning_vmat.recipes.runs import condition_structures
 from lightning_vmat.recipes.trained import learned_optimizer
@@ -50,7 +49,7 @@ def race_optimizers(
     kept = partial.read(["rows"]) if partial else None
     rows: list[RaceRow] = kept[0] if kept else []
     done = {(row["case"], row["setting"]) for row in rows}
-    for folder in tqdm(read_cohort(unpacked(cohort)).folders(split)[:cases], desc="cases"):
+    for folder in track(read_cohort(unpacked(cohort)).folders(split)[:cases], "cases"):
         given = read_case(folder)
         for name, setting in chosen.items():
             if (given.case_id, name) in done:

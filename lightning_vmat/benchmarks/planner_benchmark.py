@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lightning_vmat import __version__
 from lightning_vmat.api.planners import ConfiguredPlanner, planner
 from lightning_vmat.benchmarks.benchmark_file import BenchmarkFile
@@ -19,6 +17,7 @@ from lightning_vmat.data.packed import unpacked
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.body_dose import BodyDose
 from lightning_vmat.planning.evaluation import evaluate_dose, evaluate_plan
+from lightning_vmat.progress import track
 
 
 def compare_planners(
@@ -61,7 +60,7 @@ def compare_planners(
         "package_version": __version__,
     }
     figures = BenchmarkFile.open(json, settings)
-    for folder in tqdm(folders, desc="cases"):
+    for folder in track(folders, "cases"):
         case, clinical_dose_gy, *_ = open_case(folder)
         if clinical_dose_gy is not None:
             structures, _ = evaluate_dose(case, clinical_dose_gy.flatten()[case.body_index])

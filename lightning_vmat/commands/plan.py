@@ -42,7 +42,8 @@ def plan(
             fluence that no linac delivers; `learned`, `generator`, `teacher` and `regression` use a trained run of that
             recipe, `recipe` a run of any recipe. After the name, `+lbfgs`, `+surrogate`, `+adam`, `+accelerated`
             or `+learned` chooses the fluence optimizer, and `@50` limits the plan to 50 dose evaluations:
-            `fluence+adam`, `generator+lbfgs@30`. A planner or optimizer of your own: its import path, `my_package.module.Name`.
+            `fluence+adam`, `generator+lbfgs@30`. A planner or optimizer of your own: its import path,
+            `my_package.module.Name`.
         run: Run directory, checkpoint or weights of that recipe. Default: the weights in the package, trained on
             prostate phantoms of base size (those of the optimizer in `fluence+learned` fit any case).
         start: RTPLAN of arcs to start from: `reference` improves its apertures, `fluence` the fluence that it delivers.

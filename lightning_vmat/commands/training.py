@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sys
 import warnings
 from itertools import pairwise
 from pathlib import Path
@@ -15,10 +17,12 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar, TQDMProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger
 from torch.multiprocessing.spawn import ProcessRaisedException
 
+from lightning_vmat.callbacks.progress_lines import ProgressLines
 from lightning_vmat.callbacks.run_directory import AnnounceRun, SaveRunConfig
 from lightning_vmat.callbacks.seeds import EpochSeeds
 from lightning_vmat.callbacks.stop_on_preemption import StopOnPreemption
@@ -26,8 +30,11 @@ from lightning_vmat.callbacks.throughput import Throughput
 from lightning_vmat.callbacks.trace import StepTrace
 from lightning_vmat.callbacks.wandb_run import LogSettings
 from lightning_vmat.commands.arguments import clear_message
+from lightning_vmat.commands.class_names import unknown_class
+from lightning_vmat.commands.condition_channels import fill_condition_channels
 from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
+from lightning_vmat.progress import on_terminal
 from lightning_vmat.recipes.base import PlanRecipe
 from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.runs import check_structures, find_checkpoint
@@ -73,6 +80,7 @@ class RecipeCLI(LightningCLI):
         """Parse the given arguments only, never `sys.argv`."""
         self.config = parser.parse_args(args if isinstance(args, list) else None)
         subcommand = self.config["subcommand"]
+        fill_condition_channels(self.config[subcommand])
         path = self.config[subcommand].get("ckpt_path")
         if path is not None and path not in CHECKPOINT_WORDS and (subcommand == "fit" or not holds_weights(path)):
             check_checkpoint(Path(path))
@@ -121,10 +129,35 @@ class RecipeCLI(LightningCLI):
         trainer = self._get(self.config_init, "trainer")
         if trainer["logger"] is None or trainer["logger"] is True:
             kwargs["logger"] = CSVLogger(trainer["default_root_dir"], name="metrics")
+        own = trainer["callbacks"] or []
+        callbacks = list(own) if isinstance(own, list) else [own]
         if self._get(self.config_init, "profile") and self.subcommand == "fit":
-            own = trainer["callbacks"] or []
-            kwargs["callbacks"] = [*(own if isinstance(own, list) else [own]), StepTrace()]
+            callbacks.append(StepTrace())
+        wanted = trainer["enable_progress_bar"] is not False and not trainer["barebones"]
+        has_bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+        if wanted and not has_bar:
+            callbacks.append(TQDMProgressBar() if on_terminal(sys.stdout) else ProgressLines())
+        kwargs["callbacks"] = callbacks
         return super().instantiate_trainer(**kwargs)
+
+
+class ParsersOnly(RecipeCLI):
+    """The command line as it is set up; nothing is parsed or run."""
+
+    def __init__(self) -> None:
+        self.parsers: dict[str, LightningArgumentParser] = {}
+        with contextlib.suppress(EOFError):
+            super().__init__([])
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Keep the parsers and end the set-up."""
+        self.parsers = {name: self._parser(name) for name in self.subcommands()}
+        raise EOFError
+
+
+def recipe_parsers() -> dict[str, LightningArgumentParser]:
+    """The parsers of `vmat fit`, `validate`, `test` and `predict`."""
+    return ParsersOnly().parsers
 
 
 def holds_weights(path: str) -> bool:
@@ -159,7 +192,9 @@ def run(arguments: list[str]) -> None:
         try:
             RecipeCLI(arguments)
         except ArgumentError as error:
-            raise ValueError(f"{clear_message(error)} (in {' + '.join(sources(arguments))})") from error
+            message = clear_message(error)
+            where = " + ".join(sources(arguments))
+            raise ValueError(f"{unknown_class(message) or message} (in {where})") from error
         except (MisconfigurationException, ValueError) as error:
             raise ValueError(clear_message(error)) from error
         except ProcessRaisedException as error:  # one of several processes on this machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from lightning_vmat.data.batching import SameShapeBatches
 from lightning_vmat.data.cohort import read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
+from lightning_vmat.progress import on_terminal
 
 SEED = "PL_GLOBAL_SEED"  # environment variable that `seed_everything` sets
 PARTS = {"fit": ("train", "validation"), "validate": ("validation",), "test": ("test",), "predict": ("test",)}
@@ -77,8 +79,9 @@ class CohortDataModule(LightningDataModule):
 
     def _load(self, folders: list[Path]) -> CacheDataset:
         records = [{"case_dir": folder} for folder in folders]
+        bar = len(records) > 4 and on_terminal(sys.stderr)
         try:
-            return CacheDataset(records, self.transform, num_workers=None, progress=len(records) > 4)
+            return CacheDataset(records, self.transform, num_workers=None, progress=bar)
         except RuntimeError as error:  # MONAI wraps the error of a case in "applying transform ..."
             if isinstance(error.__cause__, ValueError):
                 raise error.__cause__ from error

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from lightning_vmat.cases.case_files import CASE_FILE, PLAN_FILE, read_case, write_case
 from lightning_vmat.cases.phantom.drawn_wishes import wishes_manifest
 from lightning_vmat.cases.phantom.phantom import MIXED, PHANTOM_VERSION, SHARES
@@ -22,6 +20,7 @@ from lightning_vmat.data.reference_plans import planner_settings, reference_plan
 from lightning_vmat.objectives.derived import with_derived
 from lightning_vmat.objectives.protocol import load_protocol, protocol_checksum
 from lightning_vmat.plan.case import Case
+from lightning_vmat.progress import Progress
 
 
 def phantom_manifest(sources: Sequence[PhantomSource], split: Mapping[str, list[str]]) -> dict[str, object]:
@@ -94,17 +93,16 @@ def prepare(
 
 
 def work_on_each(work: Callable[[Source], str], mine: Sequence[Source], jobs: int) -> None:
-    """Apply a function to each source, in parallel, with a progress bar.
+    """Apply a function to each source, in parallel, and show the progress.
 
     Args:
         work: function from a source to its name; picklable.
         mine: sources to process.
         jobs: number of processes.
     """
-    with tqdm(total=len(mine), desc="cases", unit="case") as bar:
+    with Progress(len(mine), "cases") as progress:
         for name in in_processes(work, mine, min(jobs, len(mine))):
-            bar.set_postfix_str(name)
-            bar.update()
+            progress.advance(note=name)
 
 
 def prepare_case(source: Source, out: Path, plan: bool, lenient: bool = False) -> str:

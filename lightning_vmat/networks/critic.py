@@ -13,20 +13,28 @@ class FluenceCritic(nn.Module):
     """A convolutional critic of noisy fluence maps and their condition, with one logit for each position of a map.
 
     Args:
-        condition_channels: number of condition channels.
+        condition_channels: number of condition channels. Left out in a configuration, it is derived from the structures
+            and wishes of the data.
         channels: width, a multiple of 8.
         blocks: residual blocks.
         embedding: width of the noise embedding.
         patch: side of the squares of beamlets that form one position.
 
     Raises:
-        ValueError: another number of condition channels.
+        ValueError: no condition channels, or a condition of others.
     """
 
     def __init__(
-        self, condition_channels: int, channels: int = 32, blocks: int = 2, embedding: int = 64, patch: int = 1
+        self,
+        condition_channels: int | None = None,
+        channels: int = 32,
+        blocks: int = 2,
+        embedding: int = 64,
+        patch: int = 1,
     ) -> None:
         super().__init__()
+        if condition_channels is None:
+            raise ValueError("critic condition_channels: missing, expected the number of condition channels")
         self.condition_channels, self.patch = condition_channels, patch
         self.embed = NoiseEmbedding(embedding)
         self.stem = nn.Conv3d((1 + condition_channels) * patch**2, channels, (1, 3, 3), padding=(0, 1, 1))

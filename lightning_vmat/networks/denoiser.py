@@ -21,7 +21,8 @@ class FluenceDenoiser(nn.Module):
     rotations of the arc. The condition is concatenated to the input as channels.
 
     Args:
-        condition_channels: number of condition channels.
+        condition_channels: number of condition channels. Left out in a configuration, it is derived from the structures
+            and wishes of the data.
         channels: width of each level, multiples of 8; the maps' sides must divide by `patch * 2 ** (levels - 1)`.
         blocks: residual blocks in each level on the way down.
         heads: attention heads of the lowest level, along the arc.
@@ -31,12 +32,12 @@ class FluenceDenoiser(nn.Module):
         recompute: whether to recompute activations inside the blocks in the backward pass instead of storing them.
 
     Raises:
-        ValueError: widths that are not multiples of 8, or maps and conditions that do not fit.
+        ValueError: no condition channels, widths that are not multiples of 8, or maps and conditions that do not fit.
     """
 
     def __init__(
         self,
-        condition_channels: int,
+        condition_channels: int | None = None,
         channels: Sequence[int] = (32, 64, 64),
         blocks: int = 1,
         heads: int = 4,
@@ -47,6 +48,8 @@ class FluenceDenoiser(nn.Module):
         super().__init__()
         if patch < 1:
             raise ValueError(f"denoiser patch is {patch}, expected at least 1")
+        if condition_channels is None:
+            raise ValueError("denoiser condition_channels: missing, expected the number of condition channels")
         if not channels or any(width < 8 or width % 8 for width in channels):
             raise ValueError(f"denoiser channels {list(channels)}: expected multiples of 8")
         self.condition_channels = condition_channels

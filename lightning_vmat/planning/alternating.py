@@ -6,7 +6,6 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
-from tqdm import tqdm
 
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS, LBFGSState
 from lightning_vmat.l2o.descent import scaled_start
@@ -19,6 +18,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.pulled_problem import PulledProblem
 from lightning_vmat.planning.sequencing import sequence
+from lightning_vmat.progress import track
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class AlternatingSequencing:
         x, dose_gy, _, majoriser = scaled_start(problem, x)
         pull, optimizer = self.pull * float(majoriser.mean()), LBFGS()
         model = QuasiNewton(majoriser, optimizer.reach, optimizer.memory)
-        for turn in tqdm(range(self.rounds), desc="sequencing", disable=not self.progress, leave=False):
+        for turn in track(range(self.rounds), "sequencing", shown=self.progress, lasting=False):
             plan = deliverable(case, problem, x + missed)
             delivered = plan.fluence_mu(case.beam_setup) / problem.scale_mu
             missed = missed + x - delivered

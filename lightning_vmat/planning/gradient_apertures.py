@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from lightning_vmat.l2o.line_search import search_step
 from lightning_vmat.l2o.problem import Problem
@@ -17,6 +16,7 @@ from lightning_vmat.plan.aperture import Plan, delivered_fluence
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.planner import Trace
+from lightning_vmat.progress import track
 
 KEPT_MEAN, KEPT_SQUARE = 0.8, 0.98  # decay factors of the running moments
 FINAL_STEP, TINY = 0.02, 1e-12
@@ -66,7 +66,7 @@ class GradientApertures:
         best, best_value = plan, float(problem.value(plan.fluence_mu(case.beam_setup) / problem.scale_mu))
         moments = [_Moments() for _ in range(3)]
         scales = (self.leaf_step_mm, self.leaf_step_mm, self.mu_step * float(plan.mu.mean()))
-        for iteration in tqdm(range(self.iterations), desc=stage, disable=not self.progress, leave=False):
+        for iteration in track(range(self.iterations), stage, shown=self.progress, lasting=False):
             value, gradients = _evaluate(case, problem, plan)
             if value < best_value:
                 best, best_value = plan, value

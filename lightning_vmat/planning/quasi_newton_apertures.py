@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm import tqdm
 
 from lightning_vmat.l2o.curvature_surrogate import CurvatureSurrogate
 from lightning_vmat.l2o.line_search import search_step
@@ -20,6 +19,7 @@ from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel, MajoriserGuess, SurrogateGuess
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.planner import Trace
+from lightning_vmat.progress import Progress
 
 MOST_FAILURES = 8  # failed steps in a row, each with four times the damping of the one before
 
@@ -81,11 +81,11 @@ class QuasiNewtonApertures:
             The best plan found, without violations.
         """
         run = _Run(case, problem, plan, self, trace, stage)
-        with tqdm(total=self.evaluations, desc=stage, disable=not self.progress, leave=False) as bar:
+        with Progress(self.evaluations, stage, shown=self.progress, lasting=False) as progress:
             # a step needs the new dose (half an evaluation) and, after an accepted step, a new gradient (another half)
             while run.halves + 1 + (run.gradient is None) <= 2 * self.evaluations and run.failures < MOST_FAILURES:
                 run.iterate()
-                bar.update(run.halves // 2 - bar.n)
+                progress.advance(run.halves // 2 - progress.done)
         trace.spend(run.note(last=True))
         return run.plan
 

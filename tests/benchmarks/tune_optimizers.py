@@ -12,8 +12,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tqdm import tqdm
-
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cases.sizes import get_size
 from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
@@ -22,6 +20,7 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.unroll import run
 from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.progress import track
 
 COLUMNS = (20, 100)
 
@@ -49,7 +48,7 @@ def main() -> None:
     values: dict[str, list[list[float]]] = {}
     for seed in chosen.seeds:
         problem = build_problem(make_phantom(seed, chosen.size), get_size(chosen.size).optimised_voxels)
-        for name, optimizer in tqdm(members().items(), desc=f"phantom {seed}"):
+        for name, optimizer in track(members().items(), f"phantom {seed}"):
             trace = run(problem, optimizer, problem.open_field, max(COLUMNS))
             values.setdefault(name, []).append([float(trace.values[column]) for column in COLUMNS])
     table = {

@@ -10,8 +10,9 @@ from typing import Literal
 
 import pytest
 
-from lightning_vmat.cli import COMMANDS, dispatch, main, one_line, split_command
+from lightning_vmat.cli import dispatch, main, one_line, split_command
 from lightning_vmat.commands.arguments import call_from_arguments, spelled_out
+from lightning_vmat.commands.table import COMMANDS
 from lightning_vmat.commands.terminal import linked
 
 

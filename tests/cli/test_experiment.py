@@ -14,7 +14,7 @@ from lightning_vmat.cases.plan_files import read_dose, read_plan
 from lightning_vmat.cli import main
 from lightning_vmat.planning.body_dose import BodyDose
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
+CONFIGS = Path(__file__).parents[2] / "configs"
 STRUCTURE_FIGURES = {"d95_gy", "d98_gy", "d2_gy", "mean_gy", "max_gy"}
 
 
@@ -32,7 +32,8 @@ def fit(recipe: str, cohort: Path, *options: str) -> Path:
     """Fit a demo recipe for an epoch or two; its run directory."""
     run = cohort.parent / recipe
     small = ["--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1", "--trainer.enable_progress_bar=false"]
-    arguments = ["fit", "--config", str(CONFIGS / f"{recipe}.yaml"), "--data.cohort", str(cohort), *small, *options]
+    configs = [f"--config={CONFIGS / place / f'{recipe}.yaml'}" for place in ("", "demo")]
+    arguments = ["fit", *configs, "--data.cohort", str(cohort), *small, *options]
     assert main([*arguments, "--trainer.default_root_dir", str(run), "--data.voxels=500"]) == 0
     return run
 

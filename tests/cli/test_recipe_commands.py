@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from jsonargparse import Namespace
 from torch import nn
 
 from lightning_vmat.cases.case_files import write_case
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
+from lightning_vmat.commands.condition_channels import fill_condition_channels
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.data.cohort import Cohort
+from lightning_vmat.networks.bev_conditioning import channel_names
 from lightning_vmat.recipes.base import Fluence, PlanRecipe
 from lightning_vmat.recipes.loading import load_recipe
 
@@ -58,8 +62,8 @@ class OneWeight(PlanRecipe):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
-CHECKPOINT = "lightning_vmat.callbacks.checkpoint.RunCheckpoint"
-FILM = "lightning_vmat.callbacks.figures.FluenceFilm"
+CHECKPOINT = "RunCheckpoint"
+FILM = "lightning_vmat.callbacks.figures.FluenceFilm"  # a full import path is as good
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +128,8 @@ def test_a_run_leaves_all_that_is_needed_to_test_rebuild_and_resume(config: Path
         (["--model.init_args.start", "much"], "start"),
         (["--model.init_args.start", "-1"], "start -1.0: expected at least 0"),
         (["--model.class_path", "lightning_vmat.recipes.Nothing"], "lightning_vmat.recipes.Nothing"),
+        (["--model.class_path", "Teachr"], "model: no class Teachr; expected Distillation, LearnedOptimization, "),
+        (["--trainer.callbacks+", "Film"], "trainer.callbacks: no class Film; expected "),
         (["--data.cohort", "/nowhere"], "/nowhere"),
         (["--ckpt_path", "/nowhere.ckpt"], "/nowhere.ckpt: no such file"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
@@ -188,3 +194,55 @@ def test_untrained_weights_are_a_candidate_for_the_best(steps: str, best: float 
     kept = load_recipe(config.parent / "run" / "checkpoints" / "best.ckpt")
     assert isinstance(kept, OneWeight)
     assert (float(kept.weight.detach()) == 0.25) == (best == 0.25)
+
+
+TEACHER = str(Path(__file__).parents[2] / "configs" / "teacher.yaml")
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "known"),
+    [
+        ("network", "Denoyser", {"FluenceDenoiser", "FluenceCritic"}),
+        ("noise", "HeunSampler", {"LogNormalNoise", "KarrasNoise"}),
+        ("optimizer", "Adm", {"Adam", "AdamW", "SGD"}),
+    ],
+)
+def test_an_unknown_class_is_answered_with_those_that_there_are(
+    key: str, name: str, known: set[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(["fit", "--config", TEACHER, f"--model.init_args.{key}.class_path", name], capsys)
+    assert f"model.init_args.{key}: no class {name}; expected " in error
+    assert known <= set(error.partition("expected ")[2].split(", "))
+
+
+def test_another_number_of_condition_channels_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--model.init_args.network.init_args.condition_channels", "9"]
+    error = error_of(["fit", "--config", TEACHER, *options], capsys)
+    assert "model.init_args.network.init_args.condition_channels is 9, expected 8" in error
+
+
+@pytest.mark.parametrize("wishes", [False, True])
+def test_condition_channels_follow_the_data(wishes: bool) -> None:
+    """Networks at any depth are given the number, whether they state it already or leave it out."""
+    data = {"structures": ["Rectum", "Bladder"], "wishes": wishes}
+    expected = len(channel_names(["Rectum", "Bladder"], wishes))
+    members = {
+        "network": {"class_path": "N", "init_args": {"condition_channels": None, "channels": [8]}},
+        "critic": {"class_path": "N", "init_args": {"inner": {"init_args": {"condition_channels": expected}}}},
+        "other": {"class_path": "N", "init_args": {"hidden": 3}},
+    }
+    config = namespace({"data": data, "model": {"class_path": "M", "init_args": members}})
+    fill_condition_channels(config)
+    assert config["model.init_args.network.init_args.condition_channels"] == expected
+    assert config["model.init_args.critic.init_args.inner.init_args.condition_channels"] == expected
+    assert "condition_channels" not in config["model.init_args.other.init_args"]
+
+
+def namespace(content: Any) -> Any:
+    """Nested mappings as jsonargparse's parsers give them."""
+    if not isinstance(content, dict):
+        return content
+    made = Namespace()  # type: ignore[no-untyped-call]
+    for name, value in content.items():
+        made[name] = namespace(value)
+    return made

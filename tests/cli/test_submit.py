@@ -14,7 +14,7 @@ from lightning_vmat.commands.submit import FLAGS
 
 ROOT = Path(__file__).parents[2]
 JOBS = sorted((ROOT / "configs" / "slurm").glob("*.sbatch"))
-FIT = ["--config", "configs/demo/teacher.yaml"]
+FIT = ["--config", "configs/teacher.yaml", "--config", "configs/demo/teacher.yaml"]
 
 
 @pytest.fixture(autouse=True)

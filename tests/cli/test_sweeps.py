@@ -70,4 +70,5 @@ def test_the_objective_is_what_the_recipe_keeps_its_best_by(path: Path) -> None:
 
 
 def test_every_recipe_has_a_sweep() -> None:
-    assert [path.name for path in SWEEPS] == sorted(path.name for path in CONFIGS.glob("*.yaml"))
+    recipes = sorted(path.name for path in CONFIGS.glob("*.yaml") if path.stem != "network")
+    assert [path.name for path in SWEEPS] == recipes

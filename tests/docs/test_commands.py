@@ -16,8 +16,9 @@ import pytest
 from readme import DOCUMENTS, ROOT, mentioned, once, typed, words_of
 from wandb.cli.cli import cli as wandb_cli
 
-from lightning_vmat.cli import COMMANDS, OWN_PARSERS, main, split_command
+from lightning_vmat.cli import main, split_command
 from lightning_vmat.commands.arguments import parse
+from lightning_vmat.commands.table import COMMANDS, OWN_PARSERS
 
 RECIPES = {"teacher", "distillation", "learned_optimizer"}
 TYPED = once([words for path in DOCUMENTS for words in typed(path)])
@@ -31,7 +32,9 @@ def checkout_with_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / name).symlink_to(ROOT / name)
     for recipe in RECIPES:
         (tmp_path / "runs" / recipe).mkdir(parents=True)
-        shutil.copy(ROOT / "configs" / f"{recipe}.yaml", tmp_path / "runs" / recipe / "config.yaml")
+        for name in (f"{recipe}.yaml", "network.yaml"):
+            shutil.copy(ROOT / "configs" / name, tmp_path / "runs" / recipe)
+        (tmp_path / "runs" / recipe / f"{recipe}.yaml").rename(tmp_path / "runs" / recipe / "config.yaml")
     monkeypatch.chdir(tmp_path)
 
 

@@ -89,9 +89,22 @@ def option(words: list[str], *names: str) -> Iterator[str]:
 
 
 def recipe(words: list[str]) -> dict[str, object]:
-    """The configuration of a shipped recipe that a `vmat fit` reads; empty for other commands."""
-    configs = [ROOT / value for value in option(words, "--config") if value.startswith("configs/")]
-    return yaml.safe_load(configs[0].read_text()) if words[:2] == ["vmat", "fit"] and configs else {}
+    """The shipped configurations that a `vmat fit` reads, the later over the earlier; empty for other commands."""
+    content: dict[str, object] = {}
+    if words[:2] == ["vmat", "fit"]:
+        for value in option(words, "--config"):
+            if value.startswith("configs/"):
+                content = merged(content, yaml.safe_load((ROOT / value).read_text()))
+    return content
+
+
+def merged(below: dict[str, object], above: dict[str, object]) -> dict[str, object]:
+    """Settings with others laid over them, key by key."""
+    both = dict(below)
+    for key, value in above.items():
+        under = both.get(key)
+        both[key] = merged(under, value) if isinstance(under, dict) and isinstance(value, dict) else value
+    return both
 
 
 def outputs(words: list[str]) -> list[str]:

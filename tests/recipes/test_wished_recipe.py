@@ -30,11 +30,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(cohort: Path) -> Path:
-    structures = yaml.safe_load(CONFIG.read_text())["data"]["structures"]
     network = "--model.init_args.network.init_args"
     arguments = ["--config", str(CONFIG), "--data.cohort", str(cohort), "--data.voxels", "300", "--data.wishes=true"]
     arguments += [f"{network}.channels", "[8, 8]", "--trainer.max_epochs", "2"]
-    arguments += [f"{network}.condition_channels", str(len(channel_names(structures, wishes=True)))]
     arguments += ["--trainer.default_root_dir", str(cohort.parent / "run"), "--trainer.log_every_n_steps", "1"]
     assert main(["fit", *arguments]) == 0
     return cohort.parent / "run"
@@ -68,5 +66,8 @@ def test_a_run_is_not_given_other_channels(run: Path, cohort: Path, capsys: pyte
     capsys.readouterr()
     arguments = ["test", "--config", str(run / "config.yaml"), "--ckpt_path", str(weights)]
     assert main(arguments) == 0
+    assert main([*arguments, "--data.structures", str(structures[::-1])]) == 2
+    assert "expected" in capsys.readouterr().err
     assert main([*arguments, "--data.wishes=false"]) == 2
-    assert "data.wishes false: expected true" in capsys.readouterr().err
+    channels = f"condition_channels is {len(channel_names(structures, wishes=True))}, expected {len(structures) + 2}"
+    assert channels in capsys.readouterr().err

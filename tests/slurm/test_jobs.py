@@ -64,7 +64,8 @@ def test_an_array_of_jobs_makes_one_cohort(cohort: Path) -> None:
 
 
 def test_a_fit_of_two_tasks_goes_on_after_notice(cohort: Path, slurm: Environment, tmp_path: Path) -> None:
-    own = ["--config", "configs/demo/teacher.yaml", "--data.cohort", str(cohort), "--data.voxels", "300"]
+    own = ["--config", "configs/teacher.yaml", "--config", "configs/demo/teacher.yaml"]
+    own += ["--data.cohort", str(cohort), "--data.voxels", "300"]
     own += ["--trainer.max_epochs", str(EPOCHS), "--trainer.check_val_every_n_epoch", "25", "--data.batch_size", "1"]
     options = ["--name", "teacher", "--tasks_per_node", "2", "--cpus_per_task", "1"]
     job = submit("fit", options, slurm | {"VMAT_RUNS": str(tmp_path / "runs")}, own, tmp_path)
