@@ -19,7 +19,8 @@ INTERVAL_S = 60.0  # between two lines
 class Stream(Protocol):
     """Something that text is written to."""
 
-    def isatty(self) -> bool: ...
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
 
 
 def on_terminal(stream: Stream) -> bool:

@@ -25,6 +25,7 @@ class ProgressLines(ProgressBar):
         self.enabled = True
 
     def enable(self) -> None:
+        """Write lines again."""
         self.enabled = True
 
     def disable(self) -> None:
@@ -37,31 +38,37 @@ class ProgressLines(ProgressBar):
             print(*args, **kwargs)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Starts the pace of the lines."""
         super().setup(trainer, pl_module, stage)
         self.pace = Pace(self.interval_s)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        """Writes a line if one is due: epoch, batch, step and loss."""
         if self.pace.due():
             self._write(trainer, f"batch {batch_idx + 1} of {trainer.num_training_batches}")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes a last line."""
         self._write(trainer, "ended")
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
+        """Writes a line if one is due."""
         self._evaluated(trainer, "validation", batch_idx)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
+        """Writes a line if one is due."""
         self._evaluated(trainer, "test", batch_idx)
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
+        """Writes a line if one is due."""
         self._evaluated(trainer, "prediction", batch_idx)
 
     def _evaluated(self, trainer: Trainer, what: str, batch_index: int) -> None:
