@@ -119,7 +119,9 @@ def as_table(cases: Mapping[str, Mapping[str, Figures]]) -> str:
     columns = list(dict.fromkeys(name for rows in cases.values() for row in rows.values() for name in row))
     lines = ["| case | planner | " + " | ".join(columns) + " |", "|---" * (len(columns) + 2) + "|"]
     names = dict.fromkeys(case for rows in cases.values() for case in rows)
-    lines += [_line(case, planner, rows[case], columns) for case in names for planner, rows in cases.items()]
+    lines += [
+        _line(case, planner, rows[case], columns) for case in names for planner, rows in cases.items() if case in rows
+    ]
     for planner, rows in cases.items():
         lines.append(_line(f"all {len(rows)}", planner, _over_cases(list(rows.values())), columns))
     return "\n".join(lines)
