@@ -125,8 +125,11 @@ def _volume(path: Path, columns: tuple[int, ...] = (0, 1)) -> NDArray[np.float32
     """Volume [z, y, x] of sparse (index, value) lines. The file's axes are y, x, and z from superior to inferior."""
     table = _table(path, columns)
     index = table[:, 0]
-    if len(index) == 0 or not (index == np.rint(index)).all() or index.min() < 0 or index.max() >= SIDE**3:
-        raise ValueError(f"{path}: {len(index)} indices of voxels, expected some, from 0 to {SIDE**3 - 1}")
+    if len(index) == 0:
+        raise ValueError(f"{path}: no voxels, expected at least one")
+    if not (index == np.rint(index)).all() or index.min() < 0 or index.max() >= SIDE**3:
+        span = f"{index.min():g} to {index.max():g}"
+        raise ValueError(f"{path}: voxel indices {span}, expected whole numbers from 0 to {SIDE**3 - 1}")
     volume = np.zeros(SIDE**3, np.float32)
     volume[index.astype(np.int64)] = table[:, 1] if len(columns) == 2 else 1.0
     return np.ascontiguousarray(volume.reshape(SIDE, SIDE, SIDE).transpose(2, 0, 1)[::-1])

@@ -164,7 +164,7 @@ def change_settings(folder: Path, **changes: object) -> None:
     ("changes", "message"),
     [
         ({"version": 99}, r"case\.yaml: case version 99, expected 1"),
-        ({"arcs": None}, r"case\.yaml: no arcs"),
+        ({"arcs": None}, r"case\.yaml: arcs missing"),
         ({"arcs": []}, "at least one arc"),
         ({"arcs": [{"speed": 3}]}, "speed"),
         ({"arcs": 3}, "arcs is 3, expected a list"),

@@ -28,7 +28,7 @@ from lightning_vmat.planning.problem import build_problem
 
 SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 FOLDER = SHARED / "portpy-mini" / "Prostate_Patient_Mini"
-CONFIGS = Path(__file__).parents[2] / "configs" / "demo"
+CONFIGS = Path(__file__).parents[2] / "configs"
 needs_patient = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no PortPy patient in {FOLDER}")
 
 
@@ -173,6 +173,7 @@ def test_one_epoch_of_each_recipe(cohort: Path) -> None:
         "learned_optimizer": ["--model.init_args.generator", str(runs / "distillation")],
     }
     for recipe, options in needs.items():
-        arguments = ["fit", "--config", str(CONFIGS / f"{recipe}.yaml"), *small, *options]
+        configs = [f"--config={folder / f'{recipe}.yaml'}" for folder in (CONFIGS, CONFIGS / "demo")]
+        arguments = ["fit", *configs, *small, *options]
         assert main([*arguments, "--trainer.default_root_dir", str(runs / recipe)]) == 0
         assert (runs / recipe / "checkpoints" / "last.ckpt").is_file()

@@ -263,7 +263,9 @@ def stored_plus_1000(folder: Path) -> None:
     [
         pytest.param(lambda folder: None, None, id="sound"),
         pytest.param(missing("PTV70.csv"), ["no target", "PTV70"], id="no target"),
-        pytest.param(text("PTV70.csv", ",data\n"), ["PTV70.csv", "0 voxels", "expected some"], id="empty target"),
+        pytest.param(
+            text("PTV70.csv", ",data\n"), ["PTV70.csv", "no voxels", "expected at least one"], id="empty target"
+        ),
         pytest.param(in_the_air, ["PTV70.csv", "100%", "outside the CT"], id="target outside the CT"),
         pytest.param(in_the_ct_alone, ["pt_1", "100%", "'PTV70'", "outside Body"], id="target outside Body"),
         pytest.param(text("ct.csv", ",data\n806400,nan\n"), ["ct.csv", "nan", "expected"], id="NaN HU"),

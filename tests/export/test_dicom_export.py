@@ -269,5 +269,5 @@ def test_dciodvfy_finds_no_error(folder: Path, name: str) -> None:
 def test_a_folder_without_links_has_none(tmp_path: Path) -> None:
     assert read_link(tmp_path) is None
     (tmp_path / "dicom.yaml").write_text("[1, 2]")
-    with pytest.raises(ValueError, match=r"dicom\.yaml: expected links"):
+    with pytest.raises(ValueError, match=r"dicom\.yaml: expected keys and values"):
         read_link(tmp_path)

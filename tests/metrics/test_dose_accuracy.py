@@ -128,7 +128,7 @@ def test_folders_that_are_not_reference_doses(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"reference dose .*box\.npz"):
         ReferencePhantom.read(tmp_path / "box.npz")
     np.savez(tmp_path / "box.npz", hu=np.zeros(3))
-    with pytest.raises(ValueError, match=r"box\.npz: no array"):
+    with pytest.raises(ValueError, match=r"box\.npz: array \w+ missing"):
         ReferencePhantom.read(tmp_path / "box.npz")
 
 

@@ -35,7 +35,8 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("l2o")
     cohort = str(folder / "cohort")
     assert main(["prepare", "phantom", "--out", cohort, "--count", "6", "--size", "tiny", "--jobs", "1"]) == 0
-    arguments = ["--config", str(CONFIGS / "demo" / "learned_optimizer.yaml"), "--data.cohort", cohort]
+    arguments = [f"--config={folder / 'learned_optimizer.yaml'}" for folder in (CONFIGS, CONFIGS / "demo")]
+    arguments += ["--data.cohort", cohort]
     arguments += ["--data.voxels", "500", "--model.init_args.generator", "null"]
     arguments += ["--trainer.default_root_dir", str(folder), "--trainer.enable_progress_bar", "false"]
     arguments += ["--trainer.max_epochs", "4", "--model.init_args.network.init_args.hidden", "4"]
