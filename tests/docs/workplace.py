@@ -45,6 +45,7 @@ SMALLER = {
         "--changed_settings=false",  # thirteen times the work
     ],
     "benchmark dose": ["--sizes=[tiny]", "--repeats=1"],
+    "tests/benchmarks/aperture_cost.py": ["--repeats=1"],
     "check delivery": ["--step_deg=5", "--size=tiny"],
     "test": QUICK,
 }

@@ -153,4 +153,4 @@ def test_the_race_is_run_under_changed_settings() -> None:
         rows += [{"setting": name, "case": case.case_id, **row} for row in found]
     lines = summary(rows)
     assert len({line["objective"] for line in lines if line["optimizer"] == "learned"}) == 4
-    assert len(as_table(lines).splitlines()) == 2 + 4 * 5
+    assert len(as_table(lines).splitlines()) == 2 + 4 * 6

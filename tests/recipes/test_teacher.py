@@ -68,7 +68,7 @@ def test_missing_checkpoint_is_one_line(tmp_path: Path) -> None:
 
 def test_checkpoint_without_configuration_is_named(tmp_path: Path) -> None:
     torch.save({"state_dict": {}}, tmp_path / "a.ckpt")
-    with pytest.raises(ValueError, match=r"no config\.yaml beside it"):
+    with pytest.raises(ValueError, match=r"no config\.yaml in its folder"):
         load_recipe(tmp_path / "a.ckpt")
 
 
