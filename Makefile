@@ -44,11 +44,11 @@ demo: install ## the whole experiment in miniature -> runs/demo/report.html (abo
 	cp runs/demo/plan/report.html runs/demo/report.html
 	@echo "== open runs/demo/report.html"
 
-test: install ## every test
-	$(BIN)/python -m pytest
+test: install ## every test, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: install ## the tests that take no more than a few seconds each
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 test-slurm: install ## jobs of configs/slurm on a Slurm of its own (root; installs Debian's slurmctld slurmd slurm-client munge)
 	command -v slurmctld slurmd sbatch munged >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends slurmctld slurmd slurm-client munge; }
