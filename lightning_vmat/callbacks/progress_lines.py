@@ -22,19 +22,19 @@ class ProgressLines(ProgressBar):
         super().__init__()
         self.interval_s = interval_s
         self.pace = Pace(interval_s)
-        self.enabled = True
+        self.is_enabled = True  # by this name `LightningModule.print` asks for it
 
     def enable(self) -> None:
         """Write lines again."""
-        self.enabled = True
+        self.is_enabled = True
 
     def disable(self) -> None:
         """Write nothing: Lightning disables the progress of all processes but the first."""
-        self.enabled = False
+        self.is_enabled = False
 
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Write a text of the recipe's own, such as the table of a test."""
-        if self.enabled:
+        if self.is_enabled:
             print(*args, **kwargs)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -76,7 +76,7 @@ class ProgressLines(ProgressBar):
             self._write(trainer, f"{what} batch {batch_index + 1}")
 
     def _write(self, trainer: Trainer, where: str) -> None:
-        if not self.enabled:
+        if not self.is_enabled:
             return
         losses = [f"{name} {value:.4g}" for name, value in trainer.progress_bar_metrics.items()]
         epoch, last = trainer.current_epoch + 1, trainer.max_epochs
