@@ -15,8 +15,10 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from lightning.pytorch import LightningModule, Trainer
 from torch import nn
 
+from lightning_vmat.callbacks.progress_lines import ProgressLines
 from lightning_vmat.cases.case_files import write_case
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
@@ -171,3 +173,13 @@ def test_a_fit_without_progress_writes_none(fit: list[str], capsys: pytest.Captu
 def test_a_preparation_in_a_log_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "phantom", f"--out={tmp_path / 'new'}", "--count=3", "--size=tiny", "--jobs=1"]) == 0
     assert re.fullmatch(r"cases: 3 of 3 in \d:\d\d:\d\d\n", capsys.readouterr().err)
+
+
+def test_a_recipe_prints_its_own_text_between_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module, lines = LightningModule(), ProgressLines()
+    module.trainer = Trainer(callbacks=[lines], logger=False, enable_checkpointing=False, default_root_dir=tmp_path)
+    capsys.readouterr()
+    module.print("table")
+    lines.disable()
+    lines.print("hidden")
+    assert capsys.readouterr().out == "table\n"
