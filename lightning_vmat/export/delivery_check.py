@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -167,8 +166,8 @@ def compare(
     """Compare two doses; the delivered one is on `case.body_index`."""
     planned = planned_gy.flatten()[case.body_index]
     gamma = gamma_index(
-        _volume(case, planned),
-        _volume(case, delivered_gy),
+        case.body_volume(planned),
+        case.body_volume(delivered_gy),
         case.grid,
         dose_fraction=GAMMA_DOSE,
         distance_mm=GAMMA_MM,
@@ -184,13 +183,6 @@ def compare(
         arcs=tuple(arcs),
         planned_dose=planned_dose,
     )
-
-
-def _volume(case: Case, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x"]:
-    """Dose on the case's grid; 0 outside the body, where no dose is judged."""
-    volume = torch.zeros(case.grid.voxel_count)
-    volume[case.body_index] = dose_gy
-    return volume.reshape(case.grid.shape)
 
 
 def _target_doses(case: Case, dose_gy: Float[Tensor, " voxel"]) -> dict[str, dict[str, float]]:

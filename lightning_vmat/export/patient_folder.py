@@ -77,8 +77,7 @@ def export_source(source: Source, out: Path, plan: bool) -> str:
 
 def plan_dose(case: Case, plan: Plan) -> Float[Tensor, "z y x"]:
     """Delivered dose of a plan in the body, whole course, Gy."""
-    body = BodyDose(case)
-    return body.volume(body.of_plan(plan))
+    return case.body_volume(BodyDose(case).of_plan(plan))
 
 
 def write_plan_and_dose(

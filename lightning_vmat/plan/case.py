@@ -195,6 +195,12 @@ class Case:
         """Flat indices of the voxels on which a plan is evaluated: the body and the targets."""
         return (self.structures[BODY] | self.target).flatten().nonzero()[:, 0]
 
+    def body_volume(self, values: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x"]:
+        """Returns values on `body_index`, such as a dose, as a volume that is zero outside the body."""
+        volume = torch.zeros(self.grid.voxel_count)
+        volume[self.body_index] = values
+        return volume.reshape(self.grid.shape)
+
     def with_settings(self, **changes: object) -> Case:
         """Returns the case with some fields replaced, for example arcs, prescription or machine."""
         return replace(self, **changes)  # type: ignore[arg-type]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -42,12 +41,6 @@ class BodyDose:
         if self.case.influence_path is not None:  # known only at the control points
             return self._of_sectors.forward(plan.fluence_mu(setup))
         return self._of_half_sectors.forward(plan.half_sector_fluence_mu(setup))
-
-    def volume(self, dose_gy: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x"]:
-        """Returns a dose on `case.body_index` as a volume, zero outside the body."""
-        volume = torch.zeros(self.case.grid.voxel_count)
-        volume[self.case.body_index] = dose_gy
-        return volume.reshape(self.case.grid.shape)
 
     @cached_property
     def _of_sectors(self) -> DoseOperator:

@@ -138,7 +138,7 @@ def evaluate_volume(case: Case, dose_gy: Float[Tensor, "z y x"]) -> Evaluation:
 def _of_body_dose(case: Case, body_dose_gy: Float[Tensor, " voxel"]) -> Evaluation:
     structures, goals = evaluate_dose(case, body_dose_gy)
     return Evaluation(
-        dose_gy=BodyDose(case).volume(body_dose_gy),
+        dose_gy=case.body_volume(body_dose_gy),
         objective=body_objective_of_dose(case, body_dose_gy),
         structures=structures,
         goals=goals,
