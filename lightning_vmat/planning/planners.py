@@ -117,16 +117,16 @@ def reference_planner(
 
     Its stages are fluence optimization, alternating sequencing, aperture optimization in large steps, and aperture
     optimization by the quasi-Newton model. The slow alternation finds better local minima than any aperture optimizer
-    from the open field. It needs the dose only roughly, so all stages but the last use half of the voxels.
+    from the open field. It needs the dose only roughly, so all stages but the last use a third of the voxels.
     """
     return SequencedPlanner(
         optimizer=LBFGS(),
         evaluations=fluence_evaluations,
         alternating=AlternatingSequencing(rounds, progress=progress),
         exploration=GradientApertures(exploration_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress),
-        apertures=QuasiNewtonApertures(aperture_evaluations, progress=progress),
+        apertures=quick_apertures(aperture_evaluations, progress),
         voxels=voxels,
-        coarse_voxels=voxels // 2 if voxels > COARSEST else None,
+        coarse_voxels=voxels // 3 if voxels > COARSEST else None,
         seed=seed,
     )
 
@@ -183,7 +183,7 @@ def learned_planner(
 
 
 def quick_apertures(evaluations: int, progress: bool = False) -> QuasiNewtonApertures:
-    """The aperture optimizer of the quick planners: the quasi-Newton model, from the surrogate's first guess."""
+    """The aperture optimizer of all planners: the quasi-Newton model, from the surrogate's first guess."""
     steps = LeafSteps(iterations=25)  # a better model is worth more work between two dose evaluations
     return QuasiNewtonApertures(evaluations, steps, surrogate=SurrogateSettings(), progress=progress)
 
