@@ -7,23 +7,19 @@ of W over each voxel's neighbourhood. W is refreshed at every step and costs no 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lightning_vmat.dose.pooled_rows import Cell, pooled_rows
+from lightning_vmat.dose.pooled_rows import BeamletCells, Cell, Cells, pooled_rows
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.shapes import FluenceMap, FluenceMaps
 
 LLOYD_ROUNDS = 3
 TARGET_SHARE = 0.5  # of the chosen voxels lies in targets, where most of the curvature is
-
-Cells = Float[Tensor, "*batch cell"]
 
 
 @dataclass(frozen=True)
@@ -32,17 +28,13 @@ class CurvatureSurrogate:
 
     Args:
         rows: mean dose to each chosen voxel of a unit of fluence in one beamlet of each cell, Gy.
-        seen: numbers of these cells among all: those that are not behind the jaws.
-        shape: (control_point, leaf_pair, beamlet) of the maps.
+        cells: these cells: those that are not behind the jaws.
         neighbourhood: which chosen voxel each voxel of the problem belongs to.
-        cell: control points, leaf pairs and beamlets of a cell.
     """
 
     rows: Float[Tensor, "chosen cell"]
-    seen: Int[Tensor, " cell"]
-    shape: tuple[int, int, int]
+    cells: BeamletCells
     neighbourhood: Int[Tensor, " voxel"]
-    cell: Cell
 
     @classmethod
     def of(
@@ -71,9 +63,7 @@ class CurvatureSurrogate:
         chosen, neighbourhood = choose_voxels(problem.centres_mm, problem.in_target, voxels, seed)
         rows = pooled_rows(problem.projection.operator, chosen, cell)[:, :, part[0], part[1]] * problem.scale_mu
         control_points, leaf_pairs, beamlets = problem.open_field[:, part[0], part[1]].shape
-        rows = rows.flatten(1)
-        seen = rows.any(dim=0).nonzero()[:, 0]
-        return cls(rows[:, seen].contiguous(), seen, (control_points, leaf_pairs, beamlets), neighbourhood, cell)
+        return cls(*BeamletCells.seen_by(rows, (control_points, leaf_pairs, beamlets), cell), neighbourhood)
 
     def weights(self, voxel_curvature: Float[Tensor, " voxel"]) -> Float[Tensor, " chosen"]:
         """W_c: the curvature of each neighbourhood."""
@@ -105,41 +95,24 @@ class CurvatureSurrogate:
             iterations: of conjugate gradients.
         """
         held = torch.where(free, gradient, 0)
-        counts, bound = self._sums(free.to(gradient)), self._sums(torch.where(free, majoriser, 0))
+        counts, bound = self.cells.sums(free.to(gradient)), self.cells.sums(torch.where(free, majoriser, 0))
         bound = bound + 1e-6 * bound.mean()  # cells without a free beamlet
-        right = self._sums(held)
+        right = self.cells.sums(held)
 
         def apply(z: Cells) -> Cells:
             return counts * self._product(counts * z, weights) + ridge * bound * z
 
         coarse = conjugate_gradients(apply, right, (ridge + 0.1) * bound, iterations)
-        uneven = held / majoriser - self._spread(right / bound)
-        return torch.where(free, self._spread(coarse) + uneven / fine_ridge, 0)
+        uneven = held / majoriser - self.cells.spread(right / bound)
+        return torch.where(free, self.cells.spread(coarse) + uneven / fine_ridge, 0)
 
     def multiply(self, maps: FluenceMaps, weights: Float[Tensor, " chosen"]) -> FluenceMaps:
         """`C^T W_c C` times one map or several."""
-        return self._spread(self._product(self._sums(maps), weights))
+        return self.cells.spread(self._product(self.cells.sums(maps), weights))
 
     def _product(self, cells: Cells, weights: Float[Tensor, " chosen"]) -> Cells:
         product: Tensor = ((cells @ self.rows.T) * weights) @ self.rows
         return product
-
-    def _sums(self, maps: FluenceMaps) -> Cells:
-        """Sum over each cell."""
-        beyond = [-length % of for length, of in zip(self.shape, self.cell, strict=True)]
-        padded = F.pad(maps.reshape(-1, *self.shape), (0, beyond[2], 0, beyond[1], 0, beyond[0]))
-        means: Tensor = F.avg_pool3d(padded, self.cell, stride=self.cell)
-        return (means.flatten(1)[:, self.seen] * math.prod(self.cell)).reshape(*maps.shape[:-3], len(self.seen))
-
-    def _spread(self, cells: Cells) -> FluenceMaps:
-        """Each cell's value at all of its beamlets."""
-        counts = [-(-length // of) for length, of in zip(self.shape, self.cell, strict=True)]
-        maps = cells.new_zeros(*cells.shape[:-1], math.prod(counts)).index_copy(-1, self.seen, cells)
-        maps = maps.unflatten(-1, counts)
-        for axis, of in enumerate(self.cell):
-            maps = maps.repeat_interleave(of, dim=axis - 3) if of > 1 else maps
-        spread: Tensor = maps[..., : self.shape[0], : self.shape[1], : self.shape[2]]
-        return spread
 
 
 def conjugate_gradients(apply: Callable[[Cells], Cells], right: Cells, diagonal: Cells, iterations: int) -> Cells:

@@ -34,17 +34,17 @@ class AlternatingSequencing:
     Args:
         rounds: number of rounds.
         evaluations: dose evaluations of fluence optimization in each round.
-        pull: initial strength, over the mean of the problem's majoriser.
-        growth: factor on the pull from one round to the next.
+        pull: strength of the pull in the first round, over the mean of the problem's majoriser.
+        last_pull: strength after the last round; it grows by the same factor from round to round.
         progress: show a progress bar.
 
     Reference: Boyd, Parikh, Chu, Peleato, Eckstein, Found Trends Mach Learn 3:1 (2011), sections 3.1.1, 3.4.1 and 9.1.
     """
 
-    rounds: int = 70
+    rounds: int = 140
     evaluations: int = 2
     pull: float = 5e-4
-    growth: float = 1.068
+    last_pull: float = 0.05
     progress: bool = False
 
     def sequence(self, case: Case, problem: Problem, x: FluenceMap, trace: Trace) -> Plan:
@@ -61,6 +61,7 @@ class AlternatingSequencing:
         """
         begin, missed = time.perf_counter(), torch.zeros_like(x)
         x, dose_gy, _, majoriser = scaled_start(problem, x)
+        growth = (self.last_pull / self.pull) ** (1 / self.rounds)
         pull, optimizer = self.pull * float(majoriser.mean()), LBFGS()
         model = QuasiNewton(majoriser, optimizer.reach, optimizer.memory)
         for turn in track(range(self.rounds), "sequencing", shown=self.progress, lasting=False):
@@ -77,8 +78,8 @@ class AlternatingSequencing:
             for _ in range(self.evaluations):
                 state = optimizer.update(pulled, state)
             x, dose_gy, model = state.x, state.dose_gy[: problem.voxel_count], state.model
-            missed = missed / self.growth  # keeps the multiplier, which is `pull` times this (section 3.4.1)
-            pull *= self.growth
+            missed = missed / growth  # keeps the multiplier, which is `pull` times this (section 3.4.1)
+            pull *= growth
             spent = 1 + (turn + 1) * self.evaluations
             trace.add("sequencing", spent, time.perf_counter() - begin, float(problem.objective(dose_gy)))
         trace.spend(1 + self.rounds * self.evaluations)

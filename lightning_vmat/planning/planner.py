@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,11 +28,23 @@ class TracePoint:
 
 @dataclass
 class Trace:
-    """Course of planning one case: points, wall seconds by stage, and dose evaluations."""
+    """Course of planning one case: points, wall seconds by stage, and dose evaluations.
+
+    A dose evaluation on a smaller sample of voxels counts as its share of the voxels, see `sample`.
+    """
 
     points: list[TracePoint] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
-    dose_evaluations: int = 0
+    spent: float = 0.0
+    share: float = 1.0
+
+    @property
+    def dose_evaluations(self) -> int:
+        """Dose evaluations of the whole sample, rounded up."""
+        return self._whole(0)
+
+    def _whole(self, evaluations: int) -> int:
+        return math.ceil(self.spent + evaluations * self.share - 1e-6)
 
     def __repr__(self) -> str:
         end = f", objective {self.points[-1].objective:.4g} on the voxel sample" if self.points else ""
@@ -46,14 +59,23 @@ class Trace:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
+    @contextmanager
+    def sample(self, share: float) -> Iterator[None]:
+        """Returns a context manager in which a dose evaluation counts as this share of one."""
+        before, self.share = self.share, share
+        try:
+            yield
+        finally:
+            self.share = before
+
     def add(self, stage: str, evaluations: int, seconds: float, objective: float) -> None:
         """Adds the objective after `evaluations` and `seconds` of a stage, both counted from the last stage's end."""
         before = sum(self.seconds.values())
-        self.points.append(TracePoint(stage, self.dose_evaluations + evaluations, before + seconds, objective))
+        self.points.append(TracePoint(stage, self._whole(evaluations), before + seconds, objective))
 
     def spend(self, evaluations: int) -> None:
         """Adds the dose evaluations of a finished stage."""
-        self.dose_evaluations += evaluations
+        self.spent += evaluations * self.share
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from lightning_vmat.planning.alternating import AlternatingSequencing
 from lightning_vmat.planning.from_plan import PolishingPlanner
 from lightning_vmat.planning.gradient_apertures import GradientApertures
 from lightning_vmat.planning.leaf_steps import LeafSteps
-from lightning_vmat.planning.problem import VOXELS
+from lightning_vmat.planning.problem import EXPLORED_VOXELS, VOXELS
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
 from lightning_vmat.planning.staged import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
 from lightning_vmat.registry import find, import_object, is_import_path, register
@@ -27,9 +27,6 @@ BUDGET = 20
 
 LEAST = 3
 """Minimum dose evaluations of aperture optimization: setting up and one step."""
-
-COARSEST = 15_000
-"""Up to this many voxels, all stages of the reference planner use the same sample."""
 
 OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "lbfgs": LBFGS(),
@@ -108,16 +105,16 @@ def reference_planner(
     voxels: int = VOXELS,
     seed: int = 0,
     fluence_evaluations: int = 20,
-    rounds: int = 70,
+    rounds: int = 140,
     exploration_evaluations: int = 50,
-    aperture_evaluations: int = 25,
+    aperture_evaluations: int = 30,
     progress: bool = False,
 ) -> SequencedPlanner:
     """Returns the slow planner of high quality that makes the training plans.
 
     Its stages are fluence optimization, alternating sequencing, aperture optimization in large steps, and aperture
     optimization by the quasi-Newton model. The slow alternation finds better local minima than any aperture optimizer
-    from the open field. It needs the dose only roughly, so all stages but the last use a third of the voxels.
+    from the open field. It needs the dose only roughly: all stages but the last use a small problem.
     """
     return SequencedPlanner(
         optimizer=LBFGS(),
@@ -126,7 +123,7 @@ def reference_planner(
         exploration=GradientApertures(exploration_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress),
         apertures=quick_apertures(aperture_evaluations, progress),
         voxels=voxels,
-        coarse_voxels=voxels // 3 if voxels > COARSEST else None,
+        explored_voxels=EXPLORED_VOXELS,
         seed=seed,
     )
 

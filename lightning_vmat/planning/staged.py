@@ -14,7 +14,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
 from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
-from lightning_vmat.planning.problem import VOXELS, build_problem
+from lightning_vmat.planning.problem import VOXELS, build_explored_problem, build_problem
 from lightning_vmat.planning.pulled_problem import PulledProblem
 from lightning_vmat.planning.sequencing import sequence
 
@@ -41,7 +41,8 @@ class SequencedPlanner:
         alternating: alternates sequencing with fluence optimization; None to sequence once.
         exploration: aperture optimization in large steps, between sequencing and `apertures`.
         voxels: size of the voxel sample on which the plan is optimised.
-        coarse_voxels: size of another sample for the stages before `apertures`; None for the same sample.
+        explored_voxels: size of the small problem of the stages before `apertures`, see `build_explored_problem`; None
+            for the problem itself.
         seed: seed of the voxel samples.
         pull: strength with which fluence optimization is pulled toward the sequenced start, over the mean of the
             problem's majoriser, so that apertures can deliver the result.
@@ -54,7 +55,7 @@ class SequencedPlanner:
     alternating: AlternatingSequencing | None = None
     exploration: ApertureOptimizer | None = None
     voxels: int = VOXELS
-    coarse_voxels: int | None = None
+    explored_voxels: int | None = None
     seed: int = 0
     pull: float = 0.0
 
@@ -63,25 +64,26 @@ class SequencedPlanner:
         trace = Trace()
         with trace.stage("problem"):
             problem = build_problem(case, self.voxels, self.seed)
-            coarse = problem
-            if self.coarse_voxels is not None:
-                coarse = build_problem(case, self.coarse_voxels, self.seed + 1)
+            small = problem
+            if self.explored_voxels is not None:
+                small = build_explored_problem(case, min(self.explored_voxels, self.voxels), self.seed + 1)
         with trace.stage("start"):
-            x = self.start(case, coarse)
-        if self.optimizer is not None:
-            x = self._optimise(case, coarse, x, self.optimizer, trace)
-        fluence_mu = x * coarse.scale_mu * case.beamlets.inside_jaws.to(x)
-        if self.apertures is None:
-            return PlanResult(fluence_mu, None, trace)
-        with trace.stage("sequencing"):
-            if self.alternating is None:
-                plan = sequence(fluence_mu, case.beamlets)
-            else:
-                plan = self.alternating.sequence(case, coarse, x, trace)
-        sequenced_mu = plan.fluence_mu(case.beam_setup)
-        if self.exploration is not None:
-            with trace.stage("exploration"):
-                plan = self.exploration.refine(case, coarse, plan, trace, "exploration")
+            x = self.start(case, small)
+        with trace.sample(small.voxel_count / problem.voxel_count):
+            if self.optimizer is not None:
+                x = self._optimise(case, small, x, self.optimizer, trace)
+            fluence_mu = x * small.scale_mu * case.beamlets.inside_jaws.to(x)
+            if self.apertures is None:
+                return PlanResult(fluence_mu, None, trace)
+            with trace.stage("sequencing"):
+                if self.alternating is None:
+                    plan = sequence(fluence_mu, case.beamlets)
+                else:
+                    plan = self.alternating.sequence(case, small, x, trace)
+            sequenced_mu = plan.fluence_mu(case.beam_setup)
+            if self.exploration is not None:
+                with trace.stage("exploration"):
+                    plan = self.exploration.refine(case, small, plan, trace, "exploration")
         with trace.stage("apertures"):
             plan = self.apertures.refine(case, problem, plan, trace)
         delivered_mu = plan.fluence_mu(case.beam_setup)

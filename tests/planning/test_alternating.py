@@ -60,7 +60,7 @@ def test_a_strong_pull_ends_at_its_target(problem: Problem) -> None:
 
 def test_turns_make_a_better_plan_than_sequencing_once(case: Case, problem: Problem, optimised: torch.Tensor) -> None:
     trace = Trace()
-    alternating = AlternatingSequencing(rounds=15, growth=1.35)
+    alternating = AlternatingSequencing(rounds=15)
     plan = alternating.sequence(case, problem, optimised, trace)
     once = project_to_limits(sequence(optimised * problem.scale_mu, case.beamlets), case.beam_setup)
     value, value_once = (float(problem.value(p.fluence_mu(case.beam_setup) / problem.scale_mu)) for p in (plan, once))
