@@ -30,10 +30,9 @@ def sequence(fluence_mu: FluenceMap, beamlets: BeamletGrid) -> Plan:
     peak = fluence_mu.amax(dim=(1, 2)).clamp(min=1e-6)
     levels = torch.arange(1, LEVELS + 1, device=fluence_mu.device) / LEVELS
     intensity = levels[:, None] * peak  # [level, control_point]
-    gain, _, _ = _best_runs(fluence_mu, intensity)
-    best = gain.sum(dim=-1).argmax(dim=0)  # one intensity for all leaf pairs of a control point
+    best = _best_gains(fluence_mu, intensity).argmax(dim=0)  # one intensity for all leaf pairs of a control point
     mu = intensity.gather(0, best[None])[0]
-    gain, first, last = (run[0] for run in _best_runs(fluence_mu, mu[None]))
+    gain, first, last = _best_runs(fluence_mu, mu)
     left, right = _leaf_tips(fluence_mu / mu[:, None, None], first, last, gain > 0, beamlets)
     aperture = coverage(left, right, beamlets)
     overlap = (fluence_mu * aperture).sum(dim=(1, 2))
@@ -41,15 +40,27 @@ def sequence(fluence_mu: FluenceMap, beamlets: BeamletGrid) -> Plan:
     return Plan(left, right, overlap / aperture.square().sum(dim=(1, 2)).clamp(min=1e-6))
 
 
-def _best_runs(
+def _best_gains(
     fluence_mu: FluenceMap, intensity: Float[Tensor, "level control_point"]
+) -> Float[Tensor, "level control_point"]:
+    """Returns the gain of the best openings at each intensity; a leaf pair that gains nothing stays closed."""
+    m = intensity[..., None]
+    run = best = torch.zeros_like(m)
+    for column in fluence_mu.unbind(dim=-1):
+        run = run.clamp(min=0) + m * (2 * column - m)
+        best = torch.maximum(best, run)
+    return best.sum(dim=-1)
+
+
+def _best_runs(
+    fluence_mu: FluenceMap, mu: Float[Tensor, " control_point"]
 ) -> tuple[
-    Float[Tensor, "level control_point leaf_pair"],
-    Int[Tensor, "level control_point leaf_pair"],
-    Int[Tensor, "level control_point leaf_pair"],
+    Float[Tensor, "control_point leaf_pair"],
+    Int[Tensor, "control_point leaf_pair"],
+    Int[Tensor, "control_point leaf_pair"],
 ]:
     """Returns gain, first and last beamlet of each row's best opening (maximum-sum run, Kadane's algorithm)."""
-    m = intensity[:, :, None, None]
+    m = mu[:, None, None]
     total = (2 * fluence_mu * m - m.square()).cumsum(dim=-1)
     before = torch.nn.functional.pad(total, (1, 0))[..., :-1]
     lowest, start = before.cummin(dim=-1)  # sum over a run = cumulative sum at its end minus that before its start
