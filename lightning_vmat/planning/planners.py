@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from lightning_vmat.l2o.baselines.accelerated_gradient import AcceleratedProjectedGradient
@@ -11,11 +13,10 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.baselines.surrogate_lbfgs import SurrogateLBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.alternating import AlternatingSequencing
+from lightning_vmat.planning.exploration import Exploration, exploration_within, small_voxels
 from lightning_vmat.planning.from_plan import PolishingPlanner
-from lightning_vmat.planning.gradient_apertures import GradientApertures
 from lightning_vmat.planning.leaf_steps import LeafSteps
-from lightning_vmat.planning.problem import EXPLORED_VOXELS, VOXELS
+from lightning_vmat.planning.problem import VOXELS
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
 from lightning_vmat.planning.staged import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
 from lightning_vmat.registry import find, import_object, is_import_path, register
@@ -112,18 +113,13 @@ def reference_planner(
 ) -> SequencedPlanner:
     """Returns the slow planner of high quality that makes the training plans.
 
-    Its stages are fluence optimization, alternating sequencing, aperture optimization in large steps, and aperture
-    optimization by the quasi-Newton model. The slow alternation finds better local minima than any aperture optimizer
-    from the open field. It needs the dose only roughly: all stages but the last use a small problem.
+    From the open field, exploration looks for a good local minimum, and aperture optimization goes to its end.
     """
     return SequencedPlanner(
-        optimizer=LBFGS(),
-        evaluations=fluence_evaluations,
-        alternating=AlternatingSequencing(rounds, progress=progress),
-        exploration=GradientApertures(exploration_evaluations, leaf_step_mm=1.0, mu_step=0.025, progress=progress),
+        exploration=Exploration(rounds, fluence_evaluations, exploration_evaluations, seed=seed + 1, progress=progress),
         apertures=quick_apertures(aperture_evaluations, progress),
+        apertures_alone=quick_apertures(2 * aperture_evaluations, progress),
         voxels=voxels,
-        explored_voxels=EXPLORED_VOXELS,
         seed=seed,
     )
 
@@ -133,7 +129,8 @@ def conventional_planner(
 ) -> SequencedPlanner:
     """Returns the planner without learning at the budget of the learned ones: the baseline that these must beat.
 
-    It starts from the open conformal field and uses the aperture optimizer that all quick planners share.
+    It starts from the open conformal field and uses the aperture optimizer that all planners share. From about 25 dose
+    evaluations on, half of them pay for an exploration.
 
     Args:
         voxels: size of the voxel sample.
@@ -146,7 +143,9 @@ def conventional_planner(
     """
     if evaluations < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
-    return SequencedPlanner(apertures=quick_apertures(evaluations, progress), voxels=voxels, seed=seed)
+    longest = Exploration(140, 20, 25, seed=seed + 1, progress=progress)
+    exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=50)
+    return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, progress)
 
 
 def learned_planner(
@@ -175,8 +174,25 @@ def learned_planner(
     left = evaluations - (fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0)
     if left < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {evaluations - left + LEAST}")
-    apertures = quick_apertures(left, progress)
-    return SequencedPlanner(start, optimizer, fluence_evaluations, apertures, voxels=voxels, seed=seed, pull=0.01)
+    longest = Exploration(40, 0, 25, pull=5e-3, seed=seed + 1, progress=progress)
+    exploration = exploration_within(left / 3, voxels, longest, fewest_rounds=15)
+    planner = SequencedPlanner(start, optimizer, fluence_evaluations, voxels=voxels, seed=seed, pull=0.01)
+    return _explored(planner, exploration, left, progress)
+
+
+def _explored(
+    planner: SequencedPlanner, exploration: Exploration | None, evaluations: int, progress: bool
+) -> SequencedPlanner:
+    """Returns the planner with an exploration and aperture optimization within a number of dose evaluations."""
+    left = evaluations
+    if exploration is not None:
+        left -= math.ceil(exploration.evaluations * small_voxels(planner.voxels) / planner.voxels)
+    return replace(
+        planner,
+        exploration=exploration,
+        apertures=quick_apertures(left, progress),
+        apertures_alone=quick_apertures(evaluations, progress),
+    )
 
 
 def quick_apertures(evaluations: int, progress: bool = False) -> QuasiNewtonApertures:

@@ -19,11 +19,7 @@ VOXELS = 30_000
 that of the whole body, with 30,000 up to 2 %, at 1.5 times the time of a dose evaluation."""
 
 
-EXPLORED_VOXELS = 2_500
-"""Size of the voxel sample for exploration. With 10,000 voxels the reference plans of training phantoms were no better,
-with 1,500 up to 10 % worse."""
-
-CELL_DEG, CELL_MM = 12.0, 10.0  # beamlets taken together in exploration: control points in this arc, and this width
+CELL_DEG, CELL_MM = 12.0, 10.0  # beamlets taken together in small problems: this part of the arc, and this width
 
 
 def build_problem(case: Case, voxels: int = VOXELS, seed: int = 0) -> Problem:
@@ -66,10 +62,8 @@ def build_problem(case: Case, voxels: int = VOXELS, seed: int = 0) -> Problem:
     )
 
 
-def build_explored_problem(case: Case, voxels: int = EXPLORED_VOXELS, seed: int = 0) -> Problem:
-    """Builds a small problem for the many evaluations of exploration, at less than a tenth of their time.
-
-    It has few voxels, and neighbouring beamlets give them the same dose, see `PooledOperator`.
+def build_small_problem(case: Case, voxels: int, seed: int = 0) -> Problem:
+    """Builds a small problem for many evaluations: few voxels, and beamlets pooled, see `PooledOperator`.
 
     Args:
         case: the case.

@@ -12,9 +12,10 @@ from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
-from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
+from lightning_vmat.planning.alternating import deliverable
+from lightning_vmat.planning.exploration import Exploration
 from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
-from lightning_vmat.planning.problem import VOXELS, build_explored_problem, build_problem
+from lightning_vmat.planning.problem import VOXELS, build_problem
 from lightning_vmat.planning.pulled_problem import PulledProblem
 from lightning_vmat.planning.sequencing import sequence
 
@@ -31,18 +32,18 @@ def open_start(case: Case, problem: Problem) -> FluenceMap:
 
 @dataclass(frozen=True)
 class SequencedPlanner:
-    """Start -> fluence optimization -> leaf sequencing -> aperture optimization, each but the first optional.
+    """Start -> fluence optimization -> leaf sequencing or exploration -> aperture optimization.
+
+    All but the start are optional.
 
     Args:
         start: returns the first fluence.
         optimizer: fluence optimizer; None to keep the start.
         evaluations: dose evaluations of the fluence optimizer.
         apertures: optimises the sequenced plan on its delivered dose; None to stop at the ideal fluence.
-        alternating: alternates sequencing with fluence optimization; None to sequence once.
-        exploration: aperture optimization in large steps, between sequencing and `apertures`.
+        exploration: looks for a good local minimum, where the case suits it; None to sequence once.
+        apertures_alone: in place of `apertures` where the case does not suit exploration; None for the same.
         voxels: size of the voxel sample on which the plan is optimised.
-        explored_voxels: size of the small problem of the stages before `apertures`, see `build_explored_problem`; None
-            for the problem itself.
         seed: seed of the voxel samples.
         pull: strength with which fluence optimization is pulled toward the sequenced start, over the mean of the
             problem's majoriser, so that apertures can deliver the result.
@@ -52,10 +53,9 @@ class SequencedPlanner:
     optimizer: Optimizer[Any] | None = None
     evaluations: int = 0
     apertures: ApertureOptimizer | None = None
-    alternating: AlternatingSequencing | None = None
-    exploration: ApertureOptimizer | None = None
+    exploration: Exploration | None = None
+    apertures_alone: ApertureOptimizer | None = None
     voxels: int = VOXELS
-    explored_voxels: int | None = None
     seed: int = 0
     pull: float = 0.0
 
@@ -64,32 +64,26 @@ class SequencedPlanner:
         trace = Trace()
         with trace.stage("problem"):
             problem = build_problem(case, self.voxels, self.seed)
-            small = problem
-            if self.explored_voxels is not None:
-                small = build_explored_problem(case, min(self.explored_voxels, self.voxels), self.seed + 1)
         with trace.stage("start"):
-            x = self.start(case, small)
-        with trace.sample(small.voxel_count / problem.voxel_count):
-            if self.optimizer is not None:
-                x = self._optimise(case, small, x, self.optimizer, trace)
-            fluence_mu = x * small.scale_mu * case.beamlets.inside_jaws.to(x)
-            if self.apertures is None:
-                return PlanResult(fluence_mu, None, trace)
+            x = self.start(case, problem)
+        if self.optimizer is not None:
+            x = self._optimise(case, problem, x, self.optimizer, trace)
+        fluence_mu = x * problem.scale_mu * case.beamlets.inside_jaws.to(x)
+        if self.apertures is None:
+            return PlanResult(fluence_mu, None, trace)
+        apertures, wanted_mu, sequenced_mu = self.apertures, None, None
+        if self.exploration is not None and self.exploration.suits(case):
+            found = self.exploration.explore(case, problem, x, trace)
+            plan, wanted_mu, sequenced_mu = found.plan, found.wanted_mu, found.sequenced_mu
+        else:
+            apertures = self.apertures_alone or self.apertures
             with trace.stage("sequencing"):
-                if self.alternating is None:
-                    plan = sequence(fluence_mu, case.beamlets)
-                else:
-                    plan = self.alternating.sequence(case, small, x, trace)
-            sequenced_mu = plan.fluence_mu(case.beam_setup)
-            if self.exploration is not None:
-                with trace.stage("exploration"):
-                    plan = self.exploration.refine(case, small, plan, trace, "exploration")
+                plan = sequence(fluence_mu, case.beamlets)
+            if self.start is not open_start or self.optimizer is not None:  # the open field is no wanted fluence
+                wanted_mu, sequenced_mu = fluence_mu, plan.fluence_mu(case.beam_setup)
         with trace.stage("apertures"):
-            plan = self.apertures.refine(case, problem, plan, trace)
-        delivered_mu = plan.fluence_mu(case.beam_setup)
-        if self.start is open_start and self.optimizer is None:  # the open field is no wanted fluence
-            return PlanResult(delivered_mu, plan, trace)
-        return PlanResult(delivered_mu, plan, trace, fluence_mu, sequenced_mu)
+            plan = apertures.refine(case, problem, plan, trace)
+        return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace, wanted_mu, sequenced_mu)
 
     def _optimise(
         self,

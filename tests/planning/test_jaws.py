@@ -16,6 +16,7 @@ from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.dose._reference import dose_influence
 from lightning_vmat.dose.beam_model import load_beam_model
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.metrics.complexity import plan_complexity
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beamlets import BeamletGrid, project_to_bev
@@ -24,8 +25,9 @@ from lightning_vmat.plan.jaws import with_jaws, within_jaws
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.evaluation import evaluate_plan, sequencing_error
 from lightning_vmat.planning.planner import PlanResult, Trace
-from lightning_vmat.planning.planners import fluence_planner, reference_planner
+from lightning_vmat.planning.planners import fluence_planner, quick_apertures
 from lightning_vmat.planning.sequencing import sequence
+from lightning_vmat.planning.staged import SequencedPlanner
 
 MARGIN_MM = 6.0
 
@@ -90,7 +92,7 @@ def test_dose_is_that_of_a_field_as_small(case: Case, jawed: Case) -> None:
 
 def test_plan_keeps_leaves_closed_behind_the_jaws(case: Case, jawed: Case) -> None:
     """Without jaws some of these pairs open: the plan of the same settings says that the test could fail."""
-    planner = reference_planner(1000, fluence_evaluations=10, rounds=5, aperture_evaluations=20)
+    planner = SequencedPlanner(optimizer=LBFGS(), evaluations=10, apertures=quick_apertures(10), voxels=1000)
     behind = ~jawed.beamlets.inside_jaws.any(dim=1)
     widest_mm = {}
     for name, planned in (("none", case), ("jaws", jawed)):

@@ -1,0 +1,116 @@
+"""Exploration: cheap stages on a small problem that look for a good local minimum of the deliverable plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from lightning_vmat.l2o.baselines.lbfgs import LBFGS
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.l2o.unroll import run
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.shapes import FluenceMap
+from lightning_vmat.planning.alternating import AlternatingSequencing
+from lightning_vmat.planning.gradient_apertures import GradientApertures
+from lightning_vmat.planning.planner import Trace
+from lightning_vmat.planning.problem import build_small_problem
+
+SHARE = 1 / 12  # of the problem's voxels: 2,500 at base size, where 10,000 gave no better and 1,500 worse plans
+FEWEST_VOXELS = 200
+WIDEST_DEG = 6.0  # wider sectors: the alternation, which sequences leaves at rest, ends worse than the open field
+
+
+@dataclass(frozen=True)
+class Explored:
+    """What exploration found.
+
+    Args:
+        plan: the plan.
+        wanted_mu: fluence before leaf sequencing, MU.
+        sequenced_mu: fluence that is delivered right after leaf sequencing, MU.
+    """
+
+    plan: Plan
+    wanted_mu: FluenceMap
+    sequenced_mu: FluenceMap
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """Fluence optimization, alternating sequencing, and aperture optimization in large steps.
+
+    Aperture optimizers end in the nearest local minimum. The alternation crosses many on its way from a fluence map to
+    a plan, and needs the dose only roughly: its problem has few voxels and pooled beamlets.
+
+    Args:
+        rounds: rounds of alternating sequencing.
+        fluence_evaluations: evaluations of fluence optimization before it.
+        aperture_evaluations: evaluations of aperture optimization after it.
+        pull: strength of the alternation's pull in the first round. A start that is nearly deliverable needs a
+            stronger one, so that its pattern survives.
+        seed: seed of the voxel sample.
+        progress: show progress bars.
+    """
+
+    rounds: int
+    fluence_evaluations: int
+    aperture_evaluations: int
+    pull: float = 5e-4
+    seed: int = 1
+    progress: bool = False
+
+    @property
+    def evaluations(self) -> int:
+        """Evaluations of the small problem."""
+        return self.fluence_evaluations + self.rounds * 2 + self.aperture_evaluations + 2
+
+    @staticmethod
+    def suits(case: Case) -> bool:
+        """Whether the sectors of a case are narrow enough."""
+        return float(case.control_points.sector_deg.max()) <= WIDEST_DEG
+
+    def explore(self, case: Case, problem: Problem, x: FluenceMap, trace: Trace) -> Explored:
+        """Returns a plan from a fluence map.
+
+        Args:
+            case: gives beamlets, machine and control points.
+            problem: the whole problem, which gives the unit of fluence and the number of voxels.
+            x: fluence over `problem.scale_mu`.
+            trace: records the course; evaluations count as their share of the voxels.
+        """
+        with trace.stage("problem"):
+            small = build_small_problem(case, small_voxels(problem.voxel_count), self.seed)
+            x = x * (problem.scale_mu / small.scale_mu)
+        with trace.sample(small.voxel_count / problem.voxel_count):
+            with trace.stage("fluence"):
+                x = run(small, LBFGS(), x, self.fluence_evaluations).x if self.fluence_evaluations else x
+                trace.spend(self.fluence_evaluations)
+            with trace.stage("sequencing"):
+                alternating = AlternatingSequencing(self.rounds, pull=self.pull, progress=self.progress)
+                plan = alternating.sequence(case, small, x, trace)
+            sequenced_mu = plan.fluence_mu(case.beam_setup)
+            with trace.stage("exploration"):
+                apertures = GradientApertures(self.aperture_evaluations, 1.0, 0.025, self.progress)
+                plan = apertures.refine(case, small, plan, trace, "exploration")
+        return Explored(plan, x * small.scale_mu * case.beamlets.inside_jaws.to(x), sequenced_mu)
+
+
+def small_voxels(voxels: int) -> int:
+    """Returns the size of the small problem's voxel sample, for a problem of this size."""
+    return min(voxels, max(FEWEST_VOXELS, round(SHARE * voxels)))
+
+
+def exploration_within(
+    evaluations: float, voxels: int, exploration: Exploration, fewest_rounds: int
+) -> Exploration | None:
+    """Returns an exploration of so many rounds that it fits in a budget.
+
+    Args:
+        evaluations: the budget, in dose evaluations of the whole problem.
+        voxels: size of the problem.
+        exploration: gives the largest number of rounds, and all other settings.
+        fewest_rounds: with fewer, exploration does not pay: None.
+    """
+    small = evaluations * voxels / small_voxels(voxels)
+    rounds = min(exploration.rounds, int(small - replace(exploration, rounds=0).evaluations) // 2)
+    return replace(exploration, rounds=rounds) if rounds >= fewest_rounds else None

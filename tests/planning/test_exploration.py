@@ -1,0 +1,130 @@
+"""Exploration: where it is used, what it costs, and what it finds; and the pooled operator of its small problem."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from lightning_vmat.cases.phantom.phantom import make_phantom
+from lightning_vmat.dose.pencil_beam import PencilBeamOperator
+from lightning_vmat.dose.pooled_operator import PooledOperator
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.jaws import with_jaws
+from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.planning.exploration import Exploration, exploration_within, small_voxels
+from lightning_vmat.planning.planner import Trace
+from lightning_vmat.planning.planners import conventional_planner, quick_apertures, reference_planner
+from lightning_vmat.planning.problem import build_problem, build_small_problem
+from lightning_vmat.planning.staged import SequencedPlanner
+
+VOXELS = 3000
+CELL = (3, 1, 2)
+
+
+def with_control_points(case: Case, count: int) -> Case:
+    return replace(case, arcs=(replace(case.arcs[0], control_points=count),))
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return with_control_points(with_jaws(make_phantom(3, "tiny"), 8.0), 72)
+
+
+@pytest.fixture(scope="module")
+def operator(case: Case) -> PencilBeamOperator:
+    return PencilBeamOperator.build(case, case.body_index[:: len(case.body_index) // 40])
+
+
+def test_the_pooled_dose_is_exact_where_cells_are_uniform(operator: PencilBeamOperator) -> None:
+    pooled = PooledOperator.of(operator, CELL)
+    coarse = torch.rand([-(-length // of) for length, of in zip(operator.fluence_shape, CELL, strict=True)])
+    fluence = coarse
+    for axis, of in enumerate(CELL):
+        fluence = fluence.repeat_interleave(of, dim=axis)
+    c, l, b = operator.fluence_shape  # noqa: E741
+    fluence = fluence[:c, :l, :b]
+    expected = operator.forward(fluence)
+    torch.testing.assert_close(pooled.forward(fluence), expected, rtol=0, atol=1e-4 * float(expected.max()))
+
+
+def test_the_pooled_adjoint_is_the_transpose(operator: PencilBeamOperator) -> None:
+    pooled = PooledOperator.of(operator, CELL)
+    fluence, weight = torch.rand(2, *pooled.fluence_shape), torch.rand(2, pooled.voxel_count)
+    forward = (pooled.forward(fluence) * weight).sum()
+    assert float(forward) == pytest.approx(float((fluence * pooled.adjoint(weight)).sum()), rel=1e-5)
+
+
+def test_a_pooled_operator_is_rebuilt_from_its_tensors(operator: PencilBeamOperator) -> None:
+    pooled = PooledOperator.of(operator, CELL)
+    again = PooledOperator.restore(pooled.tensors(), pooled.settings())
+    fluence = torch.rand(pooled.fluence_shape)
+    assert torch.equal(again.forward(fluence), pooled.forward(fluence))
+    with pytest.raises(ValueError, match="expected the last axes"):
+        pooled.forward(torch.rand(2, 2, 2))
+
+
+def test_beamlets_behind_jaws_are_left_out(case: Case, operator: PencilBeamOperator) -> None:
+    pooled = PooledOperator.of(operator, (1, 1, 1))
+    assert len(pooled.cells.seen) == int(case.beamlets.inside_jaws.sum()) * case.fluence_shape[0]
+
+
+def test_a_small_problem_has_the_value_of_the_whole_one(case: Case) -> None:
+    """The open field's objective, which is dominated by large overdoses, is the same within sampling error."""
+    whole, small = build_problem(case, VOXELS), build_small_problem(case, 1000)
+    values = [float(p.value(p.open_field)) for p in (whole, small)]
+    assert values[1] == pytest.approx(values[0], rel=0.1)
+    assert small.scale_mu == pytest.approx(whole.scale_mu, rel=0.05)
+
+
+def test_wide_sectors_are_not_explored(case: Case) -> None:
+    wide = with_control_points(case, 36)
+    assert Exploration.suits(case) and not Exploration.suits(wide)
+    planner = replace(reference_planner(VOXELS, rounds=5, exploration_evaluations=5), apertures=quick_apertures(3))
+    planner = replace(planner, apertures_alone=quick_apertures(4))
+    explored, alone = planner.plan(case), planner.plan(wide)
+    assert "exploration" in explored.trace.seconds and "exploration" not in alone.trace.seconds
+    assert alone.trace.dose_evaluations == 4
+    assert alone.wanted_mu is None and explored.wanted_mu is not None
+
+
+def test_exploration_finds_a_better_plan_than_local_descent(case: Case) -> None:
+    """From the same start with as many evaluations of the whole problem."""
+    local = SequencedPlanner(apertures=quick_apertures(15), voxels=VOXELS)
+    exploring = replace(local, exploration=Exploration(60, 20, 25))
+    found = [planner.plan(case) for planner in (local, exploring)]
+    values = [result.trace.points[-1].objective for result in found]
+    assert values[1] < values[0]
+    assert found[1].plan is not None and not any(machine_violations(found[1].plan, case.beam_setup).values())
+
+
+@pytest.mark.parametrize("evaluations", [3, 20, 30, 60])
+def test_a_conventional_plan_stays_within_its_budget(case: Case, evaluations: int) -> None:
+    planner = conventional_planner(VOXELS, evaluations=evaluations)
+    assert (planner.exploration is not None) == (evaluations >= 30)
+    assert planner.plan(case).trace.dose_evaluations <= evaluations
+
+
+def test_rounds_fit_the_budget_or_there_are_none() -> None:
+    longest = Exploration(140, 20, 25)
+    share = small_voxels(30_000) / 30_000
+    for budget in (5.0, 10.0, 15.0, 100.0):
+        fitted = exploration_within(budget, 30_000, longest, fewest_rounds=50)
+        if fitted is None:
+            assert (longest.evaluations - 2 * longest.rounds + 2 * 50) * share > budget
+        else:
+            assert fitted.evaluations * share <= budget and 50 <= fitted.rounds <= longest.rounds
+    assert exploration_within(100.0, 30_000, longest, fewest_rounds=50) == longest
+
+
+def test_an_evaluation_of_a_sample_counts_as_its_share() -> None:
+    trace = Trace()
+    with trace.sample(0.1):
+        trace.add("exploration", 5, 0.0, 2.0)
+        trace.spend(25)
+    trace.add("apertures", 2, 0.0, 1.0)
+    trace.spend(2)
+    assert [point.dose_evaluations for point in trace.points] == [1, math.ceil(2.5 + 2)]
+    assert trace.dose_evaluations == 5
