@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
+from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.aperture import Plan
@@ -48,6 +50,7 @@ class Exploration:
         aperture_evaluations: evaluations of aperture optimization after it.
         pull: strength of the alternation's pull in the first round. A start that is nearly deliverable needs a
             stronger one, so that its pattern survives.
+        optimizer: optimizer of the fluence.
         seed: seed of the voxel sample.
         progress: show progress bars.
     """
@@ -56,6 +59,7 @@ class Exploration:
     fluence_evaluations: int
     aperture_evaluations: int
     pull: float = 5e-4
+    optimizer: Optimizer[Any] = field(default_factory=LBFGS)
     seed: int = 1
     progress: bool = False
 
@@ -83,7 +87,7 @@ class Exploration:
             x = x * (problem.scale_mu / small.scale_mu)
         with trace.sample(small.voxel_count / problem.voxel_count):
             with trace.stage("fluence"):
-                x = run(small, LBFGS(), x, self.fluence_evaluations).x if self.fluence_evaluations else x
+                x = run(small, self.optimizer, x, self.fluence_evaluations).x if self.fluence_evaluations else x
                 trace.spend(self.fluence_evaluations)
             with trace.stage("sequencing"):
                 alternating = AlternatingSequencing(self.rounds, pull=self.pull, progress=self.progress)

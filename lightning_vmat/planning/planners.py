@@ -145,7 +145,7 @@ def conventional_planner(
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
     longest = Exploration(140, 20, 25, seed=seed + 1, progress=progress)
     exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=50)
-    return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, progress)
+    return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, 0, progress)
 
 
 def learned_planner(
@@ -157,7 +157,10 @@ def learned_planner(
     evaluations: int = BUDGET,
     progress: bool = False,
 ) -> SequencedPlanner:
-    """Returns the planner of a generator's fluence, a few optimizer steps, sequencing and aperture optimization.
+    """Returns the planner of a generator's fluence, a few optimizer steps, exploration and aperture optimization.
+
+    A third of the evaluations goes to the optimizer's steps and a short exploration that keeps the generator's pattern.
+    If these are too few, or the sectors too wide, the fluence is sequenced directly.
 
     Args:
         start: the generator.
@@ -171,27 +174,32 @@ def learned_planner(
     Raises:
         ValueError: a budget that leaves too few evaluations for the apertures.
     """
-    left = evaluations - (fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0)
-    if left < LEAST:
-        raise ValueError(f"evaluations {evaluations}: expected at least {evaluations - left + LEAST}")
+    spent = fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0
+    if evaluations - spent < LEAST:
+        raise ValueError(f"evaluations {evaluations}: expected at least {spent + LEAST}")
     longest = Exploration(40, 0, 25, pull=5e-3, seed=seed + 1, progress=progress)
-    exploration = exploration_within(left / 3, voxels, longest, fewest_rounds=15)
+    if optimizer is not None:
+        longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
+    exploration = exploration_within(evaluations / 3, voxels, longest, fewest_rounds=15)
     planner = SequencedPlanner(start, optimizer, fluence_evaluations, voxels=voxels, seed=seed, pull=0.01)
-    return _explored(planner, exploration, left, progress)
+    return _explored(planner, exploration, evaluations, spent, progress)
 
 
 def _explored(
-    planner: SequencedPlanner, exploration: Exploration | None, evaluations: int, progress: bool
+    planner: SequencedPlanner, exploration: Exploration | None, evaluations: int, spent: int, progress: bool
 ) -> SequencedPlanner:
-    """Returns the planner with an exploration and aperture optimization within a number of dose evaluations."""
-    left = evaluations
+    """Returns the planner with an exploration and aperture optimization within a number of dose evaluations.
+
+    Without exploration, fluence optimization spends some of them.
+    """
+    left = evaluations - spent
     if exploration is not None:
-        left -= math.ceil(exploration.evaluations * small_voxels(planner.voxels) / planner.voxels)
+        left = evaluations - math.ceil(exploration.evaluations * small_voxels(planner.voxels) / planner.voxels)
     return replace(
         planner,
         exploration=exploration,
         apertures=quick_apertures(left, progress),
-        apertures_alone=quick_apertures(evaluations, progress),
+        apertures_alone=quick_apertures(evaluations - spent, progress),
     )
 
 

@@ -38,7 +38,7 @@ class SequencedPlanner:
 
     Args:
         start: returns the first fluence.
-        optimizer: fluence optimizer; None to keep the start.
+        optimizer: fluence optimizer where there is no exploration, which has its own; None to keep the start.
         evaluations: dose evaluations of the fluence optimizer.
         apertures: optimises the sequenced plan on its delivered dose; None to stop at the ideal fluence.
         exploration: looks for a good local minimum, where the case suits it; None to sequence once.
@@ -66,14 +66,15 @@ class SequencedPlanner:
             problem = build_problem(case, self.voxels, self.seed)
         with trace.stage("start"):
             x = self.start(case, problem)
-        if self.optimizer is not None:
+        exploration = self.exploration if self.exploration is not None and self.exploration.suits(case) else None
+        if self.optimizer is not None and exploration is None:
             x = self._optimise(case, problem, x, self.optimizer, trace)
         fluence_mu = x * problem.scale_mu * case.beamlets.inside_jaws.to(x)
         if self.apertures is None:
             return PlanResult(fluence_mu, None, trace)
         apertures, wanted_mu, sequenced_mu = self.apertures, None, None
-        if self.exploration is not None and self.exploration.suits(case):
-            found = self.exploration.explore(case, problem, x, trace)
+        if exploration is not None:
+            found = exploration.explore(case, problem, x, trace)
             plan, wanted_mu, sequenced_mu = found.plan, found.wanted_mu, found.sequenced_mu
         else:
             apertures = self.apertures_alone or self.apertures
