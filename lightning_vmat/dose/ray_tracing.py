@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -112,6 +113,10 @@ def radiological_depth(
         )
         depth[number] = _interpolate(passed[None], place[:, None, None])[0, :, 0, 0]
     return depth
+
+
+DepthFunction = Callable[[Case, Int[Tensor, " voxel"]], Float[Tensor, "control_point voxel"]]
+"""A function like `radiological_depth` for the control points of the case."""
 
 
 class _Planes:
