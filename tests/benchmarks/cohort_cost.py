@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -61,7 +62,7 @@ def load_all(folders: list[Path], transform: Compose, rounds: int = 1) -> tuple[
     transform({"case_dir": folders[0]})  # what the first one takes once and for all is not counted
     before, items, seconds = resident_bytes(), [], []
     for folder in folders * rounds:
-        spent, item = timed(lambda folder=folder: transform({"case_dir": folder}))
+        spent, item = timed(partial(transform, {"case_dir": folder}))
         seconds.append(spent)
         items.append(item)
     return statistics.median(seconds), (resident_bytes() - before) / len(items)
@@ -99,7 +100,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root, rays = Path(temporary) / "cohort", RayCache(Path(temporary) / "rays")
         sources = [PhantomSource(FIRST_SEED + n, arguments.size) for n in range(arguments.cases)]
-        made = [timed(lambda source=source: prepare_case(source, root, plan=False)) for source in sources]
+        made = [timed(partial(prepare_case, source, root, plan=False)) for source in sources]
         folders = [root / name for _, name in made]
         for folder in folders:
             plan_open_field(folder, arguments.voxels)
