@@ -43,7 +43,9 @@ class CohortDataModule(LightningDataModule):
         cache_dir: folder that keeps the traced rays of cases, so that later epochs and runs prepare a case in a
             fraction of the time; None traces them again.
         seed: seed of the voxel samples.
-        wishes: condition the networks on the wishes of the cases too, with 7 more channels.
+        wishes: condition the networks on the wishes of the cases too: true for those of the prostate, with 7 more
+            channels, or a list of names.
+        arcs: condition the networks on where arcs begin and end, with 4 more channels.
 
     Raises:
         ValueError: a batch size, number of voxels, number of workers or memory out of range.
@@ -58,7 +60,8 @@ class CohortDataModule(LightningDataModule):
         with_problems: bool = False,
         num_workers: int = 0,
         seed: int = 0,
-        wishes: bool = False,
+        wishes: bool | list[str] = False,
+        arcs: bool = False,
         memory_gb: float = 8.0,
         cache_dir: Path | None = None,
     ) -> None:
@@ -74,7 +77,7 @@ class CohortDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.free_bytes = memory_gb * BYTES_PER_GB
         rays = None if cache_dir is None else RayCache(Path(cache_dir))
-        self.transform = item_transform(structures, voxels, with_problems, seed, wishes, rays)
+        self.transform = item_transform(structures, voxels, with_problems, seed, wishes, arcs, rays)
         self.measured: dict[Shape, tuple[int, float]] = {}  # bytes and seconds of an item, by the shape of its maps
         self.shapes: dict[str, list[Shape]] = {}
         self.datasets: dict[str, CachedItems] = {}

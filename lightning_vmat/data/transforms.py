@@ -18,7 +18,7 @@ from lightning_vmat.cases.plan_files import read_plan
 from lightning_vmat.data.batch import PlanItem
 from lightning_vmat.data.ray_cache import RayCache, content_checksum
 from lightning_vmat.dose.ray_tracing import radiological_depth
-from lightning_vmat.networks.bev_conditioning import bev_channels
+from lightning_vmat.networks.bev_conditioning import Wishes, bev_channels, channel_names
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.problem import build_problem
@@ -38,22 +38,26 @@ class LoadCase(Transform):
 
 
 class BuildCondition(Transform):
-    """`case` -> `condition`: beam's-eye-view channels of the structures, and of the wishes if requested.
+    """`case` -> `condition`: beam's-eye-view channels of the structures, and of wishes and arcs if requested.
 
     Args:
         structures: see `bev_channels`.
         wishes: see `bev_channels`.
+        arcs: see `bev_channels`.
         rays: keeps the channels on disk; None traces them each time.
     """
 
-    def __init__(self, structures: Sequence[str], wishes: bool = False, rays: RayCache | None = None) -> None:
-        self.structures, self.wishes, self.rays = tuple(structures), wishes, rays
+    def __init__(
+        self, structures: Sequence[str], wishes: Wishes = False, arcs: bool = False, rays: RayCache | None = None
+    ) -> None:
+        self.structures, self.wishes, self.arcs, self.rays = tuple(structures), wishes, arcs, rays
 
     def __call__(self, record: Record) -> Record:
-        trace = partial(bev_channels, record["case"], self.structures, self.wishes)
+        trace = partial(bev_channels, record["case"], self.structures, self.wishes, self.arcs)
         if self.rays is None:
             return {**record, "condition": trace()}
-        settings = ("bev_channels", self.structures, self.wishes, record["case"].machine.sad_mm)
+        names = channel_names(self.structures, self.wishes, self.arcs)
+        settings = ("bev_channels", names, record["case"].machine.sad_mm)
         return {**record, "condition": self.rays.get(content_checksum(Path(record["case_dir"])), settings, trace)}
 
 
@@ -125,12 +129,14 @@ def item_transform(
     voxels: int,
     with_problem: bool,
     seed: int = 0,
-    wishes: bool = False,
+    wishes: Wishes = False,
+    arcs: bool = False,
     rays: RayCache | None = None,
 ) -> Compose:
     """The whole chain: `{"case_dir": folder}` -> `PlanItem`."""
     problem = BuildProblem(voxels, seed, needed=with_problem, rays=rays)
-    return Compose([LoadCase(), BuildCondition(structures, wishes, rays), problem, BuildTarget(), MakeItem()])
+    condition = BuildCondition(structures, wishes, arcs, rays)
+    return Compose([LoadCase(), condition, problem, BuildTarget(), MakeItem()])
 
 
 def _plan_of(case: Case, path: Path) -> tuple[Plan, dict[str, Any]]:

@@ -25,6 +25,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.recipes.fluence_models import Condition, Fluence, one_step_maps, regressed_maps
 from lightning_vmat.recipes.runs import (
     check_structures,
+    condition_arcs,
     condition_structures,
     condition_wishes,
     find_checkpoint,
@@ -159,14 +160,16 @@ class TrainedStart:
         run: run, for messages.
         maps: function of `load_maps`; None to start from the open field.
         structures: structures that condition the network, in the order of its channels.
-        wishes: whether the case's wishes condition the network.
+        wishes: which of the case's wishes condition the network, see `bev_channels`.
+        arcs: whether the case's arcs condition the network.
         seed: seed of the noise.
     """
 
     run: Path
     maps: Maps | None
     structures: list[str]
-    wishes: bool
+    wishes: bool | list[str]
+    arcs: bool
     seed: int
 
     @torch.no_grad()
@@ -177,7 +180,7 @@ class TrainedStart:
             )
         if self.maps is None:
             return problem.open_field
-        condition = bev_channels(case, self.structures, self.wishes)[None]
+        condition = bev_channels(case, self.structures, self.wishes, self.arcs)[None]
         return self.maps(condition, problem, self.seed)[0]
 
 
@@ -188,13 +191,13 @@ def load_start(run: Path, seed: int = 0) -> TrainedStart:
         ValueError: no such run, or a generator with other condition channels than the run's.
     """
     files = read_run(run)
-    structures, wishes = condition_structures(run), condition_wishes(run)
+    seen = condition_structures(run), condition_wishes(run), condition_arcs(run)
     if files.class_path != RECIPES["learned"]:
-        return TrainedStart(run, load_maps(run), structures, wishes, seed)
+        return TrainedStart(run, load_maps(run), *seen, seed)
     generator = files.settings.get("generator")
     if generator is not None:
-        check_structures(generator, structures, wishes)
-    return TrainedStart(run, None if generator is None else load_maps(Path(generator)), structures, wishes, seed)
+        check_structures(generator, *seen)
+    return TrainedStart(run, None if generator is None else load_maps(Path(generator)), *seen, seed)
 
 
 def _teacher(files: RunFiles) -> Maps:
