@@ -100,7 +100,8 @@ class PencilBeamOperator:
             y_nodes=y_nodes,
             x_nodes=x_nodes,
         )
-        return cls(Blur.build(model, case.beamlets, y_nodes, x_nodes), sampling.keep())
+        blur = Blur.build(model, case.beamlets, y_nodes, x_nodes).to(voxels_mm.device)
+        return cls(blur, sampling.keep())
 
     @property
     def voxel_count(self) -> int:

@@ -73,6 +73,7 @@ def trace_rays(
         Integrals, mm times the volume's unit.
     """
     planes = _Planes(volume, grid, isocentre_mm, control_points, sad_mm, step_mm)
+    x_mm, y_mm = x_mm.to(volume.device), y_mm.to(volume.device)
     slant = _slant(x_mm, y_mm, sad_mm) * planes.step_mm
     rays = []
     for number in range(len(control_points)):

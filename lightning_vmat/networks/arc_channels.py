@@ -29,10 +29,10 @@ def arc_channels(case: Case) -> Float[Tensor, "channel control_point leaf_pair b
     points = case.control_points
     arc = points.arc_index
     if len(case.arcs) == 1 and case.arcs[0].is_full_turn:
-        joined = torch.ones(len(points))
-        start_deg = end_deg = torch.full((len(points),), RING_DEG)
+        joined = torch.ones(len(points), device=arc.device)
+        start_deg = end_deg = torch.full((len(points),), RING_DEG, device=arc.device)
     else:
-        joined = torch.cat((arc[1:] == arc[:-1], torch.zeros(1, dtype=torch.bool))).float()
+        joined = torch.cat((arc[1:] == arc[:-1], torch.zeros(1, dtype=torch.bool, device=arc.device))).float()
         spans_deg = [points.sector_deg[arc == number] for number in range(len(case.arcs))]
         start_deg = torch.cat([sectors.cumsum(0) - sectors / 2 for sectors in spans_deg])
         end_deg = torch.cat([sectors.sum() - sectors.cumsum(0) + sectors / 2 for sectors in spans_deg])

@@ -60,7 +60,7 @@ def bev_channels(
     names = wish_names(wishes)
     if len(set(names)) != len(names):
         raise ValueError(f"condition wishes {list(names)}: expected each name once")
-    nothing = torch.zeros(case.grid.shape)
+    nothing = torch.zeros(case.grid.shape, device=case.hu.device)
     masks = [case.structures[name].float() if name in case.structures else nothing for name in structures]
     thickness = _trace(case, torch.stack([_relative_prescription(case), *masks]))
     density = relative_electron_density(case.hu.float()) * case.structures[BODY]
@@ -73,7 +73,9 @@ def bev_channels(
 
 def wish_channels(case: Case, names: Sequence[str] = WISHES) -> Float[Tensor, "wish control_point leaf_pair beamlet"]:
     """Returns the natural logarithm of the factor of each wish, constant over the beamlets."""
-    return torch.tensor(log_wishes(case.wishes, names))[:, None, None, None].expand(-1, *case.fluence_shape)
+    return torch.tensor(log_wishes(case.wishes, names), device=case.hu.device)[:, None, None, None].expand(
+        -1, *case.fluence_shape
+    )
 
 
 def _relative_prescription(case: Case) -> Float[Tensor, "z y x"]:

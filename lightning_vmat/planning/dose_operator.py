@@ -31,10 +31,10 @@ def dose_operator(
     """
     if case.influence_path is None:
         return PencilBeamOperator.build(case, index, node_step_mm=node_step_mm, depth=depth)
-    stored = StoredInfluence.load(case.influence_path, rows=index, row_count=case.grid.voxel_count)
+    stored = StoredInfluence.load(case.influence_path, rows=index.cpu(), row_count=case.grid.voxel_count)
     if stored.fluence_shape != case.fluence_shape:
         raise ValueError(
             f"influence file {case.influence_path}: fluence of shape {stored.fluence_shape}, expected "
             f"{case.fluence_shape} as in the case"
         )
-    return stored
+    return stored.to(index.device)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run
@@ -69,6 +71,8 @@ class SequencedPlanner:
         with trace.stage("start"):
             x = self.start(case, coarse)
         if self.optimizer is not None:
+            if isinstance(self.optimizer, nn.Module):
+                self.optimizer.to(x.device)
             x = self._optimise(case, coarse, x, self.optimizer, trace)
         fluence_mu = x * coarse.scale_mu * case.beamlets.inside_jaws.to(x)
         if self.apertures is None:

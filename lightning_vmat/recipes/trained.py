@@ -204,7 +204,7 @@ def _teacher(files: RunFiles) -> Maps:
     denoiser, sampler = _denoiser(files, "denoiser."), files.build("sampler")
 
     def maps(condition: Condition, problem: Problem, seed: int) -> Fluence:
-        samples: Tensor = sampler(denoiser, unit_noise([problem.name], condition, seed), condition)
+        samples: Tensor = sampler(denoiser.to(condition.device), unit_noise([problem.name], condition, seed), condition)
         return samples.clamp(min=0.0)
 
     return maps
@@ -215,7 +215,7 @@ def _generator(files: RunFiles) -> Maps:
 
     def maps(condition: Condition, problem: Problem, seed: int) -> Fluence:
         noise = unit_noise([problem.name], condition, seed)
-        return one_step_maps(generator, sigma_max, noise, condition).clamp(min=0.0)
+        return one_step_maps(generator.to(condition.device), sigma_max, noise, condition).clamp(min=0.0)
 
     return maps
 
@@ -223,7 +223,7 @@ def _generator(files: RunFiles) -> Maps:
 def _regression(files: RunFiles) -> Maps:
     network = files.build("network")
     files.load(network, "network.")
-    return lambda condition, problem, seed: regressed_maps(network, condition).clamp(min=0.0)
+    return lambda condition, problem, seed: regressed_maps(network.to(condition.device), condition).clamp(min=0.0)
 
 
 def _denoiser(files: RunFiles, prefix: str) -> EDMPreconditioning:
@@ -240,9 +240,9 @@ def _other_recipe(files: RunFiles) -> Maps:
 
 
 def _generated(recipe: Any, condition: Condition, problem: Problem, seed: int) -> Fluence:
-    scale_mu = torch.tensor([problem.scale_mu])
+    scale_mu = torch.tensor([problem.scale_mu], device=condition.device)
     batch = PlanBatch((problem.name,), (Path(problem.name),), condition, None, scale_mu, (problem,))
-    maps: Tensor = recipe.generate(batch, seed)
+    maps: Tensor = recipe.to(condition.device).generate(batch, seed)
     return maps
 
 
