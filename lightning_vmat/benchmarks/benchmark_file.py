@@ -21,7 +21,7 @@ from lightning_vmat.planning.planner import TracePoint
 
 FiguresByCase = dict[str, dict[str, Figures]]
 Points = list[tuple[str, int, float, float]]
-KEPT = ("cases", "doses_gy", "courses")
+KEPT, KEPT_LATER = ("cases", "doses_gy", "courses"), ("stages_s",)
 
 
 @dataclass
@@ -34,6 +34,7 @@ class BenchmarkFile:
         cases: figures of `measure`.
         doses_gy: figures of `key_doses`.
         courses: points of each trace, by planner and case.
+        stages_s: wall seconds of each stage of planning, by planner and case.
     """
 
     path: Path
@@ -41,6 +42,7 @@ class BenchmarkFile:
     cases: FiguresByCase = field(default_factory=dict)
     doses_gy: FiguresByCase = field(default_factory=dict)
     courses: dict[str, dict[str, Points]] = field(default_factory=dict)
+    stages_s: FiguresByCase = field(default_factory=dict)
 
     @classmethod
     def open(cls, path: Path, settings: Mapping[str, object]) -> BenchmarkFile:
@@ -50,7 +52,8 @@ class BenchmarkFile:
             ValueError: an unreadable file, or a file of other settings.
         """
         figures = cls(path, PartialFile(path, settings).plain)
-        figures.cases, figures.doses_gy, figures.courses = figures.partial.read(KEPT) or ({}, {}, {})
+        for name, kept in zip((*KEPT, *KEPT_LATER), figures.partial.read(KEPT, KEPT_LATER) or (), strict=False):
+            setattr(figures, name, kept)
         return figures
 
     @property
@@ -84,9 +87,13 @@ class BenchmarkFile:
         """Add the course of a planner's optimization for a case."""
         self.courses.setdefault(planner, {})[case_id] = [astuple(point) for point in points]
 
+    def add_stages(self, planner: str, case_id: str, seconds: Figures) -> None:
+        """Add the wall seconds of the stages in which a planner planned a case."""
+        self.stages_s.setdefault(planner, {})[case_id] = dict(seconds)
+
     def save(self) -> None:
         """Write the figures so far to the partial file."""
-        self.partial.write({name: getattr(self, name) for name in KEPT})
+        self.partial.write({name: getattr(self, name) for name in (*KEPT, *KEPT_LATER)})
 
     def median_courses(self) -> dict[str, list[TracePoint]]:
         """Course of each planner, in medians over its cases."""
@@ -108,6 +115,7 @@ class BenchmarkFile:
                 name: [[*astuple(point)[:2], round(point.seconds, 3), round(point.objective, 2)] for point in course]
                 for name, course in self.median_courses().items()
             },
+            "stage_quartiles_s": {name: quartiles(rows.values()) for name, rows in self.stages_s.items()},
             "cases": cases,
             "doses_gy": self.doses_gy,
         }

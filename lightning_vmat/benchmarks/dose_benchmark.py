@@ -11,7 +11,7 @@ import torch
 
 from lightning_vmat.benchmarks.dose_baselines import pydosert_rows, sparse_rows
 from lightning_vmat.benchmarks.dose_judging import judging_row, setup_row
-from lightning_vmat.benchmarks.dose_speed import Device, SpeedRow, as_table, pencil_beam_row
+from lightning_vmat.benchmarks.dose_speed import Device, SpeedRow, as_table, check_device, pencil_beam_row
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cases.sizes import get_size
 from lightning_vmat.files.atomic import atomic_file
@@ -36,8 +36,7 @@ def time_dose(device: str, sizes: Sequence[str], repeats: int, json: Path | None
         get_size(size)
     if repeats < 1:
         raise ValueError(f"{repeats} repeats: expected at least 1")
-    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise ValueError(f"device {device}: expected cpu, or cuda with a GPU")
+    check_device(device)
     about = Device.measure(device, repeats)
     rows = [row for size in sizes for row in _rows(size, about, repeats)]
     if json is not None:

@@ -106,6 +106,12 @@ def measure(
     )
 
 
+def check_device(device: str) -> None:
+    """Raise a ValueError for a device that is neither the CPU nor a GPU of this machine."""
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise ValueError(f"device {device}: expected cpu, or cuda with a GPU")
+
+
 def median_seconds(call: Callable[[], object], device: str, repeats: int) -> float:
     """Median time of a call, s, after a first call that is not counted."""
     call()

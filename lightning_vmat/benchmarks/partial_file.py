@@ -33,8 +33,12 @@ class PartialFile:
         """The settings after a round trip through JSON."""
         return dict(json.loads(json.dumps(dict(self.settings), default=str)))
 
-    def read(self, names: Sequence[str]) -> list[Any] | None:
+    def read(self, names: Sequence[str], later: Sequence[str] = ()) -> list[Any] | None:
         """Read the named figures of a stopped run; None if there is none.
+
+        Args:
+            names: figures that the file must hold.
+            later: figures that follow; empty in a file of an earlier version, which did not keep them.
 
         Raises:
             ValueError: an unreadable file, or a file of other settings.
@@ -43,7 +47,7 @@ class PartialFile:
             return None
         try:
             kept = json.loads(self.path.read_text())
-            found, figures = kept["settings"], [kept[name] for name in names]
+            found, figures = kept["settings"], [kept[name] for name in names] + [kept.get(name, {}) for name in later]
         except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
             raise ValueError(f"{self.path}: expected figures of a stopped run ({error}); remove it") from error
         if found != self.plain:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from lightning_vmat import __version__
 from lightning_vmat.api.planners import ConfiguredPlanner, planner
 from lightning_vmat.benchmarks.benchmark_file import BenchmarkFile
 from lightning_vmat.benchmarks.comparison import key_doses, measure
+from lightning_vmat.benchmarks.dose_speed import check_device
 from lightning_vmat.cases.case_files import PLAN_FILE
 from lightning_vmat.cases.patient import open_case
 from lightning_vmat.cases.plan_files import plan_metadata, write_plan
@@ -30,6 +33,7 @@ def compare_planners(
     split: str,
     jaw_margin_mm: float | None,
     plans: Path | None,
+    device: str = "cpu",
 ) -> BenchmarkFile:
     """Plan each case of a split with each planner; figures of a stopped run are kept.
 
@@ -42,10 +46,12 @@ def compare_planners(
         split: split of the cases.
         jaw_margin_mm: see `with_jaws`.
         plans: folder for the deliverable plans; None to discard them.
+        device: device on which the cases are planned and judged.
 
     Raises:
-        ValueError: an unknown planner, a missing run, or an empty cohort.
+        ValueError: a device that is not there, an unknown planner, a missing run, or an empty cohort.
     """
+    check_device(device)
     members = {}
     for spec in names:
         name, _, run = spec.strip().partition("=")
@@ -58,6 +64,7 @@ def compare_planners(
         "planners": list(names),
         "jaw_margin_mm": jaw_margin_mm,
         "package_version": __version__,
+        **({} if device == "cpu" else {"device": device, "hardware": torch.cuda.get_device_name(device)}),
     }
     figures = BenchmarkFile.open(json, settings)
     for folder in track(folders, "cases"):
@@ -67,7 +74,7 @@ def compare_planners(
             figures.add_doses("clinical", case.case_id, key_doses(case, structures))
         missing = {name: member for name, member in members.items() if not figures.has(name, case.case_id)}
         if missing:
-            _add(figures, case, missing, plans)
+            _add(figures, case.to(device), missing, plans)
     return figures
 
 
@@ -81,6 +88,7 @@ def _add(figures: BenchmarkFile, case: Case, members: dict[str, ConfiguredPlanne
         figures.add(name, case.case_id, measure(case, result, evaluation))
         figures.add_doses(name, case.case_id, key_doses(case, evaluation.structures))
         figures.add_course(name, case.case_id, result.trace.points)
+        figures.add_stages(name, case.case_id, result.trace.seconds)
         if plans is not None and result.plan is not None:
             write_plan(result.plan, plans / name / case.case_id / PLAN_FILE, plan_metadata(case, name))
         figures.save()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from lightning_vmat.data.batch import PlanBatch
@@ -12,7 +13,7 @@ from lightning_vmat.data.batch import PlanBatch
 
 class Throughput(Callback):
     """Logs for each epoch, over all ranks and without validation: cases per second, dose evaluations per second if the
-    recipe makes any, and the share of time spent waiting for data.
+    recipe makes any, the share of time spent waiting for data, and on a GPU the peak memory of a rank so far.
     """
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -48,3 +49,6 @@ class Throughput(Callback):
         for name, value in rates.items():
             pl_module.log(f"throughput/{name}", value, reduce_fx="sum", sync_dist=True, batch_size=1)
         pl_module.log("throughput/data_wait_share", self.waited_s / seconds, sync_dist=True, batch_size=1)
+        if pl_module.device.type == "cuda":
+            peak_gb = torch.cuda.max_memory_allocated(pl_module.device) / 1e9
+            pl_module.log("throughput/peak_memory_gb", peak_gb, reduce_fx="max", batch_size=1)

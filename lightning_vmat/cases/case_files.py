@@ -114,8 +114,8 @@ def read_case(folder: Path) -> Case:
             hu=hu.to(torch.float32),
             structures=structures,
             prescription_gy=_prescription_gy(settings["prescription_gy"]),
-            arcs=tuple(Arc(**check_values(Arc, arc, "arc")) for arc in settings["arcs"]),
-            beamlets=BeamletGrid(**check_values(BeamletGrid, settings["beamlets"], "beamlets")),
+            arcs=_arcs(settings),
+            beamlets=_beamlets(settings),
             machine_name=str(settings["machine"]),
             gantry_slowdown=float(settings.get("gantry_slowdown", 1.0)),
             protocol=_protocol(folder, str(settings["protocol"])),
@@ -150,6 +150,20 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
+def read_fluence_shape(folder: Path) -> tuple[int, int, int]:
+    """Read the shape of a case's fluence maps (control_point, leaf_pair, beamlet) from `case.yaml`, without volumes.
+
+    Raises:
+        ValueError: see `read_settings`; arcs or beamlets that are none.
+    """
+    settings = read_settings(folder)
+    try:
+        arcs, beamlets = _arcs(settings), _beamlets(settings)
+    except ValueError as error:
+        raise ValueError(f"{folder / CASE_FILE}: {' '.join(str(error).split())}") from error
+    return sum(arc.control_points for arc in arcs), *beamlets.shape
+
+
 def check_beams(case: Case) -> None:
     """Raise a ValueError for an unknown machine, no arcs, rows that cut leaves, or an isocentre outside the CT."""
     _ = case.control_points
@@ -182,6 +196,14 @@ def _settings(case: Case) -> dict[str, object]:
         "wishes": dict(case.wishes),
         "gantry_slowdown": case.gantry_slowdown,
     }
+
+
+def _arcs(settings: Mapping[str, Any]) -> tuple[Arc, ...]:
+    return tuple(Arc(**check_values(Arc, arc, "arc")) for arc in settings["arcs"])
+
+
+def _beamlets(settings: Mapping[str, Any]) -> BeamletGrid:
+    return BeamletGrid(**check_values(BeamletGrid, settings["beamlets"], "beamlets"))
 
 
 def _own_protocol(protocol: str) -> str | None:

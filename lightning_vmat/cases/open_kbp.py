@@ -12,8 +12,11 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightning_vmat.cases.drawn_wishes import draw_wishes, name_seed
 from lightning_vmat.cases.sizes import Size, get_size
 from lightning_vmat.cases.source import SourceCase
+from lightning_vmat.objectives.protocol import load_protocol
+from lightning_vmat.objectives.wishes import drawn_names
 from lightning_vmat.plan.arc import Arc, ControlPoints
 from lightning_vmat.plan.beamlets import BeamletGrid, fit_beamlet_grid
 from lightning_vmat.plan.case import BODY, Case
@@ -198,17 +201,36 @@ def _beams(
 
 @dataclass(frozen=True)
 class OpenKbpSource:
-    """The folder of a patient. The clinical dose is stored as `clinical_dose.nii.gz`."""
+    """The folder of a patient. The clinical dose is stored as `clinical_dose.nii.gz`.
+
+    Args:
+        folder: folder of the patient.
+        size: name of a size.
+        wishes_share: probability that the patient has wishes.
+    """
 
     folder: Path
     size: str
+    wishes_share: float = 0.0
 
     @property
     def name(self) -> str:
         """Name of the patient's folder, such as `pt_1`."""
         return self.folder.name
 
+    @property
+    def wish_names(self) -> tuple[str, ...]:
+        """Names of the wishes that patients draw: the protocol's organs, conformity and homogeneity."""
+        return drawn_names(load_protocol(PROTOCOL))
+
     def load(self) -> SourceCase:
-        """Read the patient: the case and its clinical dose."""
+        """Read the patient: the case with its wishes, and its clinical dose.
+
+        A wish is drawn for every organ of the protocol, so that it does not depend on which organs are contoured, and
+        kept for those that the patient has.
+        """
         case, dose_gy = read_open_kbp(self.folder, self.size)
-        return SourceCase(case, {"clinical_dose": dose_gy})
+        drawn = draw_wishes(name_seed(self.name), self.wishes_share, self.wish_names)
+        absent = set(ORGANS) - set(case.structures)
+        wishes = {name: factor for name, factor in drawn.items() if name not in absent}
+        return SourceCase(case.with_settings(wishes=wishes), {"clinical_dose": dose_gy})

@@ -80,8 +80,11 @@ def spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]
 
 
 def clear_message(error: Exception) -> str:
-    """The message of jsonargparse about a wrong value, without the list of types that it tried."""
-    text = " ".join(str(error).split())
+    """The message of an error, without the types that jsonargparse tried, or the traceback of a loading process."""
+    text = str(error)
+    if text.startswith("Caught ValueError in DataLoader worker"):  # with the traceback of the worker, whose last line
+        text = text.rpartition("ValueError: ")[2]  # is the error
+    text = " ".join(text.split())
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
     text = re.sub(r"( -)? Expected a <class 'NoneType'>", "", text)
     return re.sub(r" Given value type: .*$", "", text)

@@ -20,6 +20,7 @@ def planners(
     plans: Path | None = None,
     figure: Path | None = None,
     wandb: str | None = None,
+    device: str = "cpu",
 ) -> None:
     """Compare planners: plan every held-out case with each, and print figures, medians and mean doses.
 
@@ -37,15 +38,24 @@ def planners(
         plans: Folder for the deliverable plans, `PLANNER/CASE/plan.safetensors`, as `vmat check delivery` reads them.
         figure: Image file of the planners' medians: objective against dose evaluations and seconds.
         wandb: W&B project for a table of the figures. Without a key it is written beside `json`.
+        device: `cpu`, or `cuda` to plan and judge on a GPU.
 
     Raises:
-        ValueError: an unknown planner, a missing run, or an empty cohort.
+        ValueError: a device that is not there, an unknown planner, a missing run, or an empty cohort.
     """
     from lightning_vmat.benchmarks.planner_benchmark import compare_planners
 
     names = planners.split(",") if isinstance(planners, str) else planners
     figures = compare_planners(
-        cohort, names, json, voxels=voxels, cases=cases, split=split, jaw_margin_mm=jaw_margin_mm, plans=plans
+        cohort,
+        names,
+        json,
+        voxels=voxels,
+        cases=cases,
+        split=split,
+        jaw_margin_mm=jaw_margin_mm,
+        plans=plans,
+        device=device,
     )
     print(f"{figures.case_count} cases ({split}); last rows: medians, share of cases that meet all goals, violations")
     print(figures.finish())

@@ -1,4 +1,4 @@
-"""The number of condition channels follows from the data: networks of a configuration are given it here."""
+"""The number of condition channels, and whether arcs are among them, follow from the data; networks are told here."""
 
 from __future__ import annotations
 
@@ -7,29 +7,37 @@ from collections.abc import Iterator
 from jsonargparse import Namespace
 
 from lightning_vmat.networks.bev_conditioning import channel_names
+from lightning_vmat.recipes.runs import yaml_text
 
-KEY = "condition_channels"
+KEY, ARCS = "condition_channels", "arcs"
 
 
 def fill_condition_channels(config: Namespace) -> None:
-    """Write the number of condition channels into every network of a parsed configuration that has such an argument.
+    """Write the number of condition channels, and whether arcs are among them, into every network of a configuration
+    that has such arguments.
 
     Args:
-        config: with `data` and `model`; changed in place.
+        config: parsed configuration with `data` and `model`; changed in place.
 
     Raises:
-        ValueError: a network is given another number than the data bring.
+        ValueError: a network is given another number than the data bring, or arcs where they bring none.
     """
-    structures, wishes = config["data"]["structures"], bool(config["data"]["wishes"])
-    number = len(channel_names(structures, wishes))
+    structures, wishes, arcs = (config["data"][name] for name in ("structures", "wishes", "arcs"))
+    number = len(channel_names(structures, wishes, arcs))
     for place, settings in networks(config["model"], "model"):
         given = settings[KEY]
         if given not in (None, number):
             raise ValueError(
-                f"{place}.{KEY} is {given}, expected {number} for the {len(structures)} data.structures and "
-                f"data.wishes {str(wishes).lower()}; leave it out to have it derived"
+                f"{place}.{KEY} is {given}, expected {number} for the {len(structures)} data.structures, data.wishes "
+                f"{yaml_text(wishes)} and data.arcs {yaml_text(arcs)}; leave it out to have it derived"
             )
         settings[KEY] = number
+        if ARCS in settings:
+            if settings[ARCS] and not arcs:
+                raise ValueError(
+                    f"{place}.{ARCS} is true, expected false as data.arcs is; leave it out to have it derived"
+                )
+            settings[ARCS] = arcs
 
 
 def networks(settings: Namespace, place: str) -> Iterator[tuple[str, Namespace]]:

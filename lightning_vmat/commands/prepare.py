@@ -54,7 +54,7 @@ def phantom(
     """
     from functools import partial
 
-    from lightning_vmat.cases.phantom.drawn_wishes import SHARE, check_share
+    from lightning_vmat.cases.drawn_wishes import share_of
     from lightning_vmat.cases.phantom.phantom import phantom_name
     from lightning_vmat.cases.phantom.source import PhantomSource
     from lightning_vmat.data.cohort import split_of_seeds
@@ -64,8 +64,7 @@ def phantom(
 
     if count < 1 or seed < 0:
         raise ValueError(f"count {count}, seed {seed}: expected at least 1 and 0")
-    share = SHARE if wishes is True else float(wishes)
-    check_share(share)
+    share = share_of(wishes)
     check_jaw_margin(jaw_margin_mm)
     if as_dicom and share:
         raise ValueError(f"wishes {wishes}: DICOM has no place for them, expected false with as_dicom")
@@ -84,6 +83,7 @@ def open_kbp(
     out: Path,
     split: Literal["train", "validation", "test", "all"] = "all",
     size: SizeName = "base",
+    wishes: bool | float = False,
     plan: bool = False,
     jobs: int = 2,
     shard: str = "1/1",
@@ -95,21 +95,26 @@ def open_kbp(
         out: Folder of the cohort; existing cases are kept.
         split: Patients to read.
         size: Resolution: control points and beamlets. The voxels stay as they are.
+        wishes: Draw wishes for three quarters of the patients, from their names: factors from 1/4 to 4 on the weights
+            of the protocol's organs that a patient has, conformity (`Body`) and homogeneity. A number sets the share
+            of patients with wishes.
         plan: Make a reference plan for each case.
         jobs: Number of processes.
         shard: `i/n`: make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
-        ValueError: a folder that is not laid out like the challenge's, or a cohort of other settings in `out`.
+        ValueError: a folder that is not laid out like the challenge's, a share of wishes out of range, or a cohort of
+            other settings in `out`.
     """
+    from lightning_vmat.cases.drawn_wishes import share_of
     from lightning_vmat.cases.open_kbp import SPLITS, OpenKbpSource, patient_folders
-    from lightning_vmat.data.preparation import prepare
+    from lightning_vmat.data.preparation import open_kbp_manifest, prepare
 
+    share = share_of(wishes)
     parts = {part: patient_folders(source, part) if split in (part, "all") else [] for part in SPLITS}
-    sources = [OpenKbpSource(folder, size) for folders in parts.values() for folder in folders]
+    sources = [OpenKbpSource(folder, size, share) for folders in parts.values() for folder in folders]
     names = {part: [folder.name for folder in folders] for part, folders in parts.items()}
-    manifest = {"source": "open-kbp", "size": size, "split": split}
-    prepare(sources, names, out, manifest, plan=plan, jobs=jobs, shard=shard)
+    prepare(sources, names, out, open_kbp_manifest(sources, split), plan=plan, jobs=jobs, shard=shard)
 
 
 def dicom(

@@ -11,7 +11,7 @@ from lightning_vmat.callbacks.run_directory import CONFIG_FILE, UNFINISHED_FILE
 from lightning_vmat.files.yaml_file import read_mapping
 
 IDENTITY = ("seed_everything", "model", "data")  # what may not change between the parts of a run; the trainer may
-FREE = ("data.num_workers",)
+FREE = ("data.num_workers", "data.memory_gb", "data.cache_dir")  # how cases are loaded, not which
 
 
 def stopped_at(run: Path, settings: Mapping[str, Any]) -> Path | None:

@@ -115,7 +115,7 @@ class RecipeCLI(LightningCLI):
                     f"{type(self.model).__name__} as in the configuration"
                 )
             data = self.config[self.subcommand]["data"]
-            check_structures(config["ckpt_path"], data["structures"], data["wishes"])
+            check_structures(config["ckpt_path"], data["structures"], data["wishes"], data["arcs"])
             try:
                 self.model.load_state_dict(recipe.state_dict())
             except RuntimeError as error:

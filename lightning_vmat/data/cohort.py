@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ class Cohort:
         if set(self.split) != set(SPLITS):
             raise ValueError(f"{self.root / SPLIT_FILE}: splits {sorted(self.split)}, expected {', '.join(SPLITS)}")
         names = [name for part in SPLITS for name in self.split[part]]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
         if twice:
             raise ValueError(f"{self.root / SPLIT_FILE}: {', '.join(twice)} listed twice, expected each case once")
 

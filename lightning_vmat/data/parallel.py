@@ -30,7 +30,7 @@ def in_processes(work: Callable[[T], str], things: Sequence[T], jobs: int) -> It
     Raises:
         ChildProcessError: a process was killed.
     """
-    with _one_thread():
+    with one_thread():
         if jobs <= 1:
             yield from map(work, things)
             return
@@ -48,7 +48,7 @@ def in_processes(work: Callable[[T], str], things: Sequence[T], jobs: int) -> It
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
     """Use one thread here and in child processes: another order of sums would change the last bits of plans."""
     before, threads = {name: os.environ.get(name) for name in THREADS}, torch.get_num_threads()
     os.environ.update(dict.fromkeys(THREADS, "1"))

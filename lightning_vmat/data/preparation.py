@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from lightning_vmat.cases.case_files import CASE_FILE, PLAN_FILE, read_case, write_case
-from lightning_vmat.cases.phantom.drawn_wishes import wishes_manifest
+from lightning_vmat.cases.drawn_wishes import wishes_manifest
+from lightning_vmat.cases.open_kbp import PROTOCOL, OpenKbpSource
 from lightning_vmat.cases.phantom.phantom import MIXED, PHANTOM_VERSION, SHARES
 from lightning_vmat.cases.phantom.source import PhantomSource
 from lightning_vmat.cases.plan_files import write_plan
@@ -44,6 +45,23 @@ def phantom_manifest(sources: Sequence[PhantomSource], split: Mapping[str, list[
         "test": list(split["test"]),
         "phantom_version": PHANTOM_VERSION,
         "protocol_versions": versions,
+    }
+
+
+def open_kbp_manifest(sources: Sequence[OpenKbpSource], split: str) -> dict[str, object]:
+    """The manifest of a cohort of OpenKBP patients of the same settings.
+
+    Args:
+        sources: the patients.
+        split: the part of the challenge that is read, or `all`.
+    """
+    first = sources[0]
+    return {
+        "source": "open-kbp",
+        "size": first.size,
+        "split": split,
+        "wishes": wishes_manifest(first.wishes_share, first.wish_names),
+        "protocol_versions": {PROTOCOL: protocol_checksum(PROTOCOL)},
     }
 
 

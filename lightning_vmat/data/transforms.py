@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float, Int
 from monai.transforms import Compose, Transform
+from torch import Tensor
 
 from lightning_vmat import __version__
 from lightning_vmat.cases.case_files import PLAN_FILE, read_case
 from lightning_vmat.cases.plan_files import read_plan
 from lightning_vmat.data.batch import PlanItem
-from lightning_vmat.networks.bev_conditioning import bev_channels
+from lightning_vmat.data.ray_cache import RayCache, content_checksum
+from lightning_vmat.dose.ray_tracing import radiological_depth
+from lightning_vmat.networks.bev_conditioning import Wishes, bev_channels, channel_names
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.problem import build_problem
@@ -32,13 +38,27 @@ class LoadCase(Transform):
 
 
 class BuildCondition(Transform):
-    """`case` -> `condition`: beam's-eye-view channels of the structures, and of the wishes if requested."""
+    """`case` -> `condition`: beam's-eye-view channels of the structures, and of wishes and arcs if requested.
 
-    def __init__(self, structures: Sequence[str], wishes: bool = False) -> None:
-        self.structures, self.wishes = tuple(structures), wishes
+    Args:
+        structures: see `bev_channels`.
+        wishes: see `bev_channels`.
+        arcs: see `bev_channels`.
+        rays: keeps the channels on disk; None traces them each time.
+    """
+
+    def __init__(
+        self, structures: Sequence[str], wishes: Wishes = False, arcs: bool = False, rays: RayCache | None = None
+    ) -> None:
+        self.structures, self.wishes, self.arcs, self.rays = tuple(structures), wishes, arcs, rays
 
     def __call__(self, record: Record) -> Record:
-        return {**record, "condition": bev_channels(record["case"], self.structures, self.wishes)}
+        trace = partial(bev_channels, record["case"], self.structures, self.wishes, self.arcs)
+        if self.rays is None:
+            return {**record, "condition": trace()}
+        names = channel_names(self.structures, self.wishes, self.arcs)
+        settings = ("bev_channels", names, record["case"].machine.sad_mm)
+        return {**record, "condition": self.rays.get(content_checksum(Path(record["case_dir"])), settings, trace)}
 
 
 class BuildProblem(Transform):
@@ -46,17 +66,37 @@ class BuildProblem(Transform):
 
     Problems take most of the loading time. If none is needed, and the metadata of the plan contain the scale
     for the same sample, none is built.
+
+    Args:
+        voxels: size of the voxel sample.
+        seed: seed of the voxel sample.
+        needed: whether the item needs its problem, and not only the scale.
+        rays: keeps the radiological depths on disk; None traces them each time.
     """
 
-    def __init__(self, voxels: int, seed: int = 0, needed: bool = True) -> None:
-        self.voxels, self.seed, self.needed = voxels, seed, needed
+    def __init__(self, voxels: int, seed: int = 0, needed: bool = True, rays: RayCache | None = None) -> None:
+        self.voxels, self.seed, self.needed, self.rays = voxels, seed, needed, rays
 
     def __call__(self, record: Record) -> Record:
         known, same = record["metadata"], (self.voxels, self.seed, __version__)
         if not self.needed and (known.get("voxels"), known.get("seed"), known.get("package_version")) == same:
             return {**record, "problem": None, "scale_mu": known["scale_mu"]}
-        problem = build_problem(record["case"], self.voxels, self.seed)
+        depth = (
+            radiological_depth if self.rays is None else partial(self._kept_depth, self.rays, Path(record["case_dir"]))
+        )
+        problem = build_problem(record["case"], self.voxels, self.seed, depth)
         return {**record, "problem": problem if self.needed else None, "scale_mu": problem.scale_mu}
+
+    @staticmethod
+    def _kept_depth(
+        rays: RayCache, case_dir: Path, case: Case, index: Int[Tensor, " voxel"]
+    ) -> Float[Tensor, "control_point voxel"]:
+        voxels = hashlib.sha256(index.numpy().tobytes()).hexdigest()
+        return rays.get(
+            content_checksum(case_dir),
+            ("radiological_depth", voxels, case.machine.sad_mm),
+            lambda: radiological_depth(case, index).half(),  # the precision that the dose operator keeps
+        )
 
 
 class BuildTarget(Transform):
@@ -85,11 +125,18 @@ class MakeItem(Transform):
 
 
 def item_transform(
-    structures: Sequence[str], voxels: int, with_problem: bool, seed: int = 0, wishes: bool = False
+    structures: Sequence[str],
+    voxels: int,
+    with_problem: bool,
+    seed: int = 0,
+    wishes: Wishes = False,
+    arcs: bool = False,
+    rays: RayCache | None = None,
 ) -> Compose:
     """The whole chain: `{"case_dir": folder}` -> `PlanItem`."""
-    problem = BuildProblem(voxels, seed, needed=with_problem)
-    return Compose([LoadCase(), BuildCondition(structures, wishes), problem, BuildTarget(), MakeItem()])
+    problem = BuildProblem(voxels, seed, needed=with_problem, rays=rays)
+    condition = BuildCondition(structures, wishes, arcs, rays)
+    return Compose([LoadCase(), condition, problem, BuildTarget(), MakeItem()])
 
 
 def _plan_of(case: Case, path: Path) -> tuple[Plan, dict[str, Any]]:

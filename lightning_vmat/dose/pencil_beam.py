@@ -13,7 +13,7 @@ from torch import Tensor
 from lightning_vmat.dose.beam_model import BeamModel, load_beam_model
 from lightning_vmat.dose.blur import NODE_STEP_MM, Blur, Nodes
 from lightning_vmat.dose.operator import check_last, result_type
-from lightning_vmat.dose.ray_tracing import radiological_depth
+from lightning_vmat.dose.ray_tracing import DepthFunction, radiological_depth
 from lightning_vmat.dose.sampling import BevLookup, Sampling
 from lightning_vmat.plan.arc import ControlPoints
 from lightning_vmat.plan.beamlets import bev_extent
@@ -52,6 +52,7 @@ class PencilBeamOperator:
         beam_model: BeamModel | None = None,
         *,
         node_step_mm: float | None = None,
+        depth: DepthFunction = radiological_depth,
     ) -> PencilBeamOperator:
         """Builds the operator of a case at some of its voxels.
 
@@ -61,6 +62,7 @@ class PencilBeamOperator:
             beam_model: beam model; the machine's own if None.
             node_step_mm: distance of the nodes of blurred maps; the error of the dose grows with its square (see
                 `blur.py`). If None, `NODE_STEP_MM`, or less for a sharp penumbra.
+            depth: computes the radiological depth of the voxels.
 
         Raises:
             ValueError: no voxels, voxels outside the grid, a beam model of another source-axis distance, or nodes too
@@ -91,14 +93,15 @@ class PencilBeamOperator:
         sampling = Sampling(
             offset_mm=(voxels_mm - centre).contiguous(),
             # half precision halves the largest table; its step, 0.1 mm at 200 mm, is far below the accuracy of depths
-            depth_mm=radiological_depth(case, voxel_index).half().contiguous(),
+            depth_mm=depth(case, voxel_index).half().contiguous(),
             axes=case.control_points.beam_axes().to(voxels_mm.device),
             depth_weights=(model.depth_weights * case.fractions).float().contiguous().to(voxels_mm.device),
             sad_mm=model.sad_mm,
             y_nodes=y_nodes,
             x_nodes=x_nodes,
         )
-        return cls(Blur.build(model, case.beamlets, y_nodes, x_nodes), sampling.keep())
+        blur = Blur.build(model, case.beamlets, y_nodes, x_nodes).to(voxels_mm.device)
+        return cls(blur, sampling.keep())
 
     @property
     def voxel_count(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -72,6 +73,7 @@ def trace_rays(
         Integrals, mm times the volume's unit.
     """
     planes = _Planes(volume, grid, isocentre_mm, control_points, sad_mm, step_mm)
+    x_mm, y_mm = x_mm.to(volume.device), y_mm.to(volume.device)
     slant = _slant(x_mm, y_mm, sad_mm) * planes.step_mm
     rays = []
     for number in range(len(control_points)):
@@ -112,6 +114,10 @@ def radiological_depth(
         )
         depth[number] = _interpolate(passed[None], place[:, None, None])[0, :, 0, 0]
     return depth
+
+
+DepthFunction = Callable[[Case, Int[Tensor, " voxel"]], Float[Tensor, "control_point voxel"]]
+"""A function like `radiological_depth` for the control points of the case."""
 
 
 class _Planes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -40,7 +41,7 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
 def atomic_file(path: Path) -> Iterator[Path]:
     """Write a file atomically: yields a hidden sibling path with the same suffixes, renamed if the block succeeds."""
     path = Path(path).absolute()
-    draft = path.with_name(f".{os.getpid()}.{path.name}")
+    draft = path.with_name(f".{uuid.uuid4().hex[:12]}.{path.name}")  # processes of two machines may share a number
     with _folder_for(path):
         try:
             with _errors_name(path, draft):

@@ -31,7 +31,7 @@ def plan_complexity(plan: Plan, setup: BeamSetup, fraction_dose_gy: float) -> di
         `aperture_area_cm2` (MU-weighted mean), `mu` (per fraction), `mu_per_gy`.
     """
     beamlets, machine = setup.beamlets, setup.machine
-    pairs = leaf_pairs_of_rows(beamlets, machine)
+    pairs = leaf_pairs_of_rows(beamlets, machine).to(plan.left_mm.device)
     x1, x2, _, _ = beamlets.field_mm
     left, right = (bank.clamp(x1, x2).repeat_interleave(pairs, dim=1) for bank in (plan.left_mm, plan.right_mm))
     edges = torch.tensor(beamlets.leaf_edges_mm, device=left.device)

@@ -1,4 +1,8 @@
-"""Network blocks for stacks of fluence maps, periodic along the control points."""
+"""Network blocks for stacks of fluence maps, along the control points of arcs.
+
+Without `joined` all control points form a ring. With it (1 where a control point is joined to the next one, else 0, see
+`arc_channels`) a convolution stays within an arc.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+Joined = Float[Tensor, "batch cp"] | None
 
 
 def to_patches(
@@ -17,9 +23,10 @@ def to_patches(
 
 
 class ArcConvolution(nn.Module):
-    """A convolution within each map (kernel 3 x 3), then one along the arc (kernel 3, circular).
+    """A convolution within each map (kernel 3 x 3), then one along the arc (kernel 3).
 
-    It has twelve taps instead of the 27 of a full 3-D kernel, and no seam between the last and the first control point.
+    It has twelve taps instead of the 27 of a full 3-D kernel. On a ring it has no seam between the last and the first
+    control point; beyond the end of an arc there is zero.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -27,12 +34,25 @@ class ArcConvolution(nn.Module):
         self.in_map = nn.Conv3d(in_channels, out_channels, (1, 3, 3), padding=(0, 1, 1))
         self.along_arc = nn.Conv2d(out_channels, out_channels, (3, 1))  # over (cp, lp b): faster than in 3-D
 
-    def forward(self, x: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch out cp lp b"]:
+    def forward(
+        self, x: Float[Tensor, "batch channel cp lp b"], joined: Joined = None
+    ) -> Float[Tensor, "batch out cp lp b"]:
         """Returns the convolved maps."""
         h = self.in_map(x)
+        if joined is not None:
+            return self._within_arcs(h.flatten(3), joined).view(h.shape)
         ring = F.pad(h.flatten(3), (0, 0, 1, 1), mode="circular")
         maps: Tensor = self.along_arc(ring).view(h.shape)
         return maps
+
+    def _within_arcs(
+        self, h: Float[Tensor, "batch out cp place"], joined: Float[Tensor, "batch cp"]
+    ) -> Float[Tensor, "batch out cp place"]:
+        """Convolves along the arc with the neighbours to which each control point is joined."""
+        link = joined[:, None, :, None].to(h)
+        neighbours = torch.cat(((h * link).roll(1, dims=2), h, h.roll(-1, dims=2) * link), dim=1)
+        taps = self.along_arc.weight.permute(0, 2, 1, 3).flatten(1, 2)[..., None]  # [out, tap x in, 1, 1]
+        return F.conv2d(neighbours, taps, self.along_arc.bias)
 
 
 class ResidualBlock(nn.Module):
@@ -49,13 +69,16 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.along_arc.weight)  # the block starts as its skip connection
 
     def forward(
-        self, x: Float[Tensor, "batch channel cp lp b"], embedding: Float[Tensor, "batch embedding"]
+        self,
+        x: Float[Tensor, "batch channel cp lp b"],
+        embedding: Float[Tensor, "batch embedding"],
+        joined: Joined = None,
     ) -> Float[Tensor, "batch out cp lp b"]:
         """Returns the skip connection plus the modulated residual."""
-        h = self.first(F.silu(self.norm_in(x)))
+        h = self.first(F.silu(self.norm_in(x)), joined)
         scale, shift = self.modulation(embedding)[:, :, None, None, None].chunk(2, dim=1)
         h = F.silu(self.norm_out(h) * (1 + scale) + shift)
-        return self.skip(x) + self.second(h)  # type: ignore[no-any-return]
+        return self.skip(x) + self.second(h, joined)  # type: ignore[no-any-return]
 
 
 class SelfAttention(nn.Module):
@@ -91,7 +114,8 @@ class SelfAttention(nn.Module):
 class ArcAttention(nn.Module):
     """Self-attention along the arc at each position of the map, so that opposed control points see each other.
 
-    There is no positional encoding, so the block is equivariant to rotations of the arc.
+    Control points of several arcs see each other too, because their doses add up. There is no positional encoding, so
+    the block is equivariant to rotations of the arc; which arc a control point belongs to is told by the condition.
     """
 
     def __init__(self, channels: int, heads: int) -> None:

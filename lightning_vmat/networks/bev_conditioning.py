@@ -1,4 +1,4 @@
-"""The beam's-eye-view channels that condition the networks: integrals along each beamlet's ray, and wishes."""
+"""The channels that condition the networks: integrals along each beamlet's ray, wishes, and arcs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lightning_vmat.dose.ray_tracing import relative_electron_density, trace_rays
+from lightning_vmat.networks.arc_channels import ARC_CHANNELS, arc_channels
 from lightning_vmat.plan.case import BODY, Case
 from lightning_vmat.plan.wishes import WISHES, log_wishes
 
@@ -16,16 +17,28 @@ LENGTH_MM = 100.0  # unit of thickness and depth
 RAY_STEP_MM = 2.5
 
 
-def channel_names(structures: Sequence[str], wishes: bool = False) -> tuple[str, ...]:
+Wishes = bool | Sequence[str]
+"""Which wishes a network sees: none, those of `plan.wishes.WISHES`, or the ones named."""
+
+
+def wish_names(wishes: Wishes) -> tuple[str, ...]:
+    """Returns the names of the wishes that a network sees, in order."""
+    if isinstance(wishes, bool):
+        return WISHES if wishes else ()
+    return tuple(wishes)
+
+
+def channel_names(structures: Sequence[str], wishes: Wishes = False, arcs: bool = False) -> tuple[str, ...]:
     """Returns the names of the channels, in order."""
-    wished = [f"wish {name}" for name in WISHES] if wishes else []
-    return "targets by prescription", "depth to the isocentre plane", *structures, *wished
+    wished = [f"wish {name}" for name in wish_names(wishes)]
+    of_arcs = ARC_CHANNELS if arcs else ()
+    return "targets by prescription", "depth to the isocentre plane", *structures, *wished, *of_arcs
 
 
 def bev_channels(
-    case: Case, structures: Sequence[str], wishes: bool = False
+    case: Case, structures: Sequence[str], wishes: Wishes = False, arcs: bool = False
 ) -> Float[Tensor, "channel control_point leaf_pair beamlet"]:
-    """Returns thicknesses of targets and structures and the isocentre's depth along each beamlet's ray, and wishes.
+    """Returns thickness of targets and structures and depth of the isocentre along each beamlet's ray, wishes, arcs.
 
     Where targets overlap, the highest prescription counts. Lengths are in units of 100 mm, so that the network's inputs
     are around 1. A structure that the case lacks has thickness zero.
@@ -33,28 +46,36 @@ def bev_channels(
     Args:
         case: the case.
         structures: organs (and targets), one channel each.
-        wishes: whether to add a channel for each of `plan.wishes.WISHES`, the logarithm of its factor (0: no wish).
+        wishes: wishes that get a channel each, the logarithm of the factor (0: no wish).
+        arcs: whether to add the channels of `arc_channels`.
 
     Returns:
         The channels that `channel_names` names, on the grid of the fluence.
 
     Raises:
-        ValueError: no structures, or one that is named twice.
+        ValueError: no structures, or a structure or wish that is named twice.
     """
     if not structures or len(set(structures)) != len(structures):
         raise ValueError(f"condition structures {list(structures)}: expected one or more names, each once")
-    nothing = torch.zeros(case.grid.shape)
+    names = wish_names(wishes)
+    if len(set(names)) != len(names):
+        raise ValueError(f"condition wishes {list(names)}: expected each name once")
+    nothing = torch.zeros(case.grid.shape, device=case.hu.device)
     masks = [case.structures[name].float() if name in case.structures else nothing for name in structures]
     thickness = _trace(case, torch.stack([_relative_prescription(case), *masks]))
     density = relative_electron_density(case.hu.float()) * case.structures[BODY]
     depth = _trace(case, density[None], stop_mm=case.machine.sad_mm)
-    channels = torch.cat((thickness[:1], depth, thickness[1:])) / LENGTH_MM
-    return torch.cat((channels, wish_channels(case))) if wishes else channels
+    channels = [torch.cat((thickness[:1], depth, thickness[1:])) / LENGTH_MM]
+    channels += [wish_channels(case, names)] if names else []
+    channels += [arc_channels(case)] if arcs else []
+    return torch.cat(channels)
 
 
-def wish_channels(case: Case) -> Float[Tensor, "wish control_point leaf_pair beamlet"]:
-    """Returns the natural logarithm of each of `plan.wishes.WISHES`, constant over the beamlets."""
-    return torch.tensor(log_wishes(case.wishes))[:, None, None, None].expand(-1, *case.fluence_shape)
+def wish_channels(case: Case, names: Sequence[str] = WISHES) -> Float[Tensor, "wish control_point leaf_pair beamlet"]:
+    """Returns the natural logarithm of the factor of each wish, constant over the beamlets."""
+    return torch.tensor(log_wishes(case.wishes, names), device=case.hu.device)[:, None, None, None].expand(
+        -1, *case.fluence_shape
+    )
 
 
 def _relative_prescription(case: Case) -> Float[Tensor, "z y x"]:

@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_vmat.networks.arc_blocks import NoiseEmbedding, ResidualBlock, to_patches
+from lightning_vmat.networks.arc_channels import joined_points
 
 
 class FluenceCritic(nn.Module):
@@ -19,6 +20,7 @@ class FluenceCritic(nn.Module):
         blocks: residual blocks.
         embedding: width of the noise embedding.
         patch: side of the squares of beamlets that form one position.
+        arcs: see `FluenceDenoiser`.
 
     Raises:
         ValueError: no condition channels, or a condition of others.
@@ -31,11 +33,12 @@ class FluenceCritic(nn.Module):
         blocks: int = 2,
         embedding: int = 64,
         patch: int = 1,
+        arcs: bool = False,
     ) -> None:
         super().__init__()
         if condition_channels is None:
             raise ValueError("critic condition_channels: missing, expected the number of condition channels")
-        self.condition_channels, self.patch = condition_channels, patch
+        self.condition_channels, self.patch, self.arcs = condition_channels, patch, arcs
         self.embed = NoiseEmbedding(embedding)
         self.stem = nn.Conv3d((1 + condition_channels) * patch**2, channels, (1, 3, 3), padding=(0, 1, 1))
         self.blocks = nn.ModuleList(ResidualBlock(channels, channels, embedding) for _ in range(blocks))
@@ -54,6 +57,7 @@ class FluenceCritic(nn.Module):
             )
         h = self.stem(to_patches(torch.cat((x[:, None], condition), dim=1), self.patch))
         embedding = self.embed(c_noise)
+        joined = joined_points(condition) if self.arcs else None
         for block in self.blocks:
-            h = block(h, embedding)
+            h = block(h, embedding, joined)
         return self.head(h)[:, 0]  # type: ignore[no-any-return]

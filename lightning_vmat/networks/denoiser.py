@@ -1,4 +1,4 @@
-"""The network of all generative recipes: a U-Net over a stack of fluence maps, periodic along the arc."""
+"""The network of all generative recipes: a U-Net over a stack of fluence maps, along one or more arcs."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lightning_vmat.networks.arc_blocks import ArcAttention, NoiseEmbedding, ResidualBlock, to_patches
+from lightning_vmat.networks.arc_channels import ARC_CHANNELS, joined_points
 
 
 class FluenceDenoiser(nn.Module):
     """U-Net that halves the maps from level to level and keeps every control point.
 
     Only the maps are resampled, so that any number of control points fits and the network is exactly equivariant to
-    rotations of the arc. The condition is concatenated to the input as channels.
+    rotations of the arc. The condition is concatenated to the input as channels. A network with `arcs` knows where arcs
+    begin and end; it is equivariant to rotations of a single full turn, and to the order of several arcs. A network
+    without takes all control points for one ring.
 
     Args:
         condition_channels: number of condition channels. Left out in a configuration, it is derived from the structures
@@ -30,6 +33,8 @@ class FluenceDenoiser(nn.Module):
         patch: side of the squares of beamlets that become the channels of one position at the first level. With 2, a
             network of base size is 2.5 times faster than with an additional first level of single beamlets.
         recompute: whether to recompute activations inside the blocks in the backward pass instead of storing them.
+        arcs: whether the condition ends with `ARC_CHANNELS`, at whose ends convolutions stop. Left out in a
+            configuration, it is that of the data.
 
     Raises:
         ValueError: no condition channels, widths that are not multiples of 8, or maps and conditions that do not fit.
@@ -44,6 +49,7 @@ class FluenceDenoiser(nn.Module):
         embedding: int = 64,
         patch: int = 1,
         recompute: bool = False,
+        arcs: bool = False,
     ) -> None:
         super().__init__()
         if patch < 1:
@@ -52,7 +58,10 @@ class FluenceDenoiser(nn.Module):
             raise ValueError("denoiser condition_channels: missing, expected the number of condition channels")
         if not channels or any(width < 8 or width % 8 for width in channels):
             raise ValueError(f"denoiser channels {list(channels)}: expected multiples of 8")
+        if arcs and condition_channels < len(ARC_CHANNELS):
+            raise ValueError(f"denoiser condition_channels {condition_channels}: expected those of the arcs among them")
         self.condition_channels = condition_channels
+        self.arcs = arcs
         self.recompute = recompute
         self.patch = patch
         self.reduction = patch * 2 ** (len(channels) - 1)
@@ -81,6 +90,7 @@ class FluenceDenoiser(nn.Module):
         """Returns the raw output `F(x; c_noise, condition)`, from which preconditioning makes clean maps."""
         self._check(x, condition)
         embedding = self.embed(c_noise)
+        joined = joined_points(condition) if self.arcs else None
         h = self.stem(self._to_patches(torch.cat((x[:, None], condition), dim=1)))
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
@@ -88,11 +98,11 @@ class FluenceDenoiser(nn.Module):
                 skips.append(h)
                 h = F.avg_pool3d(h, (1, 2, 2))
             for block in blocks:  # type: ignore[attr-defined]
-                h = self._call(block, h, embedding)
+                h = self._call(block, h, embedding, joined)
         h = self._call(self.middle, h)
         for block in self.up:
             h = h.repeat_interleave(2, dim=3).repeat_interleave(2, dim=4)
-            h = self._call(block, torch.cat((h, skips.pop()), dim=1), embedding)
+            h = self._call(block, torch.cat((h, skips.pop()), dim=1), embedding, joined)
         return self._from_patches(self.head(h))[:, 0]
 
     def _to_patches(self, maps: Float[Tensor, "batch channel cp lp b"]) -> Float[Tensor, "batch patch cp row column"]:
@@ -101,7 +111,7 @@ class FluenceDenoiser(nn.Module):
     def _from_patches(self, h: Float[Tensor, "batch patch cp row column"]) -> Float[Tensor, "batch channel cp lp b"]:
         return rearrange(h, "n (channel p q) cp lp b -> n channel cp (lp p) (b q)", p=self.patch, q=self.patch)
 
-    def _call(self, block: nn.Module, *inputs: Tensor) -> Tensor:
+    def _call(self, block: nn.Module, *inputs: Tensor | None) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
             return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
         return block(*inputs)  # type: ignore[no-any-return]

@@ -25,7 +25,7 @@ def distance_mm(
 
 
 def sampled_structures(case: Case, sample: VoxelSample) -> dict[str, StructureVoxels]:
-    """Returns the sampled voxels of every structure that has any."""
+    """Returns the sampled voxels of every structure that has any, on the device of the sample."""
     index = sample.index.cpu()
     weight = sample.weight.float().cpu()
     distances = torch.stack([distance_mm(case.structures[name], case.grid, index) for name in case.target_names])
@@ -41,5 +41,5 @@ def sampled_structures(case: Case, sample: VoxelSample) -> dict[str, StructureVo
                 volume_cc=inside * case.grid.voxel_volume_cc,
                 target_distance_mm=distances[:, place],
                 target_prescription_gy=prescriptions,
-            )
+            ).to(sample.index.device)
     return structures

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lightning_vmat.objectives.protocol import Protocol, ProtocolObjective, load_protocol
 from lightning_vmat.objectives.squared_overdose import SquaredOverdose
 from lightning_vmat.plan.case import Case
-from lightning_vmat.plan.wishes import HOMOGENEITY, PAIRS, check_wishes, structure_factor
+from lightning_vmat.plan.wishes import CONFORMITY, HOMOGENEITY, PAIRS, check_wishes, structure_factor
 
 
 def wished_weight(line: ProtocolObjective, protocol: Protocol, wishes: Mapping[str, float]) -> float:
@@ -38,6 +38,18 @@ def known_wishes(protocol: Protocol) -> list[str]:
         {HOMOGENEITY} if any(limits_target_overdose(line, protocol) for line in protocol.objectives) else set()
     )
     return sorted(structures | pairs) + sorted(homogeneity)
+
+
+def drawn_names(protocol: Protocol) -> tuple[str, ...]:
+    """Returns the names of the wishes that the cases of a cohort draw: organs in the protocol's order, then conformity
+    and homogeneity.
+
+    Targets are left out, since their prescription is no matter of priority; each side of a paired organ has its own.
+    """
+    names = dict.fromkeys(line.structure for line in protocol.objectives)
+    organs = [name for name in names if name not in protocol.prescription_gy and name != CONFORMITY]
+    known = known_wishes(protocol)
+    return (*organs, *(name for name in (CONFORMITY, HOMOGENEITY) if name in known))
 
 
 def with_wishes(case: Case, wishes: Mapping[str, float]) -> Case:

@@ -167,8 +167,8 @@ class Case:
 
     @cached_property
     def control_points(self) -> ControlPoints:
-        """Control points of all arcs, in order of delivery."""
-        return ControlPoints.from_arcs(self.arcs)
+        """Control points of all arcs, in order of delivery, on the device of the case."""
+        return ControlPoints.from_arcs(self.arcs).to(self.hu.device)
 
     @cached_property
     def beam_setup(self) -> BeamSetup:
@@ -197,9 +197,14 @@ class Case:
 
     def body_volume(self, values: Float[Tensor, " voxel"]) -> Float[Tensor, "z y x"]:
         """Returns values on `body_index`, such as a dose, as a volume that is zero outside the body."""
-        volume = torch.zeros(self.grid.voxel_count)
+        volume = torch.zeros(self.grid.voxel_count, device=values.device)
         volume[self.body_index] = values
         return volume.reshape(self.grid.shape)
+
+    def to(self, device: torch.device | str) -> Case:
+        """Returns the case with its volumes on a device; all that is computed from it is there too."""
+        structures = {name: mask.to(device) for name, mask in self.structures.items()}
+        return replace(self, hu=self.hu.to(device), structures=structures)
 
     def with_settings(self, **changes: object) -> Case:
         """Returns the case with some fields replaced, for example arcs, prescription or machine."""

@@ -34,7 +34,7 @@ class VoxelSample:
 
 def all_voxels(case: Case) -> VoxelSample:
     """Returns all voxels on which plans are evaluated, each with weight 1."""
-    return VoxelSample(case.body_index, torch.ones(len(case.body_index)))
+    return VoxelSample(case.body_index, torch.ones(len(case.body_index), device=case.hu.device))
 
 
 def sample_voxels(case: Case, count: int, seed: int = 0) -> VoxelSample:
@@ -70,7 +70,7 @@ def _density(case: Case) -> Float[Tensor, " voxel"]:
     organs = [mask & ~target for name, mask in case.structures.items() if name not in (BODY, *case.target_names)]
     regions = [(body, SHARES["body"]), (target, SHARES["targets"]), (shell, SHARES["shell"])]
     regions += [(organ, SHARES["organs"] / len(organs)) for organ in organs]
-    density = torch.zeros(case.grid.shape)
+    density = torch.zeros(case.grid.shape, device=case.hu.device)
     for region, share in regions:
         density = torch.maximum(density, region * (share / max(int(region.sum()), 1)))
     return density.flatten()

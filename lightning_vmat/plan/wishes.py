@@ -7,7 +7,7 @@ Which objectives of a protocol it multiplies is defined in `objectives.wishes`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lightning_vmat.plan.checks import is_number
 
@@ -16,7 +16,7 @@ PAIRS = {"FemoralHeads": ("FemoralHeadLeft", "FemoralHeadRight")}
 """Name for both sides of a paired organ -> its structures."""
 
 WISHES = ("Rectum", "Bladder", "FemoralHeads", "PenileBulb", "Bowel", CONFORMITY, HOMOGENEITY)
-"""The wishes that phantoms draw and networks see, in the order of their condition channels."""
+"""The wishes that prostate phantoms draw and their networks see, in the order of their condition channels."""
 
 LEAST, MOST = 1 / 16, 16.0
 
@@ -41,13 +41,13 @@ def structure_factor(structure: str, wishes: Mapping[str, float]) -> float:
     return math.prod(wishes.get(name, 1.0) for name in names)
 
 
-def log_wishes(wishes: Mapping[str, float]) -> tuple[float, ...]:
-    """Returns the natural logarithm of each of `WISHES`, 0 without a wish; for a pair the mean over its two sides.
+def log_wishes(wishes: Mapping[str, float], names: Sequence[str] = WISHES) -> tuple[float, ...]:
+    """Returns the natural logarithm of each named wish, 0 without a wish; for a pair the mean over its two sides.
 
     Wishes with other names, such as a target's, are ignored.
     """
     values = []
-    for name in WISHES:
+    for name in names:
         sides = PAIRS.get(name, (name,))
         values.append(sum(math.log(structure_factor(side, wishes)) for side in sides) / len(sides))
     return tuple(values)

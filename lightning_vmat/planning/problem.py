@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from lightning_vmat.dose.pooled_operator import PooledOperator
 from lightning_vmat.dose.projection import DoseProjection
+from lightning_vmat.dose.ray_tracing import DepthFunction, radiological_depth
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.objectives.protocol import load_protocol
@@ -22,7 +23,9 @@ that of the whole body, with 30,000 up to 2 %, at 1.5 times the time of a dose e
 CELL_DEG, CELL_MM = 12.0, 10.0  # beamlets taken together in small problems: this part of the arc, and this width
 
 
-def build_problem(case: Case, voxels: int = VOXELS, seed: int = 0) -> Problem:
+def build_problem(
+    case: Case, voxels: int = VOXELS, seed: int = 0, depth: DepthFunction = radiological_depth
+) -> Problem:
     """Builds the problem that every fluence planner solves.
 
     Its unit of fluence `scale_mu` is that of the open conformal field whose mean dose in the target with the highest
@@ -38,12 +41,13 @@ def build_problem(case: Case, voxels: int = VOXELS, seed: int = 0) -> Problem:
         case: the case; its wishes are factors on the weights of the protocol's objectives.
         voxels: size of the voxel sample.
         seed: seed of the voxel sample.
+        depth: computes the radiological depth of the sampled voxels, which takes nine tenths of the time.
 
     Raises:
         ValueError: a protocol or a stored influence that does not fit the case, or a target that receives no dose.
     """
     sample = sample_voxels(case, voxels, seed)
-    projection = DoseProjection(dose_operator(case, sample.index))
+    projection = DoseProjection(dose_operator(case, sample.index, depth=depth))
     objective = PlanObjective.from_case(case, sample, load_protocol(case.protocol))
     open_field = conformal_field(case).float()
     foremost = case.target_names[0]

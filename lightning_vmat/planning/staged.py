@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run
@@ -66,6 +68,8 @@ class SequencedPlanner:
             problem = build_problem(case, self.voxels, self.seed)
         with trace.stage("start"):
             x = self.start(case, problem)
+        if isinstance(self.optimizer, nn.Module):
+            self.optimizer.to(x.device)
         exploration = self.exploration if self.exploration is not None and self.exploration.suits(case) else None
         if self.optimizer is not None and exploration is None:
             x = self._optimise(case, problem, x, self.optimizer, trace)

@@ -58,7 +58,8 @@ def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> di
         data: the run's `data` settings.
         cohort: the run's cohort.
     """
-    transform = item_transform(data["structures"], data["voxels"], True, data.get("seed", 0), data.get("wishes", False))
+    seen = data.get("wishes", False), data.get("arcs", False)
+    transform = item_transform(data["structures"], data["voxels"], True, data.get("seed", 0), *seen)
     figures = {}
     for folder in cohort.folders("validation")[:CHECKED_CASES]:
         batch = PlanBatch.collate([transform({"case_dir": folder})])

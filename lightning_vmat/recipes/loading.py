@@ -63,4 +63,4 @@ def check_condition(run: str | Path, trainer: Trainer) -> None:
     if isinstance(data, CohortDataModule):
         for step in data.transform.transforms:
             if isinstance(step, BuildCondition):
-                check_structures(run, step.structures, step.wishes)
+                check_structures(run, step.structures, step.wishes, step.arcs)

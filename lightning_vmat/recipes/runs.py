@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.recipes.weights import CONFIG_FILE, WEIGHTS_FILE, shipped_weights
@@ -60,30 +61,58 @@ def condition_structures(run: Path) -> list[str]:
         raise ValueError(f"configuration {config}: no data.structures: {error}") from error
 
 
-def condition_wishes(run: Path) -> bool:
-    """Whether wishes condition a run's network; False if its configuration does not mention them.
+def condition_wishes(run: Path) -> bool | list[str]:
+    """Which wishes condition a run's network, see `bev_channels`; False if its configuration does not mention them.
+
+    Raises:
+        ValueError: a value that is neither true nor false nor a list of names.
+    """
+    config, wishes = _data_setting(run, "wishes")
+    if isinstance(wishes, bool):
+        return wishes
+    if isinstance(wishes, list) and all(isinstance(name, str) for name in wishes):
+        return wishes
+    raise ValueError(f"configuration {config}: data.wishes is {wishes!r}, expected true, false or a list of names")
+
+
+def condition_arcs(run: Path) -> bool:
+    """Whether arcs condition a run's network, see `bev_channels`; False if its configuration does not mention them.
 
     Raises:
         ValueError: a value that is neither true nor false.
     """
+    config, arcs = _data_setting(run, "arcs")
+    if not isinstance(arcs, bool):
+        raise ValueError(f"configuration {config}: data.arcs is {arcs!r}, expected true or false")
+    return arcs
+
+
+def _data_setting(run: Path, name: str) -> tuple[Path, Any]:
+    """Returns the configuration of a run, and a setting of its data; False if that is left out."""
     config = find_config(Path(run))
     try:
-        wishes = read_mapping(config)["data"].get("wishes", False)
+        return config, read_mapping(config)["data"].get(name, False)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"configuration {config}: no data: {error}") from error
-    if not isinstance(wishes, bool):
-        raise ValueError(f"configuration {config}: data.wishes is {wishes!r}, expected true or false")
-    return wishes
 
 
-def check_structures(run: str | Path, structures: Sequence[str], wishes: bool = False) -> None:
+def yaml_text(value: bool | Sequence[str]) -> str:
+    """Returns a setting as it stands in a configuration."""
+    return str(value).lower() if isinstance(value, bool) else f"[{', '.join(value)}]"
+
+
+def check_structures(
+    run: str | Path, structures: Sequence[str], wishes: bool | Sequence[str] = False, arcs: bool = False
+) -> None:
     """Checks that a run's network gets the condition channels with which it was trained.
 
     Raises:
-        ValueError: other structures or another order, or a different use of wishes.
+        ValueError: other structures or wishes, another order, or a different use of arcs.
     """
     its = condition_structures(Path(run))
     if its != list(structures):
         raise ValueError(f"data.structures {list(structures)}: expected {its} as in the run {run}")
-    if wishes != (sees := condition_wishes(Path(run))):
-        raise ValueError(f"data.wishes {str(wishes).lower()}: expected {str(sees).lower()} as in the run {run}")
+    given = {"wishes": wishes if isinstance(wishes, bool) else list(wishes), "arcs": arcs}
+    for name, sees in (("wishes", condition_wishes(Path(run))), ("arcs", condition_arcs(Path(run)))):
+        if given[name] != sees:
+            raise ValueError(f"data.{name} {yaml_text(given[name])}: expected {yaml_text(sees)} as in the run {run}")

@@ -25,6 +25,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.recipes.fluence_models import Condition, Fluence, one_step_maps, regressed_maps
 from lightning_vmat.recipes.runs import (
     check_structures,
+    condition_arcs,
     condition_structures,
     condition_wishes,
     find_checkpoint,
@@ -159,14 +160,16 @@ class TrainedStart:
         run: run, for messages.
         maps: function of `load_maps`; None to start from the open field.
         structures: structures that condition the network, in the order of its channels.
-        wishes: whether the case's wishes condition the network.
+        wishes: which of the case's wishes condition the network, see `bev_channels`.
+        arcs: whether the case's arcs condition the network.
         seed: seed of the noise.
     """
 
     run: Path
     maps: Maps | None
     structures: list[str]
-    wishes: bool
+    wishes: bool | list[str]
+    arcs: bool
     seed: int
 
     @torch.no_grad()
@@ -177,7 +180,7 @@ class TrainedStart:
             )
         if self.maps is None:
             return problem.open_field
-        condition = bev_channels(case, self.structures, self.wishes)[None]
+        condition = bev_channels(case, self.structures, self.wishes, self.arcs)[None]
         return self.maps(condition, problem, self.seed)[0]
 
 
@@ -188,20 +191,20 @@ def load_start(run: Path, seed: int = 0) -> TrainedStart:
         ValueError: no such run, or a generator with other condition channels than the run's.
     """
     files = read_run(run)
-    structures, wishes = condition_structures(run), condition_wishes(run)
+    seen = condition_structures(run), condition_wishes(run), condition_arcs(run)
     if files.class_path != RECIPES["learned"]:
-        return TrainedStart(run, load_maps(run), structures, wishes, seed)
+        return TrainedStart(run, load_maps(run), *seen, seed)
     generator = files.settings.get("generator")
     if generator is not None:
-        check_structures(generator, structures, wishes)
-    return TrainedStart(run, None if generator is None else load_maps(Path(generator)), structures, wishes, seed)
+        check_structures(generator, *seen)
+    return TrainedStart(run, None if generator is None else load_maps(Path(generator)), *seen, seed)
 
 
 def _teacher(files: RunFiles) -> Maps:
     denoiser, sampler = _denoiser(files, "denoiser."), files.build("sampler")
 
     def maps(condition: Condition, problem: Problem, seed: int) -> Fluence:
-        samples: Tensor = sampler(denoiser, unit_noise([problem.name], condition, seed), condition)
+        samples: Tensor = sampler(denoiser.to(condition.device), unit_noise([problem.name], condition, seed), condition)
         return samples.clamp(min=0.0)
 
     return maps
@@ -212,7 +215,7 @@ def _generator(files: RunFiles) -> Maps:
 
     def maps(condition: Condition, problem: Problem, seed: int) -> Fluence:
         noise = unit_noise([problem.name], condition, seed)
-        return one_step_maps(generator, sigma_max, noise, condition).clamp(min=0.0)
+        return one_step_maps(generator.to(condition.device), sigma_max, noise, condition).clamp(min=0.0)
 
     return maps
 
@@ -220,7 +223,7 @@ def _generator(files: RunFiles) -> Maps:
 def _regression(files: RunFiles) -> Maps:
     network = files.build("network")
     files.load(network, "network.")
-    return lambda condition, problem, seed: regressed_maps(network, condition).clamp(min=0.0)
+    return lambda condition, problem, seed: regressed_maps(network.to(condition.device), condition).clamp(min=0.0)
 
 
 def _denoiser(files: RunFiles, prefix: str) -> EDMPreconditioning:
@@ -237,9 +240,9 @@ def _other_recipe(files: RunFiles) -> Maps:
 
 
 def _generated(recipe: Any, condition: Condition, problem: Problem, seed: int) -> Fluence:
-    scale_mu = torch.tensor([problem.scale_mu])
+    scale_mu = torch.tensor([problem.scale_mu], device=condition.device)
     batch = PlanBatch((problem.name,), (Path(problem.name),), condition, None, scale_mu, (problem,))
-    maps: Tensor = recipe.generate(batch, seed)
+    maps: Tensor = recipe.to(condition.device).generate(batch, seed)
     return maps
 
 

@@ -1,13 +1,24 @@
 #!/usr/bin/env bash
-# What a machine with one NVIDIA GPU does: parity of the Triton kernels, speed of the dose, steps of each recipe.
-# tests/benchmarks/gpu.sh OUT          # about four minutes; needs torch 2.6 or later with CUDA, and no network
-# WHEELS=folder of wheels              # installs them first, outside the environment, for what the machine lacks
+# What a machine with one NVIDIA GPU does: parity of the Triton kernels, speed of the dose, ten steps of each recipe, and
+# planning by each planner. All results are in OUT/gpu.json.
+# tests/benchmarks/gpu.sh OUT          # at most nine minutes; needs torch 2.6 or later with CUDA, and no network
+# WHEELS=folder of wheels              # used first, outside the environment, for what the machine lacks
+# DEVICE=cpu SIZE=tiny                 # every command but the parity tests on a machine without a GPU, to check this script
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 mkdir -p "$1"
 out=$(realpath "$1")
 python=${PYTHON:-python3}
+device=${DEVICE:-cuda}
+size=${SIZE:-base}
+large=${SIZE:-clinical}
+voxels=${VOXELS:-30000}
+recipes=${RECIPES:-teacher regression distillation learned_optimizer}
+precisions=${PRECISIONS:-32-true bf16-mixed}
+planners=${PLANNERS:-conventional,regression,generator,learned,teacher,fluence,reference}
+jobs=${JOBS:-8}
 work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 if [ -n "${WHEELS:-}" ]; then
     "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$work/site" "$WHEELS"/*.whl
     export PYTHONPATH="$work/site:$PWD${PYTHONPATH:+:$PYTHONPATH}"
@@ -15,23 +26,50 @@ fi
 export WANDB_MODE=offline CUBLAS_WORKSPACE_CONFIG=:4096:8
 vmat() { "$python" -m lightning_vmat.cli "$@"; }
 
-"$python" -c 'import torch; assert torch.cuda.is_available(), "no CUDA device: this script needs one"'
-echo "== parity of the kernels"
-"$python" -m pytest -q -p no:cacheprovider tests/dose/triton_parity.py
+if [ "$device" = cuda ]; then
+    "$python" -c 'import sys, torch; torch.cuda.is_available() or sys.exit("gpu.sh: no CUDA device, expected one (or DEVICE=cpu)")'
+    accelerator=gpu
+    echo "== parity of the kernels"
+    "$python" -m pytest -q -p no:cacheprovider --junitxml "$out/parity.xml" tests/dose/triton_parity.py
+else
+    accelerator=$device
+fi
+
 echo "== speed of the dose"
-vmat benchmark dose --device cuda --json "$out/dose_cuda.json"
+vmat benchmark dose --device "$device" --json "$out/dose.json" ${SIZE:+--sizes "[$SIZE]" --repeats 1}
+
 echo "== ten steps of each recipe"
-vmat prepare phantom --out "$work/cohort" --count 5 --size demo --plan true --jobs 4
-for precision in 32-true bf16-mixed; do
-    for recipe in teacher regression distillation learned_optimizer; do
+if [ "$size" = base ]; then # eight of the shipped cases with their plans
+    vmat prepare unpack prostate_base --out "$work/training" --shard 1/25 --jobs "$jobs"
+else
+    vmat prepare phantom --out "$work/training" --count 8 --size "$size" --plan true --jobs "$jobs"
+fi
+"$python" tests/benchmarks/gpu_results.py split "$work/training" # four cases for training, two each for validation and test
+for precision in $precisions; do
+    for recipe in $recipes; do
         case $recipe in
             distillation) from=(--model.init_args.teacher prostate_base/teacher) ;;
             learned_optimizer) from=(--model.init_args.generator prostate_base/regression) ;;
             *) from=() ;;
         esac
-        vmat fit --config "configs/$recipe.yaml" "${from[@]}" --data.cohort "$work/cohort" --data.voxels 3000 \
-            --trainer.accelerator gpu --trainer.precision "$precision" --trainer.default_root_dir "$work/$precision/$recipe" \
-            --trainer.max_epochs 5 >"$out/$recipe-$precision.log" 2>&1
+        run="$work/$recipe-$precision"
+        vmat fit --config "configs/$recipe.yaml" "${from[@]}" --data.cohort "$work/training" \
+            ${SIZE:+--data.voxels 300} --trainer.accelerator "$accelerator" --trainer.precision "$precision" \
+            --trainer.default_root_dir "$run" --trainer.max_epochs 5 >"$out/$recipe-$precision.log" 2>&1 ||
+            { tail -n 3 "$out/$recipe-$precision.log"; continue; }
+        cp "$run"/metrics/version_0/metrics.csv "$out/$recipe-$precision.csv"
         tail -n 1 "$out/$recipe-$precision.log"
     done
 done
+
+echo "== planning"
+plan_all() { # size, number of phantoms, seed: those beyond 900,000 are test cases
+    vmat prepare phantom --out "$work/$1-$3" --count "$2" --size "$1" --seed "$3" --jobs "$jobs"
+    timeout "${LIMIT_S:-150}" "$python" -m lightning_vmat.cli benchmark planners --cohort "$work/$1-$3" --device "$device" \
+        --planners "$planners" --voxels "$4" --json "$out/planners-$5.json" >"$out/planners-$5.txt" ||
+        echo "planners-$5: stopped, see planners-$5.json.partial"
+}
+plan_all "$size" "${CASES:-10}" 900401 "$voxels" base
+plan_all "$large" 2 900501 "$((2 * voxels))" clinical
+
+"$python" tests/benchmarks/gpu_results.py join "$out"

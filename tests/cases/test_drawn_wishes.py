@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from lightning_vmat.cases.case_files import read_case
-from lightning_vmat.cases.phantom.drawn_wishes import draw_wishes
+from lightning_vmat.cases.drawn_wishes import draw_wishes
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
 from lightning_vmat.data.cohort import is_held_out, read_cohort, split_of_seeds

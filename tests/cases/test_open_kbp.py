@@ -1,13 +1,21 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from lightning_vmat.cases.open_kbp import PRESCRIPTION_GY, patient_folders, read_open_kbp
+from lightning_vmat.cases.case_files import read_case
+from lightning_vmat.cases.drawn_wishes import draw_wishes, name_seed
+from lightning_vmat.cases.open_kbp import ORGANS, PRESCRIPTION_GY, patient_folders, read_open_kbp
+from lightning_vmat.cli import main
+from lightning_vmat.data.cohort import read_cohort
+from lightning_vmat.objectives.protocol import load_protocol
+from lightning_vmat.objectives.wishes import drawn_names, known_wishes
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.case import Case
 
@@ -144,3 +152,40 @@ def test_field_covers_all_targets_from_everywhere(name: str) -> None:
     assert field.beamlet_start_mm < bev[..., 0].min() and bev[..., 0].max() < field.beamlet_stop_mm
     assert field.leaf_edges_mm[0] < bev[..., 1].min() and bev[..., 1].max() < field.leaf_edges_mm[-1]
     assert len(case.control_points) == 180
+
+
+def test_wishes_are_drawn_from_the_name_for_the_organs_of_the_patient(folder: Path, tmp_path: Path) -> None:
+    """A folder of training patients alone, as further archives bring them, is a cohort; a part of it draws the same."""
+    source, other = tmp_path / "archive/train-pats", tmp_path / "other/train-pats"
+    for number in range(28, 33):
+        shutil.copytree(folder, source / f"pt_{number}")
+    shutil.copytree(folder, other / "pt_31")
+    for name in ("archive", "other"):
+        arguments = ["prepare", "open-kbp", str(tmp_path / name), "--split", "train", "--size", "tiny"]
+        assert main([*arguments, "--wishes", "--jobs", "1", "--out", str(tmp_path / f"{name}-cohort")]) == 0
+    cohort = tmp_path / "archive-cohort"
+    split = read_cohort(cohort).split
+    assert split == {"train": [f"pt_{number}" for number in range(28, 33)], "validation": [], "test": []}
+    drawn = {name: read_case(cohort / name).wishes for name in split["train"]}
+    assert any(drawn.values()) and not all(drawn.values())
+    assert len({str(wishes) for wishes in drawn.values() if wishes}) == sum(bool(wishes) for wishes in drawn.values())
+    assert read_case(tmp_path / "other-cohort/pt_31").wishes == drawn["pt_31"]
+    assert all(set(wishes) == {"SpinalCord", "Body", "homogeneity"} for wishes in drawn.values() if wishes)
+    names = drawn_names(load_protocol("head_and_neck_70gy_35fx"))
+    for name, wishes in drawn.items():
+        whole = draw_wishes(name_seed(name), names=names)
+        assert wishes == {organ: whole[organ] for organ in wishes} and bool(whole) == bool(wishes)
+    manifest = yaml.safe_load((cohort / "manifest.yaml").read_text())
+    assert manifest["wishes"] == {"share": 0.75, "factors": [0.25, 4.0], "names": list(names)}
+    assert set(manifest["protocol_versions"]) == {"head_and_neck_70gy_35fx"}
+    assert main([*arguments, "--wishes", "0.5", "--out", str(cohort)]) == 2
+    assert main([*arguments, "--wishes", "-1", "--out", str(tmp_path / "none")]) == 2
+    assert not (tmp_path / "none").exists()
+
+
+def test_wishes_are_for_all_organs_of_the_protocol_and_for_no_target() -> None:
+    names = drawn_names(load_protocol("head_and_neck_70gy_35fx"))
+    assert set(names) == {*ORGANS, "Body", "homogeneity"} and len(names) == len(set(names))
+    assert names[-2:] == ("Body", "homogeneity")
+    prostate = load_protocol("prostate_60gy_20fx")
+    assert set(drawn_names(prostate)) < set(known_wishes(prostate)) - set(prostate.prescription_gy)

@@ -138,7 +138,7 @@ def test_training_reads_a_packed_cohort(file: Path, tmp_path: Path, monkeypatch:
 def test_cases_of_several_shapes_come_in_batches_of_one(cohort: Path) -> None:
     module = CohortDataModule(cohort, ["Rectum"], batch_size=2, voxels=1000)
     folders = [folder for folder in sorted(cohort.glob("phantom_*")) for _ in range(3)]
-    module.datasets["train"] = module._load(folders)  # three cases of each of three patients, two of one shape
+    module._load("train", folders)  # three cases of each of three patients, two of one shape
     for _ in range(3):
         batches = list(module.train_dataloader())
         assert sorted(len(batch) for batch in batches) == [1, 2, 2, 2, 2]

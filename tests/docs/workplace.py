@@ -46,6 +46,7 @@ SMALLER = {
     ],
     "benchmark dose": ["--sizes=[tiny]", "--repeats=1"],
     "tests/benchmarks/aperture_cost.py": ["--repeats=1"],
+    "tests/benchmarks/cohort_cost.py": ["--size=tiny", "--cases=1", "--voxels=300"],
     "check delivery": ["--step_deg=5", "--size=tiny"],
     "test": QUICK,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lightning_vmat.cases.phantom.drawn_wishes import draw_wishes
+from lightning_vmat.cases.drawn_wishes import draw_wishes
 from lightning_vmat.cases.phantom.phantom import make_phantom, phantom_name
 from lightning_vmat.cases.source import SourceCase
 from lightning_vmat.plan.jaws import with_jaws
