@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
+
+from jaxtyping import Float
+from torch import Tensor
 
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
@@ -25,13 +28,26 @@ class TracePoint:
     objective: float
 
 
+Watch = Callable[[TracePoint, Float[Tensor, " voxel"] | None], None]
+"""Called with a point of a trace and, where it is known, the dose there."""
+
+
 @dataclass
 class Trace:
-    """Course of planning one case: points, wall seconds by stage, and dose evaluations."""
+    """Course of planning one case.
+
+    Args:
+        points: objective after dose evaluations.
+        seconds: wall seconds by stage.
+        dose_evaluations: number of dose evaluations of all finished stages.
+        watch: called with every point that is added, and with the dose of the problem's voxels in Gy where the stage
+            gives it; shows progress. An exception that it raises ends the planning.
+    """
 
     points: list[TracePoint] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     dose_evaluations: int = 0
+    watch: Watch | None = field(default=None, repr=False, compare=False)
 
     def __repr__(self) -> str:
         end = f", objective {self.points[-1].objective:.4g} on the voxel sample" if self.points else ""
@@ -46,10 +62,28 @@ class Trace:
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - begin
 
-    def add(self, stage: str, evaluations: int, seconds: float, objective: float) -> None:
-        """Adds the objective after `evaluations` and `seconds` of a stage, both counted from the last stage's end."""
+    def add(
+        self,
+        stage: str,
+        evaluations: int,
+        seconds: float,
+        objective: float,
+        dose_gy: Float[Tensor, " voxel"] | None = None,
+    ) -> None:
+        """Adds the objective after `evaluations` and `seconds` of a stage, both counted from the last stage's end.
+
+        Args:
+            stage: name of the stage.
+            evaluations: dose evaluations since the last stage's end.
+            seconds: wall seconds since then.
+            objective: value on the problem's voxels.
+            dose_gy: dose of these voxels, for `watch`; not kept.
+        """
         before = sum(self.seconds.values())
-        self.points.append(TracePoint(stage, self.dose_evaluations + evaluations, before + seconds, objective))
+        point = TracePoint(stage, self.dose_evaluations + evaluations, before + seconds, objective)
+        self.points.append(point)
+        if self.watch is not None:
+            self.watch(point, dose_gy)
 
     def spend(self, evaluations: int) -> None:
         """Adds the dose evaluations of a finished stage."""

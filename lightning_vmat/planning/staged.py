@@ -66,6 +66,20 @@ class SequencedPlanner:
             coarse = problem
             if self.coarse_voxels is not None:
                 coarse = build_problem(case, self.coarse_voxels, self.seed + 1)
+        return self.solve(case, problem, coarse, trace)
+
+    def solve(self, case: Case, problem: Problem, coarse: Problem, trace: Trace) -> PlanResult:
+        """Plans one case whose problem is built already.
+
+        Args:
+            case: the case, with its jaws and wishes.
+            problem: problem of the case, for aperture optimization.
+            coarse: problem of the case for the stages before it; the same one, or on fewer voxels.
+            trace: records the course.
+
+        Raises:
+            ValueError: see `Planner.plan`.
+        """
         with trace.stage("start"):
             x = self.start(case, coarse)
         if self.optimizer is not None:
