@@ -28,7 +28,7 @@ WASH_START = (0.10, 0.25)  # the wash fades in between these fractions of the pr
 WASH_OPACITY = 0.5
 SHOWN_DOSE = 0.05  # of the highest prescription: views are cropped to this dose and to the structures
 DIFFERENCE_TOP = 0.1  # of the highest prescription
-DIFFERENCE_START = (0.01, 0.03)  # the wash of a difference fades in between these fractions of the prescription
+DIFFERENCE_START = (0.004, 0.015)  # the wash of a difference fades in between these fractions of the prescription
 DIFFERENCE_COLOURS = LinearSegmentedColormap.from_list(
     "difference", ["#4fc3ff", "#0072b2", "#ffffff", "#d3310b", "#ffb08a"]
 )
