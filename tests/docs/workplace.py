@@ -55,6 +55,7 @@ NOT_HERE = {
     "runs/kbp": "data that the reader brings",
     "cuda": "a GPU",
     "submit": "Slurm: see tests/slurm; its options are checked by a dry run",
+    "explore": "a browser, and someone who ends it: see tests/explore",
     "make": "targets that take minutes: `make demo` and `make test`",
     "docker": "Docker: see tests/containers",
     "apptainer": "Apptainer: see tests/containers",
