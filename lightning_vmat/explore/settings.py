@@ -69,25 +69,24 @@ class Settings:
             check_known(given, protocol, "settings")
             merged = {**self.wishes, **given}
             values["wishes"] = {name: factor for name, factor in merged.items() if abs(factor - 1) > 1e-6}
-        made = replace(self, **values)
-        _check(made)
-        return made
+        _check({**vars(self), **values})
+        return replace(self, **values)
 
     def as_json(self) -> dict[str, Any]:
         """The settings by name."""
         return asdict(self)
 
 
-def _check(settings: Settings) -> None:
+def _check(settings: Mapping[str, Any]) -> None:
     for name, known in (("normalisation", NORMALISATIONS), ("arc", ARCS)):
-        if getattr(settings, name) not in known:
-            raise ValueError(f"{name} {getattr(settings, name)!r}: expected one of {', '.join(known)}")
-    if not isinstance(settings.planner, str):
-        raise ValueError(f"planner {settings.planner!r}: expected a name")
-    evaluations = settings.evaluations
-    if not isinstance(evaluations, int) or not LEAST_EVALUATIONS <= evaluations <= MOST_EVALUATIONS:
+        if settings[name] not in known:
+            raise ValueError(f"{name} {settings[name]!r}: expected one of {', '.join(known)}")
+    if not isinstance(settings["planner"], str):
+        raise ValueError(f"planner {settings['planner']!r}: expected a name")
+    evaluations, angle = settings["evaluations"], settings["collimator_deg"]
+    whole = isinstance(evaluations, int) and not isinstance(evaluations, bool)
+    if not whole or not LEAST_EVALUATIONS <= evaluations <= MOST_EVALUATIONS:
         raise ValueError(f"evaluations {evaluations!r}: expected {LEAST_EVALUATIONS} to {MOST_EVALUATIONS}")
-    angle = settings.collimator_deg
     if angle is not None and not (is_number(angle) and 0 <= angle < 360):
         raise ValueError(f"collimator angle {angle!r}: expected 0 to 360 degrees")
 

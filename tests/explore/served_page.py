@@ -54,7 +54,7 @@ class Served:
 
 
 @contextmanager
-def served(size: str = "tiny", planner: str = "conventional", voxels: int = 500) -> Iterator[Served]:
+def served(size: str = "tiny", planner: str = "conventional@5", voxels: int = 500) -> Iterator[Served]:
     """Serves the page of a phantom."""
     session = Session(OpenedPatient(vmat.phantom(0, size=size), None, None, None), planner, voxels=voxels)
     with page_server(session) as (server, bound, link):

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 from served_page import Served, served
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
@@ -25,8 +24,8 @@ NAMED_ROLES = ("slider", "button", "combobox", "radio", "progressbar", "spinbutt
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[sync_api.Browser]:
-    with sync_api.sync_playwright() as playwright:
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
         made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield made
         made.close()
@@ -39,7 +38,7 @@ def server() -> Iterator[Served]:
 
 
 @pytest.fixture
-def page(browser: sync_api.Browser, server: Served) -> Iterator[sync_api.Page]:
+def page(browser: Browser, server: Served) -> Iterator[Page]:
     """The page, opened by the printed link, at the first plan; what it says on the console is an error."""
     made = browser.new_page(viewport={"width": 1280, "height": 800})
     made.set_default_timeout(PATIENCE_MS)
@@ -53,12 +52,13 @@ def page(browser: sync_api.Browser, server: Served) -> Iterator[sync_api.Page]:
     assert said == []
 
 
-def settled(page: sync_api.Page, plan: int | None = None) -> None:
+def settled(page: Page, plan: int | None = None) -> None:
     """Waits until nothing is computed, at a plan if one is given."""
-    page.wait_for_selector(f"body[data-busy='']{'' if plan is None else f'[data-plan=\"{plan}\"]'}")
+    shown = "" if plan is None else f"[data-plan='{plan}']"
+    page.wait_for_selector(f"body[data-busy='']{shown}")
 
 
-def move(page: sync_api.Page, wish: str, keys: str, times: int) -> None:
+def move(page: Page, wish: str, keys: str, times: int) -> None:
     """Moves a slider by the keyboard."""
     page.locator(f"#wish-{wish}").focus()
     for _ in range(times):
@@ -69,7 +69,7 @@ def newest(server: Served) -> int:
     return max(server.session.plans, default=0)
 
 
-def test_a_wish_makes_a_new_plan_that_undo_takes_back(page: sync_api.Page, server: Served) -> None:
+def test_a_wish_makes_a_new_plan_that_undo_takes_back(page: Page, server: Served) -> None:
     """The rectum's mean falls, the plan keeps the limits, and it can be pinned, undone, exported and read back."""
     before, number = server.session.current, newest(server) + 1
     assert before is not None
@@ -97,7 +97,7 @@ def test_a_wish_makes_a_new_plan_that_undo_takes_back(page: sync_api.Page, serve
     assert page.locator("#wish-Rectum").input_value() == "0"
 
 
-def test_a_reload_in_the_middle_of_a_computation_shows_it(page: sync_api.Page, server: Served) -> None:
+def test_a_reload_in_the_middle_of_a_computation_shows_it(page: Page, server: Served) -> None:
     number = newest(server) + 1
     server.session.change(evaluations=60)
     move(page, "Bladder", "ArrowRight", 4)
@@ -110,7 +110,7 @@ def test_a_reload_in_the_middle_of_a_computation_shows_it(page: sync_api.Page, s
     server.session.change(evaluations=6)
 
 
-def test_two_tabs_see_the_same_state(page: sync_api.Page, server: Served) -> None:
+def test_two_tabs_see_the_same_state(page: Page, server: Served) -> None:
     other = page.context.new_page()
     other.goto(server.link)
     settled(other)
@@ -121,7 +121,7 @@ def test_two_tabs_see_the_same_state(page: sync_api.Page, server: Served) -> Non
     other.close()
 
 
-def test_the_keyboard_reaches_everything(page: sync_api.Page) -> None:
+def test_the_keyboard_reaches_everything(page: Page) -> None:
     """Tab visits every control that is enabled; arrow keys scroll a plane; Ctrl+Z is undo."""
     seen = set()
     for _ in range(90):
@@ -140,7 +140,7 @@ def test_the_keyboard_reaches_everything(page: sync_api.Page) -> None:
     page.wait_for_selector(f"body:not([data-plan='{position}'])")
 
 
-def test_the_wheel_scrolls_a_plane(page: sync_api.Page) -> None:
+def test_the_wheel_scrolls_a_plane(page: Page) -> None:
     plane = page.locator("#plane-coronal")
     at = int(plane.get_attribute("aria-valuenow") or 0)
     plane.hover()
@@ -148,7 +148,7 @@ def test_the_wheel_scrolls_a_plane(page: sync_api.Page) -> None:
     page.wait_for_selector(f"#plane-coronal[aria-valuenow='{at - 3}']")
 
 
-def test_apertures_play(page: sync_api.Page) -> None:
+def test_apertures_play(page: Page) -> None:
     page.get_by_role("radio", name="Apertures").check()
     page.wait_for_selector("#cine svg")
     first = page.locator("#gantry-text").inner_text()
@@ -158,7 +158,7 @@ def test_apertures_play(page: sync_api.Page) -> None:
     page.get_by_role("button", name="Pause").click()
 
 
-def test_every_control_has_a_name(page: sync_api.Page) -> None:
+def test_every_control_has_a_name(page: Page) -> None:
     """As a screen reader hears it, from the browser's own tree of accessible names."""
     snapshot = page.locator("body").aria_snapshot()
     controls = [line.strip("- ") for line in snapshot.splitlines() if line.strip("- ").startswith(NAMED_ROLES)]
@@ -168,6 +168,6 @@ def test_every_control_has_a_name(page: sync_api.Page) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 700, 1280])
-def test_a_narrow_window_needs_no_scrolling_to_the_side(page: sync_api.Page, width: int) -> None:
+def test_a_narrow_window_needs_no_scrolling_to_the_side(page: Page, width: int) -> None:
     page.set_viewport_size({"width": width, "height": 800})
     assert page.evaluate("() => document.documentElement.scrollWidth") <= width
