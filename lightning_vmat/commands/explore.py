@@ -78,5 +78,7 @@ def explore(
 
     try:
         serve(session, port, tell)
+    except KeyboardInterrupt:
+        print("ended")
     finally:
         session.close()

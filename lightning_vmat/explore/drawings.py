@@ -69,7 +69,7 @@ class Drawings:
             "protocol_goals": self._goals_by_structure(),
             "machine": machine_text(case.machine),
             "wishes": session.wish_names,
-            "targets": case.target_names,
+            "planners": session.planner_names,
             "fixed_arcs": case.influence_path is not None,
             "planes": [self._plane(plane) for plane in PLANES],
             "styles": {

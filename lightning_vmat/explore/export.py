@@ -31,7 +31,7 @@ def export_plan(session: Session, number: int, folder: Path) -> None:
         link = phantom_link(made.case)
     opened = session.opened._replace(case=made.case, link=link)
     with atomic_folder(folder) as draft:
-        write_results(draft, opened, session.result(made), compared_plan(None, opened), 16)
+        write_results(draft, opened, session.result(made), compared_plan(None, opened), 16, session.body_dose(made))
 
 
 def exported_zip(session: Session, number: int) -> bytes:

@@ -30,16 +30,18 @@ def page_server(session: Session, port: int = 0) -> Iterator[tuple[uvicorn.Serve
     with socket.socket() as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((ADDRESS, port))
+        bound.listen()  # whoever opens the link before the server runs waits
         token, port = secrets.token_urlsafe(24), bound.getsockname()[1]
         config = uvicorn.Config(
-            Web(session).application(token, port),
+            Web(session, lambda: server.should_exit).application(token, port),
             log_level="warning",
             access_log=False,
             lifespan="off",
             ws="none",
             timeout_graceful_shutdown=LINGER_S,
         )
-        yield uvicorn.Server(config), bound, f"http://{ADDRESS}:{port}/?token={token}"
+        server = uvicorn.Server(config)
+        yield server, bound, f"http://{ADDRESS}:{port}/?token={token}"
 
 
 def serve(session: Session, port: int, opened: Callable[[str], None]) -> None:

@@ -31,10 +31,14 @@ from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.delivery_time import delivery_seconds
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.limits import machine_violations
+from lightning_vmat.planning.body_dose import BodyDose
 from lightning_vmat.planning.evaluation import evaluate_plan
 from lightning_vmat.planning.planner import PlanResult, Trace, TracePoint
 from lightning_vmat.planning.planners import BUDGET
 from lightning_vmat.planning.problem import VOXELS
+
+PLANNERS = ("learned", "generator", "teacher", "regression", "conventional")
+"""Planners to choose from, beside the one that the session was opened with."""
 
 GEOMETRIES = 2  # workbenches kept: the case's own arcs, and the arcs tried last
 VOLUMES = 6  # dose volumes kept; others are computed again when they are shown
@@ -83,7 +87,9 @@ class Session:
         seed: int = 0,
         jaw_margin_mm: float | None = JAW_MARGIN_MM,
     ) -> None:
-        self.opened, self.run, self.voxels, self.seed, self.jaw_margin_mm = opened, run, voxels, seed, jaw_margin_mm
+        self.opened, self.voxels, self.seed, self.jaw_margin_mm = opened, voxels, seed, jaw_margin_mm
+        self.runs = {planner: run}
+        self.planner_names = list(dict.fromkeys((*PLANNERS, planner)))
         self.protocol = load_protocol(opened.case.protocol)
         self.wish_names = session_wishes(opened.case, self.protocol)
         first = Settings(wishes=dict(opened.case.wishes), planner=planner)
@@ -94,6 +100,7 @@ class Session:
         self.error = ""
         self.cancelled = 0
         self._planners: dict[str, ConfiguredPlanner] = {}
+        self._draws: dict[str, bool] = {}
         self._benches: OrderedDict[tuple[str, float | None], Workbench] = OrderedDict()
         self._volumes: OrderedDict[tuple[int, bool], Tensor] = OrderedDict()
         self._listeners: list[Listener] = []
@@ -122,6 +129,8 @@ class Session:
         with self._changed:
             before, after = self.settings, self.settings.changed(changes, self.protocol)
             with_geometry(self.opened.case, after)
+            if after.planner not in self.planner_names:  # a page must not name modules to import
+                raise ValueError(f"planner {after.planner!r}: expected one of {', '.join(self.planner_names)}")
             if after.planner != before.planner:
                 self._planner(after.planner)
             self.settings = after
@@ -174,10 +183,11 @@ class Session:
             ValueError: no such plan.
         """
         with self._changed:
-            made = self.plan(number)
+            step = Step(self.plan(number).settings, number)
             self._cancel()
-            self.history.add(Step(made.settings, number))
-            self._return_to(Step(made.settings, number))
+            if self.history.current != step:
+                self.history.add(step)
+            self._return_to(step)
 
     def pin(self, number: int, pinned: bool = True) -> None:
         """Pins a plan, to compare others with it, or releases it.
@@ -208,7 +218,11 @@ class Session:
     @property
     def can_draw(self) -> bool:
         """Whether `another` is possible."""
-        return Proposer(self._planner(self.settings.planner), self._bench(self.settings)).draws
+        with self._changed:
+            name = self.settings.planner
+            if name not in self._draws:
+                self._draws[name] = Proposer(self._planner(name), self._bench(self.settings)).draws
+            return self._draws[name]
 
     def plan(self, number: int) -> MadePlan:
         """Returns a plan by its number.
@@ -264,6 +278,10 @@ class Session:
                 "judging": self._next_to_judge(),
                 "error": self.error,
             }
+
+    def body_dose(self, made: MadePlan) -> BodyDose:
+        """Returns the dose on every voxel of the body, with the operators that the session keeps."""
+        return self._bench(made.settings).body_dose(_never)
 
     def judged(self, number: int) -> MadePlan:
         """Returns a plan judged on every voxel of the body; computes that first if needed.
@@ -478,13 +496,14 @@ class Session:
     def result(self, made: MadePlan) -> PlanResult:
         """Returns a plan as the result of a planner, for reports."""
         fluence_mu = made.plan.fluence_mu(made.case.beam_setup)
-        return PlanResult(fluence_mu, made.plan, made.trace, case=made.case, planner=made.settings.planner)
+        trace = Trace(list(made.trace.points), dict(made.trace.seconds), made.trace.dose_evaluations)
+        return PlanResult(fluence_mu, made.plan, trace, case=made.case, planner=made.settings.planner)
 
     def _planner(self, name: str) -> ConfiguredPlanner:
         with self._changed:
             if name not in self._planners:
                 made = make_planner(
-                    name, run=self.run, jaw_margin_mm=self.jaw_margin_mm, voxels=self.voxels, seed=self.seed
+                    name, run=self.runs.get(name), jaw_margin_mm=self.jaw_margin_mm, voxels=self.voxels, seed=self.seed
                 )
                 self._planners[name] = made
             return self._planners[name]

@@ -28,7 +28,7 @@ ASSETS = {
 """Address -> file of the page and its type; nothing else is served."""
 
 MOST_BYTES = 10_000  # of a request
-BEAT_S = 15.0  # between two events at most, so that a lost connection is noticed
+BEAT_S, BEATS = 1.0, 15  # an idle stream looks every second whether the server ends, and says something every 15
 
 Answer = Callable[[Request], Awaitable[Response]]
 
@@ -38,10 +38,11 @@ class Web:
 
     Args:
         session: the session.
+        ending: whether the server ends; open streams end with it.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.session, self.drawings = session, Drawings(session)
+    def __init__(self, session: Session, ending: Callable[[], bool] = lambda: False) -> None:
+        self.session, self.drawings, self.ending = session, Drawings(session), ending
         self.actions: dict[str, Callable[[Mapping[str, Any]], None]] = {
             "change": lambda body: session.change(**body.get("settings", {})),
             "another": lambda body: session.another(),
@@ -110,14 +111,18 @@ class Web:
 
         end = self.session.listen(listener)
         try:
-            while True:
+            while not self.ending():
                 changed.clear()
                 state = await run_in_threadpool(self.session.state)
                 yield f"data: {json.dumps(state)}\n\n"
-                try:
-                    await asyncio.wait_for(changed.wait(), BEAT_S)
-                except TimeoutError:
-                    yield ": still here\n\n"
+                idle = 0
+                while not changed.is_set() and not self.ending():
+                    try:
+                        await asyncio.wait_for(changed.wait(), BEAT_S)
+                    except TimeoutError:
+                        idle += 1
+                        if idle % BEATS == 0:
+                            yield ": still here\n\n"
         finally:
             end()
 

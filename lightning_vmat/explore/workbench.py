@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,6 +45,7 @@ class Workbench:
         self.case, self.voxels, self.seed = case, voxels, seed
         self.generated = GeneratedFluence()
         self._parts: list[DoseOperator] = []
+        self._building = threading.Lock()
 
     def wished(self, wishes: Mapping[str, float]) -> Case:
         """Returns the case with these wishes and no others."""
@@ -97,10 +99,11 @@ class Workbench:
 
     def part(self, number: int) -> DoseOperator:
         """Returns the operator of a part of the body, for the half sectors of a plan."""
-        while len(self._parts) <= number:
-            index = self.case.body_index.split(PART_VOXELS)[len(self._parts)]
-            self._parts.append(dose_operator(self._half_sectors, index, FINE_NODE_STEP_MM))
-        return self._parts[number]
+        with self._building:  # an export may compute beside the session's thread
+            while len(self._parts) <= number:
+                index = self.case.body_index.split(PART_VOXELS)[len(self._parts)]
+                self._parts.append(dose_operator(self._half_sectors, index, FINE_NODE_STEP_MM))
+            return self._parts[number]
 
     @property
     def part_count(self) -> int:

@@ -98,20 +98,23 @@ def test_a_wish_makes_a_new_plan_that_undo_takes_back(page: Page, server: Served
 
 
 def test_a_reload_in_the_middle_of_a_computation_shows_it(page: Page, server: Served) -> None:
-    number = newest(server) + 1
-    server.session.change(evaluations=60)
+    plans = newest(server)
+    server.session.change(evaluations=200)
     move(page, "Bladder", "ArrowRight", 4)
     page.wait_for_selector("body[data-busy='planning']")
     page.reload()
     page.wait_for_selector("body[data-busy='planning']")
     assert page.get_by_role("progressbar").is_visible()
     assert page.locator("#wish-Bladder").input_value() == "1"
-    settled(page, number)
+    page.get_by_role("button", name="Undo").click()
+    settled(page)
+    assert page.locator("#wish-Bladder").input_value() == "0" and newest(server) == plans
     server.session.change(evaluations=6)
 
 
-def test_two_tabs_see_the_same_state(page: Page, server: Served) -> None:
-    other = page.context.new_page()
+def test_two_tabs_see_the_same_state(page: Page, server: Served, browser: Browser) -> None:
+    other = browser.new_page()
+    other.set_default_timeout(PATIENCE_MS)
     other.goto(server.link)
     settled(other)
     number = newest(server) + 1

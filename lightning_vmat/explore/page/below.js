@@ -52,7 +52,8 @@ function showPinned(state, made) {
   const head = numbers.map(number => {
     const release = element("button", {type: "button", class: "plain", "aria-label": `Release plan ${number}`}, "release");
     release.addEventListener("click", () => act("unpin", {plan: number}));
-    return element("th", {scope: "col", class: "number", title: wishesText(made.get(number).settings)}, `#${number}${number === state.current ? " (current) " : " "}`, ...(state.pinned.includes(number) ? [release] : []));
+    return element("th", {scope: "col", class: "number", title: wishesText(made.get(number).settings)}, `#${number}${number === state.current ? " (current) " : " "}`, ...(state.pinned.includes(number) ? [release, " "] : []),
+      element("a", {href: `/plans/${number}/export`, download: true, "aria-label": `Export plan ${number}`}, "export"));
   });
   table.replaceChildren(element("caption", {class: "hidden"}, "Pinned plans"),
     element("thead", {}, element("tr", {}, element("th", {scope: "col"}, "Figure"), ...head)),

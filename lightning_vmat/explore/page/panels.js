@@ -34,9 +34,7 @@ export function makeControls(page, state) {
   }
   byId("reset").addEventListener("click", () =>
     act("change", {settings: {wishes: Object.fromEntries(page.wishes.map(name => [name, 1]))}}));
-  const planners = ["learned", "generator", "teacher", "regression", "conventional"];
-  if (!planners.includes(state.settings.planner)) planners.push(state.settings.planner);
-  byId("planner").append(...planners.map(name => element("option", {value: name}, name)));
+  byId("planner").append(...page.planners.map(name => element("option", {value: name}, name)));
   const budgets = [...new Set([...BUDGETS, state.settings.evaluations])].sort((a, b) => a - b);
   byId("evaluations").append(...budgets.map(count => element("option", {value: count}, `${count} evaluations`)));
   byId("collimator_deg").append(element("option", {value: ""}, "of the case"), ...ANGLES.map(angle => element("option", {value: angle}, `${angle}°`)));

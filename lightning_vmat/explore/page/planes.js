@@ -4,6 +4,7 @@ import {Answers, byId, element, trouble} from "./server.js";
 
 const slices = new Answers(240), films = new Answers(4);
 const planes = new Map(); // name -> {box, index, count, shown}
+const hidden = new Set(); // kinds of lines that are not shown
 let view = "dose", current = null, against = null, page = null, levels = {};
 
 export function makePlanes(given) {
@@ -45,10 +46,22 @@ export function makePlanes(given) {
     mark.style.background = line.colour;
     return element("span", {}, mark, `${line.dose_gy.toFixed(1)} Gy (${(100 * line.fraction).toFixed(0)} %)`);
   }));
-  byId("structures").replaceChildren(...Object.entries(page.styles).map(([name, style]) => {
-    const mark = element("span", {class: `swatch${style.dashed ? " dashed" : ""}`});
-    mark.style.borderColor = style.colour;
-    return element("span", {}, mark, name);
+  const shown = [["wash", "Dose wash", null], ["isodose", "Isodoses", null],
+    ...Object.entries(page.styles).map(([name, style], number) => [`s${number}`, name, style])];
+  byId("structures").replaceChildren(...shown.map(([kind, name, style]) => {
+    const box = element("input", {type: "checkbox", checked: true, "aria-label": `Show ${name}`});
+    box.addEventListener("change", () => {
+      if (box.checked) hidden.delete(kind); else hidden.add(kind);
+      byId("hiding").textContent = [...hidden].map(one => `#planes .${one} { display: none; }`).join(" ");
+    });
+    const label = element("label", {}, box);
+    if (style) {
+      const mark = element("span", {class: `swatch${style.dashed ? " dashed" : ""}`});
+      mark.style.borderColor = style.colour;
+      label.append(mark);
+    }
+    label.append(name);
+    return label;
   }));
   for (const radio of document.querySelectorAll("input[name=view]")) radio.addEventListener("change", () => setView(radio.value));
   makeFilm();
