@@ -326,3 +326,27 @@ def test_a_cancelled_computation_stops_at_the_next_dose() -> None:
 def test_a_wrong_planner_ends_before_anything_is_computed() -> None:
     with pytest.raises(ValueError, match="oracle"):
         Session(opened(), "oracle")
+
+
+def test_another_one_comes_from_other_noise() -> None:
+    """With a generator: its fluence is shown first, and another seed gives another plan for the same wishes."""
+    session = Session(opened(), "generator@5", voxels=500)
+    previews: list[bool] = []
+    session.listen(lambda version: previews.append((session.state()["computation"] or {}).get("preview", False)))
+    session.wait()
+    assert any(previews) and session.state()["can_draw"] and session.preview_volume() is None
+    session.another()
+    session.wait()
+    first, second = session.plan(1), session.plan(2)
+    assert (first.seed, second.seed) == (0, 1) and first.settings == second.settings
+    assert not torch.equal(first.plan.mu, second.plan.mu)
+    session.change(wishes={"Rectum": 2.0})
+    session.wait()
+    assert session.plan(3).seed == 1
+    session.close()
+
+
+def test_a_page_cannot_name_modules(still: Session) -> None:
+    """Import paths are for command lines: what a page sends must not import anything."""
+    with pytest.raises(ValueError, match="expected one of learned, generator"):
+        still.change(planner="tests.explore.Planner")

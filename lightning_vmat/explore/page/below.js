@@ -38,7 +38,8 @@ function showHistory(state, made) {
     if (here) button.setAttribute("aria-current", "step");
     return element("li", {class: here ? "here" : position > state.position ? "undone" : ""}, button);
   }));
-  byId("history").querySelector(".here")?.scrollIntoView({block: "nearest"});
+  const list = byId("history"), here = list.querySelector(".here"); // scrollIntoView would also scroll the page
+  if (here) list.scrollTop = here.offsetTop - list.offsetTop - list.clientHeight / 2;
 }
 
 function showPinned(state, made) {
