@@ -85,7 +85,7 @@ class Drawings:
         }
 
     def slice(self, number: int, plane: Plane, index: int, against: int | None) -> dict[str, Any]:
-        """One slice of a plan's dose, or of its difference to another plan's.
+        """One slice of a plan's dose, or of its difference to another plan's; no drawing for a preview that is gone.
 
         Args:
             number: number of the plan; `PREVIEW` for the generated fluence of the running computation.
@@ -100,8 +100,8 @@ class Drawings:
         if not 0 <= index < count:
             raise ValueError(f"slice {index} of the {plane} plane: expected 0 to {count - 1}")
         dose_gy = self.session.preview_volume() if number == PREVIEW else self.session.volume(number)
-        if dose_gy is None:
-            raise ValueError("there is no preview")
+        if dose_gy is None:  # the computation ended meanwhile
+            return {"svg": None}
         other_gy = None if against is None else self.session.volume(against)
         drawn = self.sliced.slice(plane, index, dose_gy, other_gy)
         view = self.sliced.view(plane)

@@ -151,9 +151,7 @@ class Web:
         measured = None
         if computation is not None:
             measured = computation.course or (computation.preview[1] if computation.preview else None)
-        if measured is None:
-            raise ValueError("there is no preview")
-        return {"svg": self.drawings.dvh(measured, others)}
+        return {"svg": None if measured is None else self.drawings.dvh(measured, others)}
 
     def _frames(self, request: Request) -> dict[str, Any]:
         return self.drawings.frames(request.path_params["number"])

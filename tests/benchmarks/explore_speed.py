@@ -12,11 +12,13 @@ import json
 import statistics
 import threading
 import time
+from itertools import chain
 from pathlib import Path
 
 import torch
 
 import lightning_vmat as vmat
+from lightning_vmat.cases.open_kbp import read_open_kbp
 from lightning_vmat.cases.patient import OpenedPatient
 from lightning_vmat.explore.drawings import Drawings
 from lightning_vmat.explore.session import Session
@@ -62,13 +64,16 @@ class Clock:
         return found
 
 
-def measure(seed: int, size: str, planner: str) -> dict[str, object]:
-    """One phantom: the first plan, then each move."""
-    session = Session(OpenedPatient(vmat.phantom(seed, size=size), None, None, None), planner)
+def measure(case: vmat.Case, planner: str) -> dict[str, object]:
+    """One patient: the first plan, then each move."""
+    session = Session(OpenedPatient(case, None, None, None), planner)
+    known = all(name in session.wish_names for move in MOVES for name in move)
+    organs = [name for name in session.wish_names if name not in (*case.target_names, "Body", "homogeneity")]
+    moves = MOVES if known else tuple({name: 2.0} for name in organs[:4])
     session._next_to_judge = lambda: None  # type: ignore[method-assign]  # only plans are timed
     session.wait(3600)
     clock, rows, objectives = Clock(session), [], []
-    for move in ({"PTV": 1.5}, *MOVES):  # the first one warms up
+    for move in ({case.target_names[0]: 1.5}, *moves):  # the first one warms up
         clock.start()
         session.change(wishes=move)
         session.wait(3600)
@@ -82,28 +87,31 @@ def measure(seed: int, size: str, planner: str) -> dict[str, object]:
         drawings.slice(made.number, plane, drawings.sliced.view(plane).central, None)
     drawn = time.thread_time() - begin
     session.close()
-    return {"seed": seed, "moves": rows[1:], "objectives": objectives[1:], "drawings_cpu_s": drawn}
+    return {"case": case.case_id, "moves": rows[1:], "objectives": objectives[1:], "drawings_cpu_s": drawn}
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(200, 210)))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(200, 210)))
+    parser.add_argument("--open_kbp", type=Path, nargs="*", default=[], help="folders of OpenKBP patients")
     parser.add_argument("--size", default="base")
     parser.add_argument("--planner", default="learned")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cases = []
-    for seed in options.seeds:
-        cases.append(measure(seed, options.size, options.planner))
+    phantoms = (vmat.phantom(seed, size=options.size) for seed in options.seeds)
+    patients = (read_open_kbp(folder, options.size)[0] for folder in options.open_kbp)
+    for case in chain(phantoms, patients):
+        cases.append(measure(case, options.planner))
         options.json.write_text(
             json.dumps({"planner": options.planner, "size": options.size, "cases": cases}, indent=1)
         )
-        moves = [move for case in cases for move in case["moves"]]  # type: ignore[attr-defined]
+        moves = [move for one in cases for move in one["moves"]]  # type: ignore[attr-defined]
         for name in ("figures_cpu_s", "plan_cpu_s", "figures_wall_s", "plan_wall_s"):
             values = sorted(move[name] for move in moves)
-            print(seed, name, f"median {statistics.median(values):.2f}, highest {values[-1]:.2f}", flush=True)
+            print(case.case_id, name, f"median {statistics.median(values):.2f}, highest {values[-1]:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -21,8 +21,10 @@ from lightning_vmat.explore.made_plan import Computation
 from lightning_vmat.explore.session import Session
 from lightning_vmat.explore.settings import Settings, session_wishes, with_geometry
 from lightning_vmat.objectives.protocol import load_protocol
+from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.evaluation import evaluate_plan
 from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.sequencing import sequence
 
 PLANNER = "conventional@5"  # a cheap first plan
 RECTUM, BLADDER = "Rectum mean (Gy)", "Bladder mean (Gy)"
@@ -350,3 +352,29 @@ def test_a_page_cannot_name_modules(still: Session) -> None:
     """Import paths are for command lines: what a page sends must not import anything."""
     with pytest.raises(ValueError, match="expected one of learned, generator"):
         still.change(planner="tests.explore.Planner")
+
+
+def test_any_registered_planner_can_be_explored() -> None:
+    """One that is not made of the package's stages plans as a whole; wishes then start from its plan."""
+
+    @vmat.register_planner("half_open")
+    class HalfOpen:
+        takes = ()
+
+        def __init__(self, settings: vmat.PlannerSettings) -> None:
+            self.settings = settings
+
+        def plan(self, case: vmat.Case) -> vmat.PlanResult:
+            problem = vmat.build_problem(case, self.settings.voxels, self.settings.seed)
+            plan = sequence(0.5 * problem.open_field * problem.scale_mu, case.beamlets)
+            plan = project_to_limits(plan, case.beam_setup)
+            return vmat.PlanResult(plan.fluence_mu(case.beam_setup), plan, vmat.Trace())
+
+    session = Session(opened(), "half_open", voxels=500)
+    session.wait()
+    before = session.plan(1)
+    assert not session.can_draw and sum(before.violations.values()) == 0
+    session.change(wishes={"Rectum": 2.0})
+    session.wait()
+    assert session.plan(2).measured.objective < before.measured.objective
+    session.close()

@@ -100,10 +100,16 @@ def test_wrong_actions_are_answered_in_one_line(page: Served, action: str, body:
     assert page.ask("POST", "/act/shell", "{}", **origin(page))[0].status == 404
 
 
-@pytest.mark.parametrize("path", ["/plans/9", "/plans/1/slices/axial/999", "/plans/1/slices/oblique/1", "/plans/0/dvh"])
+@pytest.mark.parametrize("path", ["/plans/9", "/plans/1/slices/axial/999", "/plans/1/slices/oblique/1", "/plans/9/dvh"])
 def test_what_does_not_exist_is_said(page: Served, path: str) -> None:
     response, content = page.ask("GET", path, Cookie=page.cookie)
     assert response.status == 400 and json.loads(content)["error"]
+
+
+@pytest.mark.parametrize("path", ["/plans/0/dvh", "/plans/0/slices/axial/1"])
+def test_a_preview_that_is_gone_is_no_error(page: Served, path: str) -> None:
+    response, content = page.ask("GET", path, Cookie=page.cookie)
+    assert response.status == 200 and json.loads(content)["svg"] is None
 
 
 def test_drawings_are_those_of_the_report(page: Served) -> None:

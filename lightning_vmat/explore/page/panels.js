@@ -49,10 +49,11 @@ export function makeControls(page, state) {
   byId("wishes").addEventListener("submit", event => event.preventDefault());
 }
 
-function showFactor(input) {
-  const factor = 2 ** Number(input.value), text = `× ${factorText(factor)}`;
+// `factor` is the session's, which may lie between two steps of the slider.
+function showFactor(input, factor = 2 ** Number(input.value)) {
+  const text = `× ${factorText(factor)}`;
   input.parentElement.querySelector("output").textContent = text;
-  input.parentElement.classList.toggle("wished", Number(input.value) !== 0);
+  input.parentElement.classList.toggle("wished", factor !== 1);
   input.setAttribute("aria-valuetext", `${wishName(input.dataset.wish)} ${text}`);
 }
 
@@ -63,7 +64,7 @@ export function showSettings(settings) {
       input.max = Math.max(2, Math.ceil(value));
       input.min = Math.min(-2, Math.floor(value));
       input.value = value;
-      showFactor(input);
+      showFactor(input, settings.wishes[input.dataset.wish] || 1);
     }
   }
   for (const name of ["normalisation", "planner", "evaluations", "arc"]) byId(name).value = settings[name];
@@ -83,7 +84,7 @@ export async function showDvh(state) {
     shownDvh = key;
     shownPreview = now;
     const answer = await get(`/plans/0/dvh?${query}`).catch(() => null);
-    if (answer && shownDvh === key) drawDvh(answer.svg, "preview");
+    if (answer?.svg && shownDvh === key) drawDvh(answer.svg, "preview");
     return;
   }
   if (state.current === null) return;
@@ -125,5 +126,6 @@ export async function showFigures(state, against) {
     element("td", {class: `number ${goal.better === null ? "" : goal.better ? "better" : "worse"}`}, goal.difference))));
   const how = plan.exact ? "Judged on every voxel of the body." : "Estimated on a sample of voxels; the whole body follows.";
   byId("judged").textContent = `Plan ${plan.number}: objective ${plan.objective.toPrecision(4)}, planned in ${plan.seconds.toFixed(1)} s. ${how}`;
+  byId("said").textContent = `Plan ${plan.number}: ${plan.goals_met} of ${plan.goals.length} goals met`; // for screen readers, once a plan
   trouble(state.error);
 }

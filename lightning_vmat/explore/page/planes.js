@@ -123,10 +123,10 @@ async function drawSlice(plane) {
   try {
     slice = await slices.get(wanted);
   } catch (error) {
-    if (!current.startsWith("0/")) trouble(error.message); // a preview ends with its computation
+    trouble(error.message);
     return;
   }
-  if (plane.wanted !== wanted) return;
+  if (plane.wanted !== wanted || !slice.svg) return; // a preview ends with its computation
   plane.svg.innerHTML = slice.svg;
   const position = `${slice.position_mm >= 0 ? "+" : ""}${slice.position_mm.toFixed(1)} mm`;
   plane.box.querySelector(".caption").textContent = `${plane.name} ${position}`;
