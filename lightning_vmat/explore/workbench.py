@@ -48,8 +48,13 @@ class Workbench:
         self._building = threading.Lock()
 
     def wished(self, wishes: Mapping[str, float]) -> Case:
-        """Returns the case with these wishes and no others."""
-        return self.case.with_settings(wishes=dict(wishes))
+        """Returns the case with these wishes and no others.
+
+        Every plan keeps its case. What a case works out once does not depend on wishes, so all share it.
+        """
+        wished, worked_out = self.case.with_settings(wishes=dict(wishes)), ("body_index", "target", "beam_setup")
+        vars(wished).update({name: getattr(self.case, name) for name in worked_out})
+        return wished
 
     def problem(self, wishes: Mapping[str, float], check: Check) -> Problem:
         """Returns the problem with wishes, whose dose calculations ask `check` first; no operator is rebuilt."""

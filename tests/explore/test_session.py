@@ -69,9 +69,10 @@ def test_a_wish_spares_its_structure_and_the_plan_keeps_the_limits(session: Sess
     assert current is not None and current.number == 2 and current.case.wishes == {"Rectum": 4.0}
     assert figure(session, RECTUM) < before - 0.2
     assert sum(current.violations.values()) == 0
+    spared = figure(session, RECTUM)
     session.change(wishes={"Rectum": 1.0})
     session.wait()
-    assert session.settings.wishes == {} and figure(session, RECTUM) > before - 0.5
+    assert session.settings.wishes == {} and figure(session, RECTUM) > spared
 
 
 def test_the_plan_never_has_a_higher_objective_than_the_one_before(session: Session) -> None:
@@ -197,17 +198,18 @@ def resident_mb() -> float:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to read memory from")
 def test_moves_do_not_leak(session: Session) -> None:
-    """After a hundred moves of which many end in a plan, a hundred more take no more memory, within 5 %."""
+    """A hundred moves after a hundred others take no more memory, within 5 %; a fifth of them end in a plan."""
     used = []
     for _ in range(2):
         for move in range(100):
             session.change(wishes={"Rectum": 2.0 ** (move % 9 / 2 - 2)}, evaluations=3)
-            time.sleep(0.05)
-        session.wait()
+            if move % 5 == 0:
+                session.wait()
+        session.wait(judged=True)
         gc.collect()
         used.append(resident_mb())
     assert used[1] < 1.05 * used[0]
-    assert len(session.plans) > 10
+    assert len(session.plans) > 40
 
 
 def test_progress_falls_and_is_told(session: Session) -> None:
@@ -268,16 +270,17 @@ def test_wrong_settings_are_refused_and_nothing_changes(
     assert still.settings == before and still.computation is None
 
 
-def test_a_planner_without_leaves_says_so_and_the_session_goes_on(session: Session) -> None:
-    session.change(planner="fluence")
+def test_a_planner_without_leaves_says_so_and_the_session_goes_on() -> None:
+    session = Session(opened(), "fluence", voxels=500)
     with pytest.raises(ValueError, match="no linac delivers"):
         session.wait()
-    assert session.settings.planner == PLANNER and session.state()["error"]
-    session.change(wishes={"Rectum": 2.0})
+    assert session.current is None and "fluence" in session.state()["error"]
+    session.change(planner="conventional", evaluations=3)
     session.wait()
-    assert len(session.plans) == 2
+    assert list(session.plans) == [1] and session.state()["error"] == ""
     with pytest.raises(ValueError, match="one plan only"):
         session.another()
+    session.close()
 
 
 def test_pinned_plans_are_judged_too(session: Session) -> None:

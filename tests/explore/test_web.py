@@ -122,7 +122,9 @@ def test_drawings_are_those_of_the_report(page: Served) -> None:
     svg = json.loads(content)["svg"]
     assert svg.count("<image") == 2 and 'class="isodose"' in svg and "target" in svg
     _, content = page.ask("GET", "/plans/1/dvh?other=1", Cookie=page.cookie)
-    assert "Rectum" in json.loads(content)["svg"]
+    both = json.loads(content)["svg"]
+    _, content = page.ask("GET", "/plans/1/dvh", Cookie=page.cookie)
+    assert "Dose (Gy)" in both and both.count("stroke-dasharray") > json.loads(content)["svg"].count("stroke-dasharray")
     _, content = page.ask("GET", "/plans/1/apertures", Cookie=page.cookie)
     frames = json.loads(content)["frames"]
     assert len(frames) == 12 and 'class="leaves"' in frames[0]

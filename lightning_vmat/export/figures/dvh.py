@@ -90,12 +90,12 @@ def curves_figure(
     plain_axes(axes, xlabel="Dose (Gy)", ylabel="Volume (%)")
     for prescribed_gy in () if others and not goals else case.prescription_gy.values():
         axes.axvline(prescribed_gy, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
-    for one in (*others, curves):
+    for one, dotted in (*((other, True) for other in others), (curves, False)):
         for name in names:
             style = styles[name]
             shown = np.searchsorted(-one[name], 0.0) + 1  # up to the highest dose
             if others:
-                line, width = ("-" if one is curves else (0, (1, 1.3))), 1.7
+                line, width = (0, (1, 1.3)) if dotted else "-", 1.7
             else:
                 line, width = (0, (5, 2)) if style.dashed else "-", 2.2 if style.is_target else 1.6
             axes.plot(edges[:shown], 100 * one[name][:shown], color=style.colour, linewidth=width, linestyle=line)
