@@ -66,6 +66,7 @@ NOT_HERE = {
     "source": "an environment",
     "-m pytest": "a GPU",
     "tune_optimizers.py": "minutes",
+    "explore_speed.py": "minutes",
 }
 """Part of a command -> what it needs that is not here."""
 OUTPUTS = ("--out", "--json", "--figure")
