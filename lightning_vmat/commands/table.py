@@ -12,6 +12,7 @@ COMMANDS = {
     "prepare unpack": ("prepare:unpack", "make the cohort of a packed file or of a shipped one"),
     "prepare sheet": ("prepare:sheet", "draw slices of a cohort's cases with their outlines"),
     "plan": ("plan:plan", "plan one patient: apertures, dose, metrics and report"),
+    "explore": ("explore:explore", "plan one patient by wish, in the browser"),
     "commission": ("commission:commission", "fit the beam model of a machine to measurements"),
     "benchmark planners": ("benchmark:planners", "compare planners on the held-out cases of a cohort"),
     "benchmark optimizers": ("benchmark:optimizers", "compare fluence optimizers with the learned one"),

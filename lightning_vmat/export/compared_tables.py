@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lightning_vmat.export.tables import DASH, PUBLISHED, Published, figure_text, goal_row, measure_text
@@ -38,12 +39,12 @@ class SideBySide:
     better: bool | None = None
 
 
-def goals_side_by_side(ours: Evaluation, theirs: Evaluation) -> list[tuple[str, SideBySide]]:
+def goals_side_by_side(ours: Sequence[GoalResult], theirs: Sequence[GoalResult]) -> list[tuple[str, SideBySide]]:
     """Structure and figures of each clinical goal that both plans have."""
-    others = {(goal.structure, goal.measure): goal for goal in theirs.goals}
+    others = {(goal.structure, goal.measure): goal for goal in theirs}
     return [
         (goal.structure, _goal_row(goal, others[goal.structure, goal.measure]))
-        for goal in ours.goals
+        for goal in ours
         if (goal.structure, goal.measure) in others
     ]
 

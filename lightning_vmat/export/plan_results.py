@@ -13,6 +13,7 @@ from lightning_vmat.export import compared as comparison
 from lightning_vmat.export.content import ComparedPlan, ReportContent
 from lightning_vmat.export.patient_folder import write_plan_and_dose
 from lightning_vmat.export.report import write_report
+from lightning_vmat.planning.body_dose import BodyDose
 from lightning_vmat.planning.evaluation import as_json, dose_as_json, evaluate_plan
 from lightning_vmat.planning.planner import PlanResult
 
@@ -25,6 +26,7 @@ def write_results(
     result: PlanResult,
     compared: ComparedPlan | None,
     dose_bits: Literal[16, 32],
+    body: BodyDose | None = None,
 ) -> dict[str, Any]:
     """Evaluate the result of a planner, and write all files.
 
@@ -34,13 +36,14 @@ def write_results(
         result: result of the planner.
         compared: plan to show beside it; None for none.
         dose_bits: bits of a pixel of the RTDOSE.
+        body: dose of the case on the whole body, if it is built already.
 
     Returns:
         The content of `metrics.json`.
     """
     case = opened.case
     with result.trace.stage("evaluation"):
-        evaluation = evaluate_plan(case, result)
+        evaluation = evaluate_plan(case, result, body)
     if result.plan is not None:
         write_plan(result.plan, folder / PLAN_FILE, plan_metadata(case, result.planner))
         if opened.link is not None:

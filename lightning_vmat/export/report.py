@@ -83,7 +83,7 @@ def _comparison(content: ReportContent) -> dict[str, Any]:
     ours, theirs = content.evaluation, compared.evaluation
     return {
         "compared": compared,
-        "goals_compared": comparison.goals_side_by_side(ours, theirs),
+        "goals_compared": comparison.goals_side_by_side(ours.goals, theirs.goals),
         "figures_compared": comparison.figures_side_by_side(ours, theirs),
         "doses_compared": comparison.doses_side_by_side(ours, theirs),
         "dose_heads": list(comparison.DOSES.values()),

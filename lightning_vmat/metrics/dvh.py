@@ -65,6 +65,12 @@ class Dvh:
         """Returns the fraction of the volume that receives at least this dose (`V54gy`)."""
         return float(self.volume_cc[self.dose_gy >= dose_gy].sum() / self._hottest_cc[-1])
 
+    def curve(self, edges_gy: Float[Tensor, " bin"]) -> Float[Tensor, " bin"]:
+        """Returns the fraction of the volume that receives at least each dose."""
+        count = torch.searchsorted(-self.dose_gy, -edges_gy.double(), right=True)
+        volume_cc = torch.cat((self._hottest_cc.new_zeros(1), self._hottest_cc))[count]
+        return volume_cc / self._hottest_cc[-1]
+
     def summary(self) -> dict[str, float]:
         """Returns D95, D98, D2, D50, mean and maximum dose, Gy."""
         return {

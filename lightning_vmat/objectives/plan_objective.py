@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -77,6 +77,23 @@ class PlanObjective:
                 members.append(Term(line.name, weight, objective, voxels))
         gather = torch.cat([member.voxels.index for member in members])
         return cls(tuple(members), gather, structures, protocol, dict(case.prescription_gy))
+
+    def with_wishes(self, wishes: Mapping[str, float], where: str) -> PlanObjective:
+        """Returns the objective with other wishes; only weights change, so this costs nothing.
+
+        Args:
+            wishes: all wishes; they replace those of the case.
+            where: start of an error message.
+
+        Raises:
+            ValueError: a wish that concerns no objective of the protocol.
+        """
+        check_known(wishes, self.protocol, where)
+        lines = {line.name: line for line in self.protocol.objectives}
+        members = tuple(
+            replace(member, weight=wished_weight(lines[member.name], self.protocol, wishes)) for member in self.members
+        )
+        return replace(self, members=members)
 
     def __call__(self, dose_gy: Float[Tensor, "*batch voxel"]) -> Float[Tensor, "*batch"]:
         """Returns the objective; differentiable."""

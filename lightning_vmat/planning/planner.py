@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
@@ -28,17 +30,30 @@ class TracePoint:
     objective: float
 
 
+Watch = Callable[[TracePoint, Float[Tensor, " voxel"] | None], None]
+"""Called with a point of a trace and, where it is known, the dose there."""
+
+
 @dataclass
 class Trace:
-    """Course of planning one case: points, wall seconds by stage, and dose evaluations.
+    """Course of planning one case.
 
     A dose evaluation on a smaller sample of voxels counts as its share of the voxels, see `sample`.
+
+    Args:
+        points: objective after dose evaluations.
+        seconds: wall seconds by stage.
+        spent: dose evaluations of all finished stages.
+        share: what a dose evaluation counts now.
+        watch: called with every point that is added, and with the dose of the problem's voxels in Gy where the stage
+            gives it; shows progress. An exception that it raises ends the planning.
     """
 
     points: list[TracePoint] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     spent: float = 0.0
     share: float = 1.0
+    watch: Watch | None = field(default=None, repr=False, compare=False)
 
     @property
     def dose_evaluations(self) -> int:
@@ -72,10 +87,28 @@ class Trace:
         finally:
             self.share = before
 
-    def add(self, stage: str, evaluations: int, seconds: float, objective: float) -> None:
-        """Adds the objective after `evaluations` and `seconds` of a stage, both counted from the last stage's end."""
+    def add(
+        self,
+        stage: str,
+        evaluations: int,
+        seconds: float,
+        objective: float,
+        dose_gy: Float[Tensor, " voxel"] | None = None,
+    ) -> None:
+        """Adds the objective after `evaluations` and `seconds` of a stage, both counted from the last stage's end.
+
+        Args:
+            stage: name of the stage.
+            evaluations: dose evaluations since the last stage's end.
+            seconds: wall seconds since then.
+            objective: value on the problem's voxels.
+            dose_gy: dose of these voxels, for `watch`; not kept.
+        """
         before = sum(self.seconds.values())
-        self.points.append(TracePoint(stage, self._whole(evaluations), before + seconds, objective))
+        point = TracePoint(stage, self._whole(evaluations), before + seconds, objective)
+        self.points.append(point)
+        if self.watch is not None:
+            self.watch(point, dose_gy)
 
     def spend(self, evaluations: int) -> None:
         """Adds the dose evaluations of a finished stage."""

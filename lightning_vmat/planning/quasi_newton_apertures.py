@@ -58,6 +58,8 @@ class QuasiNewtonApertures:
         memory: number of pairs in B.
         surrogate: starts B from the Hessian of the voxels that are active now; None to start from the majoriser.
         progress: show a progress bar.
+        made: the surrogate of the problem from an earlier `surrogate_of`, which does not depend on weights; None to
+            make it.
     """
 
     evaluations: int = 20
@@ -65,6 +67,15 @@ class QuasiNewtonApertures:
     memory: int = 12
     surrogate: SurrogateSettings | None = None
     progress: bool = False
+    made: CurvatureSurrogate | None = field(default=None, repr=False, compare=False)
+
+    def surrogate_of(self, case: Case, problem: Problem) -> CurvatureSurrogate | None:
+        """Returns the surrogate of a problem within the case's jaws; None without settings for it."""
+        wanted = self.surrogate
+        if wanted is None:
+            return None
+        cell = (wanted.control_points, 1, 1)
+        return CurvatureSurrogate.of(problem, wanted.voxels, cell, part=case.beamlets.open_part)
 
     @torch.no_grad()
     def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
@@ -105,7 +116,7 @@ class _Run:
         self.value = float(problem.objective(self.dose_gy))
         majoriser = problem.majoriser(self.dose_gy)[:, self.rows, self.columns] / problem.scale_mu**2
         self.halves += 2
-        self.surrogate = self._surrogate()
+        self.surrogate = settings.made or settings.surrogate_of(case, problem)
         self.majoriser = majoriser
         self.model = FluenceModel(MajoriserGuess(majoriser.sqrt()), settings.memory)
         self.gradient: Tensor | None = None
@@ -136,18 +147,11 @@ class _Run:
         self._accept(trial, dose_gy, value, expected)
         self.note()
 
-    def _surrogate(self) -> CurvatureSurrogate | None:
-        wanted = self.settings.surrogate
-        if wanted is None:
-            return None
-        cell, part = (wanted.control_points, 1, 1), (self.rows, self.columns)
-        return CurvatureSurrogate.of(self.problem, wanted.voxels, cell, part=part)
-
     def note(self, last: bool = False) -> int:
         """Records the objective at each whole dose evaluation and at the last, rounded up; returns their number."""
         count = -(-self.halves // 2) if last else self.halves // 2
         if count > self.noted:
-            self.trace.add(self.stage, count, time.perf_counter() - self.begin, self.value)
+            self.trace.add(self.stage, count, time.perf_counter() - self.begin, self.value, self.dose_gy)
             self.noted = count
         return count
 

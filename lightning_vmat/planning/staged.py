@@ -66,6 +66,19 @@ class SequencedPlanner:
         trace = Trace()
         with trace.stage("problem"):
             problem = build_problem(case, self.voxels, self.seed)
+        return self.solve(case, problem, trace)
+
+    def solve(self, case: Case, problem: Problem, trace: Trace) -> PlanResult:
+        """Plans one case whose problem is built already.
+
+        Args:
+            case: the case, with its jaws and wishes.
+            problem: problem of the case.
+            trace: records the course.
+
+        Raises:
+            ValueError: see `Planner.plan`.
+        """
         with trace.stage("start"):
             x = self.start(case, problem)
         if isinstance(self.optimizer, nn.Module):

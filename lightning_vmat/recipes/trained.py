@@ -174,14 +174,22 @@ class TrainedStart:
 
     @torch.no_grad()
     def __call__(self, case: Case, problem: Problem) -> Tensor:
-        if not any(name in case.structures for name in self.structures):
-            raise ValueError(
-                f"case {case.case_id}: none of {', '.join(self.structures)}, which {self.run} was trained to see"
-            )
+        self.check(case)
         if self.maps is None:
             return problem.open_field
         condition = bev_channels(case, self.structures, self.wishes, self.arcs)[None]
         return self.maps(condition, problem, self.seed)[0]
+
+    def check(self, case: Case) -> None:
+        """Checks that the run knows a structure of a case.
+
+        Raises:
+            ValueError: a case with none of the structures that the run was trained to see.
+        """
+        if not any(name in case.structures for name in self.structures):
+            raise ValueError(
+                f"case {case.case_id}: none of {', '.join(self.structures)}, which {self.run} was trained to see"
+            )
 
 
 def load_start(run: Path, seed: int = 0) -> TrainedStart:

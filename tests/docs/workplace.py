@@ -56,6 +56,7 @@ NOT_HERE = {
     "runs/kbp": "data that the reader brings",
     "cuda": "a GPU",
     "submit": "Slurm: see tests/slurm; its options are checked by a dry run",
+    "explore": "a browser, and someone who ends it: see tests/explore",
     "make": "targets that take minutes: `make demo` and `make test`",
     "docker": "Docker: see tests/containers",
     "apptainer": "Apptainer: see tests/containers",
@@ -66,6 +67,7 @@ NOT_HERE = {
     "source": "an environment",
     "-m pytest": "a GPU",
     "tune_optimizers.py": "minutes",
+    "explore_speed.py": "minutes",
 }
 """Part of a command -> what it needs that is not here."""
 OUTPUTS = ("--out", "--json", "--figure")

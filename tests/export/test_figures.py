@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from planned_case import make_case, make_plan
 
 from lightning_vmat.export.content import ReportContent
 from lightning_vmat.export.figures.aperture_film import aperture_film
 from lightning_vmat.export.figures.delivery import delivery
-from lightning_vmat.export.figures.dose_slices import dose_planes
-from lightning_vmat.export.figures.dvh import cumulative_dvh, goal_place
+from lightning_vmat.export.figures.dose_slices import SlicedCase, dose_planes
+from lightning_vmat.export.figures.dvh import cumulative_dvh, curves_figure, goal_place
 from lightning_vmat.export.figures.palette import structure_styles
 from lightning_vmat.export.figures.paths import contour_path
 from lightning_vmat.objectives.goal import GoalResult
@@ -147,3 +150,28 @@ def test_goal_lies_at_its_dose_and_volume(measure: str, limit: float, place: tup
     assert goal_place(GoalResult("PTV", measure, 1.0, limit, False, True)) == (
         None if place is None else pytest.approx(place)
     )
+
+
+def test_slices_of_a_difference_are_blank_where_doses_agree(content: ReportContent) -> None:
+    """One by one they are the slices of the report; the wash of a dose less itself shows nothing."""
+    case, dose_gy = content.case, content.evaluation.dose_gy
+    styles = structure_styles(case)
+    planes, sliced = dose_planes(case, dose_gy, styles), SlicedCase.of(case, dose_gy, styles)
+    axial = planes[0]
+    assert sliced.slice("axial", axial.central, dose_gy) == axial.slices[axial.central]
+    assert sliced.view("axial").central == axial.central and sliced.view("axial").size == axial.size
+
+    def opacity(wash: str) -> int:
+        image = Image.open(io.BytesIO(base64.b64decode(wash.partition(",")[2]))).convert("RGBA")
+        return int(np.asarray(image)[..., 3].max())
+
+    assert opacity(sliced.slice("axial", axial.central, dose_gy, dose_gy).wash) == 0
+    assert opacity(sliced.slice("axial", axial.central, dose_gy, 0.9 * dose_gy).wash) > 100
+
+
+def test_curves_of_other_plans_are_dotted(content: ReportContent) -> None:
+    case, styles = content.case, structure_styles(content.case)
+    edges, curves = cumulative_dvh(content.evaluation.dose_gy, case, [name for name in styles if name != "Body"], 70.0)
+    (axes,) = curves_figure(case, styles, edges, curves, others=[dict(curves), dict(curves)]).axes
+    dotted = [line for line in axes.lines if line.get_linestyle() == "--" and np.size(line.get_xdata()) > 2]
+    assert len(dotted) == 2 * len(curves)

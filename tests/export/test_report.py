@@ -149,7 +149,7 @@ def test_equal_plans_differ_nowhere(content: ReportContent) -> None:
 
 def test_what_is_better_follows_the_goal(content: ReportContent) -> None:
     other = make_compared(content).evaluation
-    rows = {(name, row.label): row.better for name, row in goals_side_by_side(content.evaluation, other)}
+    rows = {(name, row.label): row.better for name, row in goals_side_by_side(content.evaluation.goals, other.goals)}
     assert rows["PTV", "D99 %"] is False and rows["PTV", "D2 %"] is True  # less dose: worse coverage, less hot
     assert rows["Rectum", "V54 Gy"] is True
 

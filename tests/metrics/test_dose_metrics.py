@@ -64,6 +64,13 @@ def test_dvh_by_hand() -> None:
     assert homogeneity_index(dvh) == pytest.approx((10.0 - 1.0) / 6.0)
 
 
+def test_a_curve_is_the_volume_at_each_dose() -> None:
+    dvh = Dvh(torch.tensor([10.0, 20.0, 20.0, 40.0]), torch.tensor([1.0, 2.0, 1.0, 4.0]))
+    edges = torch.tensor([0.0, 10.0, 10.5, 20.0, 30.0, 40.0, 50.0])
+    assert dvh.curve(edges).tolist() == [dvh.volume_at_dose(float(edge)) for edge in edges]
+    assert dvh.curve(edges).tolist() == [1.0, 1.0, 0.875, 0.875, 0.5, 0.5, 0.0]
+
+
 def test_bad_histograms_are_refused() -> None:
     for dose, volume in (([], []), ([float("nan")], [1.0]), ([1.0], [0.0])):
         with pytest.raises(ValueError, match="DVH"):

@@ -63,6 +63,18 @@ def test_wishes_for_one_thing_multiply(case: Case) -> None:
     assert both["PTV.squared_underdose"] == pytest.approx(plain["PTV.squared_underdose"] / 2)
 
 
+def test_wishes_replace_each_other_without_rebuilding(case: Case) -> None:
+    """An objective with other wishes is the one that is built with them, and shares its voxels."""
+    protocol, wishes = load_protocol(case.protocol), {"Rectum": 3.0, "homogeneity": 0.5}
+    first = PlanObjective.from_case(case.with_settings(wishes={"Bladder": 2.0}), all_voxels(case), protocol)
+    changed = first.with_wishes(wishes, "test")
+    built = PlanObjective.from_case(case.with_settings(wishes=wishes), all_voxels(case), protocol)
+    assert [one.weight for one in changed.members] == [one.weight for one in built.members]
+    assert all(new.voxels is old.voxels for new, old in zip(changed.members, first.members, strict=True))
+    with pytest.raises(ValueError, match="test: wish for Thyroid"):
+        first.with_wishes({"Thyroid": 2.0}, "test")
+
+
 def test_planning_and_judging_mean_the_wished_objective(case: Case) -> None:
     wished = case.with_settings(wishes={"Rectum": 4.0, "homogeneity": 0.25})
     whole = build_problem(wished, voxels=10**6)

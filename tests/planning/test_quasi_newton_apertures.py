@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
@@ -19,7 +20,7 @@ from lightning_vmat.plan.leaf_motion import mean_coverage, time_in_beamlets
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.planning.fluence_model import FluenceModel, MajoriserGuess
 from lightning_vmat.planning.leaf_steps import LeafSteps
-from lightning_vmat.planning.planner import Trace
+from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
@@ -191,3 +192,34 @@ def test_more_evaluations_give_a_conventional_plan_that_is_no_worse(case: Case) 
         assert result.trace.dose_evaluations <= evaluations
         values.append(result.trace.points[-1].objective)
     assert values == sorted(values, reverse=True) and values[-1] < values[0]
+
+
+def test_a_watcher_sees_every_point_with_its_dose_and_may_end_the_run(case: Case, problem: Problem) -> None:
+    class EnoughError(Exception):
+        pass
+
+    seen: list[tuple[int, float]] = []
+
+    def watch(point: TracePoint, dose_gy: Tensor | None) -> None:
+        assert dose_gy is not None
+        assert float(problem.objective(dose_gy)) == pytest.approx(point.objective, rel=1e-5)
+        seen.append((point.dose_evaluations, point.objective))
+        if len(seen) == 4:
+            raise EnoughError
+
+    trace = Trace(watch=watch)
+    with pytest.raises(EnoughError):
+        QuasiNewtonApertures(25).refine(case, problem, start(case, problem), trace)
+    assert seen == [(point.dose_evaluations, point.objective) for point in trace.points] and len(seen) == 4
+
+
+def test_a_surrogate_made_before_gives_the_same_plan(case: Case, problem: Problem) -> None:
+    """Also when the objective's weights have changed since, because it depends on the dose alone."""
+    optimizer = QuasiNewtonApertures(6, surrogate=SurrogateSettings())
+    made = replace(optimizer, made=optimizer.surrogate_of(case, problem))
+    assert isinstance(problem.objective, PlanObjective)
+    wished = replace(problem, objective=problem.objective.with_wishes({"Rectum": 4.0}, "test"))
+    first = start(case, problem)
+    plans = [one.refine(case, wished, first, Trace()) for one in (optimizer, made)]
+    torch.testing.assert_close(plans[0].left_mm, plans[1].left_mm)
+    torch.testing.assert_close(plans[0].mu, plans[1].mu)

@@ -45,24 +45,9 @@ def dvh_figure(
 ) -> Figure:
     """DVHs of all structures, labelled on their curves. Triangles at the goals point to where a curve must pass."""
     names = [name for name in styles if name != BODY]
-    prescription_gy = max(case.prescription_gy.values())
-    stop_gy = max(1.12 * prescription_gy, 1.02 * float(dose_gy.max()))
+    stop_gy = max(1.12 * max(case.prescription_gy.values()), 1.02 * float(dose_gy.max()))
     edges, curves = cumulative_dvh(dose_gy, case, names, stop_gy)
-    figure = Figure(figsize=(7.2, 4.9), layout="constrained")
-    axes = figure.subplots()
-    plain_axes(axes, xlabel="Dose (Gy)", ylabel="Volume (%)")
-    for prescribed_gy in case.prescription_gy.values():
-        axes.axvline(prescribed_gy, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
-    for name in names:
-        style = styles[name]
-        shown = np.searchsorted(-curves[name], 0.0) + 1  # up to the highest dose
-        line, width = (0, (5, 2)) if style.dashed else "-", 2.2 if style.is_target else 1.6
-        axes.plot(edges[:shown], 100 * curves[name][:shown], color=style.colour, linewidth=width, linestyle=line)
-    marks = _mark_goals(axes, [goal for goal in goals if goal.structure in styles], styles, stop_gy)
-    axes.set_xlim(0, stop_gy)
-    axes.set_ylim(0, 103)
-    _label_curves(axes, edges, {name: 100 * curves[name] for name in names}, styles, marks)
-    return figure
+    return curves_figure(case, styles, edges, curves, goals)
 
 
 def compared_dvh_figure(
@@ -74,19 +59,51 @@ def compared_dvh_figure(
     """DVHs of two doses: the first solid and labelled, the second dotted."""
     names = [name for name in styles if name != BODY]
     stop_gy = max(1.12 * max(case.prescription_gy.values()), 1.02 * float(dose_gy.max()), 1.02 * float(other_gy.max()))
-    figure = Figure(figsize=(7.2, 4.9), layout="constrained")
+    edges, curves = cumulative_dvh(dose_gy, case, names, stop_gy)
+    _, others = cumulative_dvh(other_gy, case, names, stop_gy)
+    return curves_figure(case, styles, edges, curves, others=[others])
+
+
+def curves_figure(
+    case: Case,
+    styles: Mapping[str, StructureStyle],
+    edges: NDArray[np.float64],
+    curves: Mapping[str, NDArray[np.float64]],
+    goals: Sequence[GoalResult] = (),
+    others: Sequence[Mapping[str, NDArray[np.float64]]] = (),
+    size: tuple[float, float] = (7.2, 4.9),
+) -> Figure:
+    """A figure of DVHs that are computed already.
+
+    Args:
+        case: gives prescriptions.
+        styles: style of each structure.
+        edges: doses in Gy `[bin]`.
+        curves: volume fraction `[bin]` by structure: drawn solid, dashed for the right one of a pair, and labelled.
+        goals: clinical goals to mark.
+        others: curves of other plans, drawn dotted; all lines then are thin and solid or dotted.
+        size: width and height in inches.
+    """
+    names = [name for name in styles if name != BODY and name in curves]
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     plain_axes(axes, xlabel="Dose (Gy)", ylabel="Volume (%)")
-    curves: dict[str, NDArray[np.float64]] = {}
-    for dose, line, width in ((other_gy, (0, (1, 1.3)), 1.7), (dose_gy, "-", 1.7)):
-        edges, curves = cumulative_dvh(dose, case, names, stop_gy)
+    for prescribed_gy in () if others and not goals else case.prescription_gy.values():
+        axes.axvline(prescribed_gy, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+    for one, dotted in (*((other, True) for other in others), (curves, False)):
         for name in names:
-            shown = np.searchsorted(-curves[name], 0.0) + 1
-            axes.plot(edges[:shown], 100 * curves[name][:shown], color=styles[name].colour, linewidth=width,
-                      linestyle=line)  # fmt: skip
+            style = styles[name]
+            shown = np.searchsorted(-one[name], 0.0) + 1  # up to the highest dose
+            if others:
+                line, width = (0, (1, 1.3)) if dotted else "-", 1.7
+            else:
+                line, width = (0, (5, 2)) if style.dashed else "-", 2.2 if style.is_target else 1.6
+            axes.plot(edges[:shown], 100 * one[name][:shown], color=style.colour, linewidth=width, linestyle=line)
+    stop_gy = float(edges[-1])
+    marks = _mark_goals(axes, [goal for goal in goals if goal.structure in styles], styles, stop_gy)
     axes.set_xlim(0, stop_gy)
     axes.set_ylim(0, 103)
-    _label_curves(axes, edges, {name: 100 * curves[name] for name in names}, styles, [])
+    _label_curves(axes, edges, {name: 100 * curves[name] for name in names}, styles, marks)
     return figure
 
 

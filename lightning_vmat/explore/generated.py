@@ -1,0 +1,66 @@
+"""Fluence of a trained run, with everything kept that wishes do not change."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.networks.bev_conditioning import bev_channels, wish_channels
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.shapes import FluenceMap
+from lightning_vmat.planning.staged import Start
+from lightning_vmat.recipes.trained import RECIPES, TrainedStart, read_run
+
+KEPT = 4  # maps kept of networks that do not see wishes
+
+
+class GeneratedFluence:
+    """Makes fluence maps of trained runs for one geometry of a case.
+
+    The rays through the anatomy are traced once for a run, and a network that does not see wishes runs once for a seed.
+    """
+
+    def __init__(self) -> None:
+        self._anatomy: dict[tuple[str, ...], Tensor] = {}
+        self._maps: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
+
+    @torch.no_grad()
+    def __call__(self, start: Start, case: Case, problem: Problem) -> FluenceMap:
+        """Returns the fluence of a start, over `problem.scale_mu`.
+
+        Args:
+            start: a trained run, or any other start.
+            case: the case with its wishes.
+            problem: problem of the case.
+        """
+        if not isinstance(start, TrainedStart) or start.maps is None:
+            return start(case, problem)
+        key = (str(start.run), start.seed)
+        if not start.wishes and key in self._maps:
+            return self._maps[key]
+        structures = tuple(start.structures)
+        if structures not in self._anatomy:
+            start.check(case)
+            self._anatomy[structures] = bev_channels(case, structures)
+        channels = self._anatomy[structures]
+        if start.wishes:
+            channels = torch.cat((channels, wish_channels(case)))
+        maps: Tensor = start.maps(channels[None], problem, start.seed)[0]
+        if not start.wishes:
+            self._maps[key] = maps
+            while len(self._maps) > KEPT:
+                self._maps.popitem(last=False)
+        return maps
+
+
+def draws(start: Start) -> bool:
+    """Whether another seed gives another fluence: for the teacher and the generator, also under a learned optimizer."""
+    if not isinstance(start, TrainedStart) or start.maps is None:
+        return False
+    files = read_run(start.run)
+    if files.class_path == RECIPES["learned"]:
+        files = read_run(type(files.run)(str(files.settings["generator"])))
+    return files.class_path in (RECIPES["teacher"], RECIPES["generator"])

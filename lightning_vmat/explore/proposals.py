@@ -1,0 +1,177 @@
+"""Makes a deliverable plan for the settings of a session: from scratch, or from the current plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from lightning_vmat.api.planners import ConfiguredPlanner
+from lightning_vmat.explore.generated import draws
+from lightning_vmat.explore.workbench import Workbench
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.limits import project_to_limits
+from lightning_vmat.plan.shapes import FluenceMap
+from lightning_vmat.planning.planner import ApertureOptimizer, Trace
+from lightning_vmat.planning.planners import quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
+from lightning_vmat.planning.sequencing import sequence
+from lightning_vmat.planning.staged import SequencedPlanner, open_start
+from lightning_vmat.recipes.trained import TrainedStart
+
+CLOSE = 1e-3  # relative difference from the prescription at which normalisation ends
+ROUNDS = 4  # of normalisation: leaf motion depends on monitor units, so dose is not exactly proportional
+
+Preview = Callable[[FluenceMap, Float[Tensor, " voxel"]], None]
+"""Called with a fluence in MU and its dose on the problem's voxels, before there is a plan."""
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """Makes plans with one planner.
+
+    Args:
+        planner: the planner.
+        bench: problem and operators of the case.
+    """
+
+    planner: ConfiguredPlanner
+    bench: Workbench
+
+    @property
+    def staged(self) -> SequencedPlanner | None:
+        """The planner of stages inside, which can be watched and reuses the problem; None for any other planner."""
+        inner = self.planner.inner
+        return inner if isinstance(inner, SequencedPlanner) else None
+
+    @property
+    def draws(self) -> bool:
+        """Whether there are other plans for the same wishes."""
+        return self.staged is not None and draws(self.staged.start)
+
+    @property
+    def generates(self) -> bool:
+        """Whether a network makes the planner's first fluence."""
+        staged = self.staged
+        return staged is not None and isinstance(staged.start, TrainedStart) and staged.start.maps is not None
+
+    def from_scratch(self, case: Case, problem: Problem, seed: int, trace: Trace, preview: Preview) -> Plan:
+        """Returns the planner's own plan.
+
+        Args:
+            case: the case with its wishes.
+            problem: problem of the case.
+            seed: seed of the generator's noise.
+            trace: records the course.
+            preview: receives the generated fluence.
+
+        Raises:
+            ValueError: a case that cannot be planned, or a planner that ends in an ideal fluence.
+        """
+        staged = self.staged
+        if staged is None:
+            plan = self.planner.plan(case).plan
+        else:
+            if staged.apertures is None:
+                raise ValueError(f"planner {self.planner.settings.name}: ends in a fluence that no linac delivers")
+            start = self._start(seed)
+            x = self.bench.generated(start, case, problem)
+            if start is not open_start:
+                preview(_within_jaws(x * problem.scale_mu, case), problem.dose(x))
+            ready = replace(
+                staged,
+                start=start if start is open_start else _Known(x),
+                apertures=self._with_surrogate(staged.apertures),
+                apertures_alone=self._with_surrogate(staged.apertures_alone),
+            )
+            plan = ready.solve(case, problem, trace).plan
+        if plan is None:
+            raise ValueError(f"planner {self.planner.settings.name}: ends in a fluence that no linac delivers")
+        return plan
+
+    def from_plan(
+        self,
+        case: Case,
+        problem: Problem,
+        plan: Plan,
+        plan_dose_gy: Float[Tensor, " voxel"],
+        evaluations: int,
+        seed: int,
+        trace: Trace,
+        preview: Preview,
+    ) -> Plan:
+        """Returns a plan that starts from the current plan or from the generator's, whichever has the lower objective.
+
+        Args:
+            case: the case with the new wishes.
+            problem: problem of the case.
+            plan: the current plan.
+            plan_dose_gy: its dose on the problem's voxels.
+            evaluations: dose evaluations of aperture optimization.
+            seed: seed of the generator's noise.
+            trace: records the course.
+            preview: receives the generated fluence, if it is lower.
+        """
+        value = float(problem.objective(plan_dose_gy))
+        if self.generates:
+            x = self.bench.generated(self._start(seed), case, problem)
+            dose_gy = problem.dose(x)
+            if float(problem.objective(dose_gy)) < value:  # an ideal fluence is a bound of what apertures deliver
+                preview(_within_jaws(x * problem.scale_mu, case), dose_gy)
+                sequenced = project_to_limits(sequence(x * problem.scale_mu, case.beamlets), case.beam_setup)
+                dose_gy = problem.dose(sequenced.fluence_mu(case.beam_setup) / problem.scale_mu)
+                plan = sequenced if float(problem.objective(dose_gy)) < value else plan
+        apertures = replace(quick_apertures(evaluations), made=self.bench.surrogate)
+        with trace.stage("apertures"):
+            return apertures.refine(case, problem, plan, trace)
+
+    def _with_surrogate(self, apertures: ApertureOptimizer | None) -> ApertureOptimizer | None:
+        """Returns an aperture optimizer that need not make the surrogate of the curvature again."""
+        if isinstance(apertures, QuasiNewtonApertures) and apertures.surrogate == quick_apertures(1).surrogate:
+            return replace(apertures, made=self.bench.surrogate)
+        return apertures
+
+    def _start(self, seed: int) -> Callable[[Case, Problem], FluenceMap]:
+        staged = self.staged
+        start = open_start if staged is None else staged.start
+        return replace(start, seed=seed) if isinstance(start, TrainedStart) else start
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A fluence as a `Start`."""
+
+    x: FluenceMap
+
+    def __call__(self, case: Case, problem: Problem) -> FluenceMap:
+        return self.x
+
+
+def _within_jaws(fluence_mu: FluenceMap, case: Case) -> FluenceMap:
+    return fluence_mu * case.beamlets.inside_jaws.to(fluence_mu)
+
+
+def normalised(bench: Workbench, case: Case, plan: Plan, normalisation: str) -> Plan:
+    """Returns a plan scaled so that D95 or D50 of the foremost target is its prescription.
+
+    The result keeps the machine's limits, so that the figure may be missed where these allow no more monitor units.
+
+    Args:
+        bench: gives the dose of the target.
+        case: the case.
+        plan: the plan.
+        normalisation: `D95` or `D50`; with `none` the plan stays.
+    """
+    if normalisation == "none":
+        return plan
+    prescribed_gy, volume = case.prescription_gy[case.target_names[0]], float(normalisation[1:]) / 100
+    for _ in range(ROUNDS):
+        factor = prescribed_gy / max(bench.target_dvh(plan).dose_at_volume(volume), 1e-6)
+        if abs(factor - 1) < CLOSE:
+            break
+        plan = project_to_limits(replace(plan, mu=plan.mu * factor), case.beam_setup)
+    return plan
