@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from lightning_vmat.commands.prepare import SizeName
@@ -77,8 +78,8 @@ def explore(
             webbrowser.open(link)
 
     try:
-        serve(session, port, tell)
-    except KeyboardInterrupt:
-        print("ended")
+        with suppress(KeyboardInterrupt):  # the server may end without raising it
+            serve(session, port, tell)
     finally:
         session.close()
+    print("ended")

@@ -221,11 +221,11 @@ def test_another_number_of_condition_channels_is_refused(capsys: pytest.CaptureF
     assert "model.init_args.network.init_args.condition_channels is 9, expected 8" in error
 
 
-@pytest.mark.parametrize("wishes", [False, True])
-def test_condition_channels_follow_the_data(wishes: bool) -> None:
+@pytest.mark.parametrize(("wishes", "arcs"), [(False, False), (True, False), (True, True)])
+def test_condition_channels_follow_the_data(wishes: bool, arcs: bool) -> None:
     """Networks at any depth are given the number, whether they state it already or leave it out."""
-    data = {"structures": ["Rectum", "Bladder"], "wishes": wishes}
-    expected = len(channel_names(["Rectum", "Bladder"], wishes))
+    data = {"structures": ["Rectum", "Bladder"], "wishes": wishes, "arcs": arcs}
+    expected = len(channel_names(["Rectum", "Bladder"], wishes, arcs))
     members = {
         "network": {"class_path": "N", "init_args": {"condition_channels": None, "channels": [8]}},
         "critic": {"class_path": "N", "init_args": {"inner": {"init_args": {"condition_channels": expected}}}},

@@ -11,8 +11,19 @@ export const element = (tag, attributes = {}, ...children) => {
   return made;
 };
 
+const LOST = "Connection lost; trying again";
+
+class LostConnection extends Error {}
+
+// Drawings that were asked for while the connection was lost are asked for again with the next state.
+addEventListener("unhandledrejection", event => {
+  if (!(event.reason instanceof LostConnection)) return;
+  event.preventDefault();
+  byId("status").textContent = LOST;
+});
+
 export async function get(path) {
-  const response = await fetch(path);
+  const response = await fetch(path).catch(() => { throw new LostConnection(LOST); });
   const content = await response.json().catch(() => ({error: `status ${response.status}`}));
   if (!response.ok) throw new Error(content.error);
   return content;
@@ -38,7 +49,7 @@ export function trouble(text) {
 export function follow(changed) {
   const events = new EventSource("/events");
   events.onmessage = event => changed(JSON.parse(event.data));
-  events.onerror = () => { byId("status").textContent = "Connection lost; trying again"; };
+  events.onerror = () => { byId("status").textContent = LOST; };
 }
 
 // The last calls' answers by address, so that scrolling back costs nothing.
