@@ -104,7 +104,8 @@ def _variables(plan: Plan) -> tuple[Tensor, Tensor, Tensor]:
 def _evaluate(case: Case, problem: Problem, plan: Plan) -> tuple[float, tuple[Tensor, ...]]:
     """Returns the objective of the delivered dose and its gradient by all variables: one dose evaluation."""
     left, right, mu = (variable.detach().requires_grad_() for variable in _variables(plan))
-    fluence_mu = delivered_fluence(left, right, mu, case.beam_setup)
+    with torch.enable_grad():  # planners may be called without it
+        fluence_mu = delivered_fluence(left, right, mu, case.beam_setup)
     value, gradient, _ = problem.evaluate(fluence_mu.detach() / problem.scale_mu)
     return float(value), torch.autograd.grad(fluence_mu, (left, right, mu), gradient / problem.scale_mu)
 

@@ -100,6 +100,14 @@ def test_exploration_finds_a_better_plan_than_local_descent(case: Case) -> None:
     assert found[1].plan is not None and not any(machine_violations(found[1].plan, case.beam_setup).values())
 
 
+def test_exploration_needs_no_gradients_from_its_caller(case: Case) -> None:
+    """As in notebooks and sessions that plan under `torch.no_grad`."""
+    planner = SequencedPlanner(apertures=quick_apertures(3), exploration=Exploration(5, 2, 3), voxels=VOXELS)
+    with torch.no_grad():
+        without = planner.plan(case)
+    assert torch.equal(without.fluence_mu, planner.plan(case).fluence_mu)
+
+
 @pytest.mark.parametrize("evaluations", [3, 20, 30, 60])
 def test_a_conventional_plan_stays_within_its_budget(case: Case, evaluations: int) -> None:
     planner = conventional_planner(VOXELS, evaluations=evaluations)
