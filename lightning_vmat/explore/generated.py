@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.networks.bev_conditioning import bev_channels, wish_channels
+from lightning_vmat.networks.bev_conditioning import bev_channels, wish_and_arc_channels
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.staged import Start
@@ -45,9 +45,7 @@ class GeneratedFluence:
         if structures not in self._anatomy:
             start.check(case)
             self._anatomy[structures] = bev_channels(case, structures)
-        channels = self._anatomy[structures]
-        if start.wishes:
-            channels = torch.cat((channels, wish_channels(case)))
+        channels = torch.cat((self._anatomy[structures], wish_and_arc_channels(case, start.wishes, start.arcs)))
         maps: Tensor = start.maps(channels[None], problem, start.seed)[0]
         if not start.wishes:
             self._maps[key] = maps

@@ -65,17 +65,17 @@ def bev_channels(
     thickness = _trace(case, torch.stack([_relative_prescription(case), *masks]))
     density = relative_electron_density(case.hu.float()) * case.structures[BODY]
     depth = _trace(case, density[None], stop_mm=case.machine.sad_mm)
-    channels = [torch.cat((thickness[:1], depth, thickness[1:])) / LENGTH_MM]
-    channels += [wish_channels(case, names)] if names else []
-    channels += [arc_channels(case)] if arcs else []
-    return torch.cat(channels)
+    anatomy = torch.cat((thickness[:1], depth, thickness[1:])) / LENGTH_MM
+    return torch.cat((anatomy, wish_and_arc_channels(case, wishes, arcs)))
 
 
-def wish_channels(case: Case, names: Sequence[str] = WISHES) -> Float[Tensor, "wish control_point leaf_pair beamlet"]:
-    """Returns the natural logarithm of the factor of each wish, constant over the beamlets."""
-    return torch.tensor(log_wishes(case.wishes, names), device=case.hu.device)[:, None, None, None].expand(
-        -1, *case.fluence_shape
-    )
+def wish_and_arc_channels(
+    case: Case, wishes: Wishes = False, arcs: bool = False
+) -> Float[Tensor, "channel control_point leaf_pair beamlet"]:
+    """Returns the last channels of `bev_channels`, which need no rays: wishes, constant over the beamlets, and arcs."""
+    factors = torch.tensor(log_wishes(case.wishes, wish_names(wishes)), device=case.hu.device)
+    wished = factors[:, None, None, None].expand(-1, *case.fluence_shape)
+    return torch.cat((wished, arc_channels(case))) if arcs else wished
 
 
 def _relative_prescription(case: Case) -> Float[Tensor, "z y x"]:

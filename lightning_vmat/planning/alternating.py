@@ -47,6 +47,11 @@ class AlternatingSequencing:
     last_pull: float = 0.05
     progress: bool = False
 
+    @property
+    def cost(self) -> int:
+        """Dose evaluations of all rounds and of setting up."""
+        return 1 + self.rounds * self.evaluations
+
     def sequence(self, case: Case, problem: Problem, x: FluenceMap, trace: Trace) -> Plan:
         """Returns a plan for a fluence map, which changes in the process to become deliverable.
 
@@ -82,7 +87,7 @@ class AlternatingSequencing:
             pull *= growth
             spent = 1 + (turn + 1) * self.evaluations
             trace.add("sequencing", spent, time.perf_counter() - begin, float(problem.objective(dose_gy)))
-        trace.spend(1 + self.rounds * self.evaluations)
+        trace.spend(self.cost)
         return deliverable(case, problem, x + missed)
 
 

@@ -13,7 +13,7 @@ from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import AlternatingSequencing
-from lightning_vmat.planning.gradient_apertures import GradientApertures
+from lightning_vmat.planning.gradient_apertures import SET_UP, GradientApertures
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.problem import build_small_problem
 
@@ -63,10 +63,14 @@ class Exploration:
     seed: int = 1
     progress: bool = False
 
+    def cost(self, voxels: int) -> float:
+        """Returns what exploration costs, in dose evaluations of a problem of so many voxels."""
+        stages = self.fluence_evaluations + self._alternating.cost + self.aperture_evaluations + SET_UP
+        return stages * small_voxels(voxels) / voxels
+
     @property
-    def evaluations(self) -> int:
-        """Evaluations of the small problem."""
-        return self.fluence_evaluations + self.rounds * 2 + self.aperture_evaluations + 2
+    def _alternating(self) -> AlternatingSequencing:
+        return AlternatingSequencing(self.rounds, pull=self.pull, progress=self.progress)
 
     @staticmethod
     def suits(case: Case) -> bool:
@@ -90,8 +94,7 @@ class Exploration:
                 x = run(small, self.optimizer, x, self.fluence_evaluations).x if self.fluence_evaluations else x
                 trace.spend(self.fluence_evaluations)
             with trace.stage("sequencing"):
-                alternating = AlternatingSequencing(self.rounds, pull=self.pull, progress=self.progress)
-                plan = alternating.sequence(case, small, x, trace)
+                plan = self._alternating.sequence(case, small, x, trace)
             sequenced_mu = plan.fluence_mu(case.beam_setup)
             with trace.stage("exploration"):
                 apertures = GradientApertures(self.aperture_evaluations, 1.0, 0.025, self.progress)
@@ -115,6 +118,6 @@ def exploration_within(
         exploration: gives the largest number of rounds, and all other settings.
         fewest_rounds: with fewer, exploration does not pay: None.
     """
-    small = evaluations * voxels / small_voxels(voxels)
-    rounds = min(exploration.rounds, int(small - replace(exploration, rounds=0).evaluations) // 2)
+    none, one = (replace(exploration, rounds=rounds).cost(voxels) for rounds in (0, 1))
+    rounds = min(exploration.rounds, int((evaluations - none) / (one - none) + 1e-9))
     return replace(exploration, rounds=rounds) if rounds >= fewest_rounds else None

@@ -13,7 +13,7 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.baselines.surrogate_lbfgs import SurrogateLBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.exploration import Exploration, exploration_within, small_voxels
+from lightning_vmat.planning.exploration import Exploration, exploration_within
 from lightning_vmat.planning.from_plan import PolishingPlanner
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.problem import VOXELS
@@ -194,7 +194,7 @@ def _explored(
     """
     left = evaluations - spent
     if exploration is not None:
-        left = evaluations - math.ceil(exploration.evaluations * small_voxels(planner.voxels) / planner.voxels)
+        left = evaluations - math.ceil(exploration.cost(planner.voxels))
     return replace(
         planner,
         exploration=exploration,

@@ -19,7 +19,6 @@ VOXELS = 30_000
 """Size of the voxel sample for plans of base size: with 15,000 voxels the objective of the sample was up to 8 % below
 that of the whole body, with 30,000 up to 2 %, at 1.5 times the time of a dose evaluation."""
 
-
 CELL_DEG, CELL_MM = 12.0, 10.0  # beamlets taken together in small problems: this part of the arc, and this width
 
 

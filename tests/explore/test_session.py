@@ -17,14 +17,18 @@ from lightning_vmat.cases.patient import OpenedPatient
 from lightning_vmat.cases.plan_files import read_dose
 from lightning_vmat.explore.cancelling import Cancelled
 from lightning_vmat.explore.export import export_plan
+from lightning_vmat.explore.generated import GeneratedFluence
 from lightning_vmat.explore.made_plan import Computation
 from lightning_vmat.explore.session import Session
 from lightning_vmat.explore.settings import Settings, session_wishes, with_geometry
+from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.networks.bev_conditioning import bev_channels
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.evaluation import evaluate_plan
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.sequencing import sequence
+from lightning_vmat.recipes.trained import TrainedStart
 
 PLANNER = "conventional@5"  # a cheap first plan
 RECTUM, BLADDER = "Rectum mean (Gy)", "Bladder mean (Gy)"
@@ -349,6 +353,22 @@ def test_another_one_comes_from_other_noise() -> None:
     session.wait()
     assert session.plan(3).seed == 1
     session.close()
+
+
+def test_a_network_sees_the_wishes_and_arcs_that_it_was_trained_with() -> None:
+    case = vmat.phantom(0, size="tiny").with_settings(wishes={"Rectum": 4.0})
+    problem = vmat.build_problem(case, voxels=300)
+    seen: list[torch.Tensor] = []
+
+    def maps(condition: torch.Tensor, problem: Problem, seed: int) -> torch.Tensor:
+        seen.append(condition[0])
+        return problem.open_field[None]
+
+    generated, wishes = GeneratedFluence(), ["Rectum", "Body"]
+    for _ in range(2):  # the second time with the anatomy that was kept
+        generated(TrainedStart(Path("run"), maps, ["Rectum"], wishes, arcs=True, seed=0), case, problem)
+    expected = bev_channels(case, ["Rectum"], wishes, arcs=True)
+    assert len(seen) == 2 and all(torch.equal(condition, expected) for condition in seen)
 
 
 def test_a_page_cannot_name_modules(still: Session) -> None:

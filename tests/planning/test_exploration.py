@@ -117,14 +117,14 @@ def test_a_conventional_plan_stays_within_its_budget(case: Case, evaluations: in
 
 def test_rounds_fit_the_budget_or_there_are_none() -> None:
     longest = Exploration(140, 20, 25)
-    share = small_voxels(30_000) / 30_000
     for budget in (5.0, 10.0, 15.0, 100.0):
         fitted = exploration_within(budget, 30_000, longest, fewest_rounds=50)
         if fitted is None:
-            assert (longest.evaluations - 2 * longest.rounds + 2 * 50) * share > budget
+            assert replace(longest, rounds=50).cost(30_000) > budget
         else:
-            assert fitted.evaluations * share <= budget and 50 <= fitted.rounds <= longest.rounds
+            assert fitted.cost(30_000) <= budget and 50 <= fitted.rounds <= longest.rounds
     assert exploration_within(100.0, 30_000, longest, fewest_rounds=50) == longest
+    assert longest.cost(30_000) == (20 + (1 + 140 * 2) + (25 + 1)) * small_voxels(30_000) / 30_000
 
 
 def test_an_evaluation_of_a_sample_counts_as_its_share() -> None:
