@@ -12,7 +12,7 @@ from lightning_vmat.data.cohort import read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.progress import track
 from lightning_vmat.recipes.planning import recipe_planner
-from lightning_vmat.recipes.runs import condition_structures
+from lightning_vmat.recipes.runs import channel_settings
 from lightning_vmat.recipes.trained import learned_optimizer
 from lightning_vmat.recipes.weights import SHIPPED
 
@@ -41,7 +41,8 @@ def race_optimizers(
         found = f"evaluations {evaluations}, max_evaluations {max_evaluations}"
         raise ValueError(f"{found}: expected 1 <= evaluations <= max_evaluations")
     run = run or Path(SHIPPED, LEARNED)
-    optimizer, start, known = learned_optimizer(run), recipe_planner(run, voxels).start, condition_structures(run)
+    optimizer, start = learned_optimizer(run), recipe_planner(run, voxels).start
+    known = channel_settings(run).structures
     chosen = {name: setting for name, setting in settings(machine).items() if changed_settings or name in ALWAYS}
     about = {"cohort": str(cohort), "split": split, "evaluations": evaluations, "max_evaluations": max_evaluations}
     about |= {"voxels": voxels}

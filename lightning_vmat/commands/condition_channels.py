@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from jsonargparse import Namespace
 
-from lightning_vmat.networks.bev_conditioning import channel_names
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.recipes.runs import yaml_text
 
 KEY, ARCS = "condition_channels", "arcs"
@@ -22,14 +22,15 @@ def fill_condition_channels(config: Namespace) -> None:
     Raises:
         ValueError: a network is given another number than the data bring, or arcs where they bring none.
     """
-    structures, wishes, arcs = (config["data"][name] for name in ("structures", "wishes", "arcs"))
-    number = len(channel_names(structures, wishes, arcs))
+    channels = ChannelSettings.of(vars(config["data"]))
+    number, wishes, arcs = len(channels.names), yaml_text(channels.wishes), channels.arcs
     for place, settings in networks(config["model"], "model"):
         given = settings[KEY]
         if given not in (None, number):
             raise ValueError(
-                f"{place}.{KEY} is {given}, expected {number} for the {len(structures)} data.structures, data.wishes "
-                f"{yaml_text(wishes)} and data.arcs {yaml_text(arcs)}; leave it out to have it derived"
+                f"{place}.{KEY} is {given}, expected {number} for the {len(channels.structures)} data.structures, "
+                f"data.wishes {wishes}, data.arcs {yaml_text(arcs)} and data.fluence_evaluations "
+                f"{channels.fluence_evaluations}; leave it out to have it derived"
             )
         settings[KEY] = number
         if ARCS in settings:

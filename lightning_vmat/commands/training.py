@@ -34,10 +34,11 @@ from lightning_vmat.commands.class_names import unknown_class
 from lightning_vmat.commands.condition_channels import fill_condition_channels
 from lightning_vmat.commands.resuming import check_checkpoint, stopped_at
 from lightning_vmat.data.datamodule import CohortDataModule
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.progress import on_terminal
 from lightning_vmat.recipes.base import PlanRecipe
 from lightning_vmat.recipes.loading import load_recipe
-from lightning_vmat.recipes.runs import check_structures, find_checkpoint
+from lightning_vmat.recipes.runs import check_channels, find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE, shipped_weights
 
 CHECKPOINT_WORDS = ("best", "last", "hpc")  # Lightning looks the file up itself
@@ -115,7 +116,7 @@ class RecipeCLI(LightningCLI):
                     f"{type(self.model).__name__} as in the configuration"
                 )
             data = self.config[self.subcommand]["data"]
-            check_structures(config["ckpt_path"], data["structures"], data["wishes"], data["arcs"])
+            check_channels(config["ckpt_path"], ChannelSettings.of(vars(data)))
             try:
                 self.model.load_state_dict(recipe.state_dict())
             except RuntimeError as error:

@@ -38,6 +38,7 @@ class PlanBatch:
         fluence: delivered fluence of the reference plans in one fraction, in units of `scale_mu`; None without plans.
         scale_mu: monitor units of a fluence of 1.
         problems: planning problem of each case; empty unless requested.
+        mirrored: whether condition and fluence of each case are mirror images; the problems never are. Empty: none is.
 
     Raises:
         ValueError: inconsistent lengths or shapes.
@@ -49,6 +50,7 @@ class PlanBatch:
     fluence: Float[Tensor, "batch control_point leaf_pair beamlet"] | None
     scale_mu: Float[Tensor, " batch"]
     problems: tuple[Problem, ...] = ()
+    mirrored: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         cases, maps = len(self.case_ids), tuple(self.condition.shape[2:])
@@ -122,8 +124,29 @@ class PlanBatch:
         Raises:
             ValueError: see `required_problems`.
         """
-        values = [problem.value(maps) for problem, maps in zip(self.required_problems(), x, strict=True)]
+        turned = self._turned(x, self.mirrored) if self.mirrored else x
+        values = [problem.value(maps) for problem, maps in zip(self.required_problems(), turned, strict=True)]
         return torch.stack(values)
+
+    def mirrored_in(self, epoch: int) -> PlanBatch:
+        """The batch of an epoch that mirrors each second case, and the others in the next epoch.
+
+        The mirror image of a patient, left to right, with the opposite collimator angle, is a case too. In the order of
+        gantry angles its maps are those of the case with control points and beamlets in reverse order. This holds for
+        one arc that is symmetric about the vertical.
+        """
+        mirrored = tuple((zlib.crc32(name.encode()) + epoch) % 2 == 1 for name in self.case_ids)
+        return replace(
+            self,
+            condition=self._turned(self.condition, mirrored),
+            fluence=None if self.fluence is None else self._turned(self.fluence, mirrored),
+            mirrored=mirrored,
+        )
+
+    @staticmethod
+    def _turned(maps: Tensor, mirrored: Sequence[bool]) -> Tensor:
+        """The maps of the cases, those of mirrored ones with control points and beamlets in reverse order."""
+        return torch.stack([one.flip(-3, -1) if turn else one for one, turn in zip(maps, mirrored, strict=True)])
 
     def to(self, device: torch.device | str) -> PlanBatch:
         """The batch with all tensors and problems on a device."""

@@ -20,6 +20,7 @@ from lightning_vmat.data.cohort import read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.ray_cache import RayCache
 from lightning_vmat.data.transforms import item_transform
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.progress import on_terminal
 
 BYTES_PER_GB = 1e9
@@ -46,9 +47,14 @@ class CohortDataModule(LightningDataModule):
         wishes: condition the networks on the wishes of the cases too: true for those of the prostate, with 7 more
             channels, or a list of names.
         arcs: condition the networks on where arcs begin and end, with 4 more channels.
+        fluence_evaluations: condition the networks on optimised fluence, with 1 more channel: the map after so many
+            dose evaluations of a small problem from the open field; 0 for no such channel.
+        mirror: train on mirror images, left to right, in one of two epochs of each case; for a single arc that is
+            symmetric about the vertical.
 
     Raises:
-        ValueError: a batch size, number of voxels, number of workers or memory out of range.
+        ValueError: a batch size, number of voxels, number of workers or memory out of range, or both `mirror` and
+            `arcs`.
     """
 
     def __init__(
@@ -62,6 +68,8 @@ class CohortDataModule(LightningDataModule):
         seed: int = 0,
         wishes: bool | list[str] = False,
         arcs: bool = False,
+        fluence_evaluations: int = 0,
+        mirror: bool = False,
         memory_gb: float = 8.0,
         cache_dir: Path | None = None,
     ) -> None:
@@ -72,12 +80,16 @@ class CohortDataModule(LightningDataModule):
             raise ValueError(
                 f"batch_size {batch_size}, voxels {voxels}, num_workers {num_workers}: expected at least 1, 1 and 0"
             )
+        if mirror and arcs:
+            raise ValueError("mirror true, arcs true: expected one of them, as the channels of arcs have a direction")
         self.cohort = Path(cohort)
+        self.mirror = mirror
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.free_bytes = memory_gb * BYTES_PER_GB
         rays = None if cache_dir is None else RayCache(Path(cache_dir))
-        self.transform = item_transform(structures, voxels, with_problems, seed, wishes, arcs, rays)
+        self.channels = ChannelSettings(structures, wishes, arcs, fluence_evaluations)
+        self.transform = item_transform(self.channels, voxels, with_problems, seed, rays)
         self.measured: dict[Shape, tuple[int, float]] = {}  # bytes and seconds of an item, by the shape of its maps
         self.shapes: dict[str, list[Shape]] = {}
         self.datasets: dict[str, CachedItems] = {}
@@ -130,6 +142,12 @@ class CohortDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader[PlanBatch]:
         """Batches of the test cases, in order."""
         return self._loader("test")
+
+    def on_after_batch_transfer(self, batch: PlanBatch, dataloader_idx: int) -> PlanBatch:
+        """Mirrors each second case of a training batch; in the next epoch the others."""
+        if not self.mirror or self.trainer is None or not self.trainer.training:
+            return batch
+        return batch.mirrored_in(self.trainer.current_epoch)
 
     def _loader(self, part: str, training: bool = False) -> DataLoader[PlanBatch]:
         dataset = self.datasets[part]

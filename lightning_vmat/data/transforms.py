@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,11 @@ from lightning_vmat.cases.plan_files import read_plan
 from lightning_vmat.data.batch import PlanItem
 from lightning_vmat.data.ray_cache import RayCache, content_checksum
 from lightning_vmat.dose.ray_tracing import radiological_depth
-from lightning_vmat.networks.bev_conditioning import Wishes, bev_channels, channel_names
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
+from lightning_vmat.objectives.protocol import protocol_checksum
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.condition import condition_channels
 from lightning_vmat.planning.problem import build_problem
 
 Record = dict[str, Any]  # case_dir: Path, then what the transforms add
@@ -38,27 +39,25 @@ class LoadCase(Transform):
 
 
 class BuildCondition(Transform):
-    """`case` -> `condition`: beam's-eye-view channels of the structures, and of wishes and arcs if requested.
+    """`case` -> `condition`, see `condition_channels`.
 
     Args:
-        structures: see `bev_channels`.
-        wishes: see `bev_channels`.
-        arcs: see `bev_channels`.
-        rays: keeps the channels on disk; None traces them each time.
+        channels: what the networks see.
+        rays: keeps the channels on disk; None makes them each time.
     """
 
-    def __init__(
-        self, structures: Sequence[str], wishes: Wishes = False, arcs: bool = False, rays: RayCache | None = None
-    ) -> None:
-        self.structures, self.wishes, self.arcs, self.rays = tuple(structures), wishes, arcs, rays
+    def __init__(self, channels: ChannelSettings, rays: RayCache | None = None) -> None:
+        self.channels, self.rays = channels, rays
 
     def __call__(self, record: Record) -> Record:
-        trace = partial(bev_channels, record["case"], self.structures, self.wishes, self.arcs)
+        case: Case = record["case"]
+        make = partial(condition_channels, case, self.channels)
         if self.rays is None:
-            return {**record, "condition": trace()}
-        names = channel_names(self.structures, self.wishes, self.arcs)
-        settings = ("bev_channels", names, record["case"].machine.sad_mm)
-        return {**record, "condition": self.rays.get(content_checksum(Path(record["case_dir"])), settings, trace)}
+            return {**record, "condition": make()}
+        settings: tuple[object, ...] = ("condition_channels", self.channels.names, case.machine.sad_mm)
+        if self.channels.fluence_evaluations:
+            settings += (self.channels.fluence_evaluations, protocol_checksum(case.protocol))
+        return {**record, "condition": self.rays.get(content_checksum(Path(record["case_dir"])), settings, make)}
 
 
 class BuildProblem(Transform):
@@ -125,17 +124,15 @@ class MakeItem(Transform):
 
 
 def item_transform(
-    structures: Sequence[str],
+    channels: ChannelSettings,
     voxels: int,
     with_problem: bool,
     seed: int = 0,
-    wishes: Wishes = False,
-    arcs: bool = False,
     rays: RayCache | None = None,
 ) -> Compose:
     """The whole chain: `{"case_dir": folder}` -> `PlanItem`."""
     problem = BuildProblem(voxels, seed, needed=with_problem, rays=rays)
-    condition = BuildCondition(structures, wishes, arcs, rays)
+    condition = BuildCondition(channels, rays)
     return Compose([LoadCase(), condition, problem, BuildTarget(), MakeItem()])
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.networks.bev_conditioning import bev_channels, wish_and_arc_channels
+from lightning_vmat.networks.bev_conditioning import bev_channels
+from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
+from lightning_vmat.planning.condition import joined_channels, optimised_fluence, small_problem
 from lightning_vmat.planning.staged import Start
 from lightning_vmat.recipes.trained import RECIPES, TrainedStart, read_run
 
@@ -26,6 +29,7 @@ class GeneratedFluence:
     def __init__(self) -> None:
         self._anatomy: dict[tuple[str, ...], Tensor] = {}
         self._maps: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
+        self._small: Problem | None = None
 
     @torch.no_grad()
     def __call__(self, start: Start, case: Case, problem: Problem) -> FluenceMap:
@@ -39,19 +43,32 @@ class GeneratedFluence:
         if not isinstance(start, TrainedStart) or start.maps is None:
             return start(case, problem)
         key = (str(start.run), start.seed)
-        if not start.wishes and key in self._maps:
+        sees_wishes = bool(start.channels.wishes or start.channels.fluence_evaluations)
+        if not sees_wishes and key in self._maps:
             return self._maps[key]
-        structures = tuple(start.structures)
+        structures = tuple(start.channels.structures)
         if structures not in self._anatomy:
             start.check(case)
             self._anatomy[structures] = bev_channels(case, structures)
-        channels = torch.cat((self._anatomy[structures], wish_and_arc_channels(case, start.wishes, start.arcs)))
+        fluence = self._fluence(case, start.channels.fluence_evaluations)
+        channels = joined_channels(case, start.channels, self._anatomy[structures], fluence)
         maps: Tensor = start.maps(channels[None], problem, start.seed)[0]
-        if not start.wishes:
+        if not sees_wishes:
             self._maps[key] = maps
             while len(self._maps) > KEPT:
                 self._maps.popitem(last=False)
         return maps
+
+    def _fluence(self, case: Case, evaluations: int) -> FluenceMap | None:
+        """Returns the optimised fluence; the small problem is kept, and wishes change its objective's weights only."""
+        if not evaluations:
+            return None
+        if self._small is None:
+            self._small = small_problem(case)
+        objective = self._small.objective
+        if isinstance(objective, PlanObjective):
+            objective = objective.with_wishes(case.wishes, f"case {case.case_id}")
+        return optimised_fluence(replace(self._small, objective=objective), evaluations)
 
 
 def draws(start: Start) -> bool:

@@ -13,7 +13,7 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.baselines.surrogate_lbfgs import SurrogateLBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.exploration import Exploration, exploration_within
+from lightning_vmat.planning.exploration import Exploration, exploration_within, small_voxels
 from lightning_vmat.planning.from_plan import PolishingPlanner
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.problem import VOXELS
@@ -156,6 +156,7 @@ def learned_planner(
     fluence_evaluations: int,
     evaluations: int = BUDGET,
     progress: bool = False,
+    start_evaluations: int = 0,
 ) -> SequencedPlanner:
     """Returns the planner of a generator's fluence, a few optimizer steps, exploration and aperture optimization.
 
@@ -170,10 +171,13 @@ def learned_planner(
         fluence_evaluations: dose evaluations of the fluence optimizer.
         evaluations: total number of dose evaluations.
         progress: show progress bars.
+        start_evaluations: dose evaluations of the generator's condition, on a problem of the size of exploration's.
 
     Raises:
         ValueError: a budget that leaves too few evaluations for the apertures.
     """
+    before = start_evaluations * small_voxels(voxels) / voxels
+    evaluations -= math.ceil(before)
     spent = fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0
     if evaluations - spent < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {spent + LEAST}")
@@ -182,6 +186,7 @@ def learned_planner(
         longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
     exploration = exploration_within(evaluations / 3, voxels, longest, fewest_rounds=15)
     planner = SequencedPlanner(start, optimizer, fluence_evaluations, voxels=voxels, seed=seed, pull=0.01)
+    planner = replace(planner, start_evaluations=start_evaluations)
     return _explored(planner, exploration, evaluations, spent, progress)
 
 

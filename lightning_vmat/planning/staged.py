@@ -15,7 +15,7 @@ from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import deliverable
-from lightning_vmat.planning.exploration import Exploration
+from lightning_vmat.planning.exploration import Exploration, small_voxels
 from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
 from lightning_vmat.planning.problem import VOXELS, build_problem
 from lightning_vmat.planning.pulled_problem import PulledProblem
@@ -40,6 +40,7 @@ class SequencedPlanner:
 
     Args:
         start: returns the first fluence.
+        start_evaluations: dose evaluations of the start, on a problem of the size of exploration's.
         optimizer: fluence optimizer where there is no exploration, which has its own; None to keep the start.
         evaluations: dose evaluations of the fluence optimizer.
         apertures: optimises the sequenced plan on its delivered dose; None to stop at the ideal fluence.
@@ -60,6 +61,7 @@ class SequencedPlanner:
     voxels: int = VOXELS
     seed: int = 0
     pull: float = 0.0
+    start_evaluations: int = 0
 
     def plan(self, case: Case) -> PlanResult:
         """Plans one case; see `Planner.plan`."""
@@ -81,6 +83,8 @@ class SequencedPlanner:
         """
         with trace.stage("start"):
             x = self.start(case, problem)
+        with trace.sample(small_voxels(problem.voxel_count) / problem.voxel_count):
+            trace.spend(self.start_evaluations)
         if isinstance(self.optimizer, nn.Module):
             self.optimizer.to(x.device)
         exploration = self.exploration if self.exploration is not None and self.exploration.suits(case) else None

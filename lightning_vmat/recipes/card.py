@@ -14,6 +14,7 @@ from lightning_vmat.data.cohort import MANIFEST_FILE, Cohort, read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
 from lightning_vmat.files.yaml_file import read_mapping
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.recipes.base import PlanRecipe, fluence_error
 from lightning_vmat.recipes.runs import find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE
@@ -58,8 +59,7 @@ def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> di
         data: the run's `data` settings.
         cohort: the run's cohort.
     """
-    seen = data.get("wishes", False), data.get("arcs", False)
-    transform = item_transform(data["structures"], data["voxels"], True, data.get("seed", 0), *seen)
+    transform = item_transform(ChannelSettings.of(data), data["voxels"], True, data.get("seed", 0))
     figures = {}
     for folder in cohort.folders("validation")[:CHECKED_CASES]:
         batch = PlanBatch.collate([transform({"case_dir": folder})])

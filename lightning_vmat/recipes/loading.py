@@ -10,10 +10,9 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning import Trainer
 
 from lightning_vmat.data.datamodule import CohortDataModule
-from lightning_vmat.data.transforms import BuildCondition
 from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.recipes.base import PlanRecipe
-from lightning_vmat.recipes.runs import check_structures, find_checkpoint, find_config
+from lightning_vmat.recipes.runs import check_channels, find_checkpoint, find_config
 from lightning_vmat.recipes.weights import WEIGHTS_FILE, read_weights
 
 
@@ -58,9 +57,7 @@ def build_recipe(config: Path) -> PlanRecipe:
 
 
 def check_condition(run: str | Path, trainer: Trainer) -> None:
-    """Calls `check_structures` for the cohort of a trainer; does nothing without a cohort."""
+    """Calls `check_channels` for the cohort of a trainer; does nothing without a cohort."""
     data = getattr(trainer, "datamodule", None)
     if isinstance(data, CohortDataModule):
-        for step in data.transform.transforms:
-            if isinstance(step, BuildCondition):
-                check_structures(run, step.structures, step.wishes, step.arcs)
+        check_channels(run, data.channels)

@@ -40,4 +40,5 @@ def recipe_planner(
     if files.class_path == RECIPES["learned"]:
         evaluations = int(files.number("evaluations", EVALUATIONS))
         optimizer = optimizer or learned_optimizer(run)
-    return learned_planner(start, optimizer, voxels, seed, evaluations, budget, progress)
+    seen = start.channels.fluence_evaluations
+    return learned_planner(start, optimizer, voxels, seed, evaluations, budget, progress, seen)

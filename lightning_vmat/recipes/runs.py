@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from lightning_vmat.files.yaml_file import read_mapping
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.recipes.weights import CONFIG_FILE, WEIGHTS_FILE, shipped_weights
 
 CHECKPOINTS = ("checkpoints/best.ckpt", "checkpoints/last.ckpt", WEIGHTS_FILE)  # the first that exists
@@ -48,71 +48,38 @@ def find_config(path: Path) -> Path:
     raise ValueError(f"checkpoint {path}: no {CONFIG_FILE} in its folder or the folder above")
 
 
-def condition_structures(run: Path) -> list[str]:
-    """Returns the structures that condition a run's network, in the order of its channels.
+def channel_settings(run: Path) -> ChannelSettings:
+    """Returns what a run's network sees of a case.
 
     Raises:
-        ValueError: a configuration without them.
+        ValueError: a configuration without `data.structures`, or with settings of the wrong type.
     """
     config = find_config(Path(run))
     try:
-        return [str(name) for name in read_mapping(config)["data"]["structures"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"configuration {config}: no data.structures: {error}") from error
-
-
-def condition_wishes(run: Path) -> bool | list[str]:
-    """Which wishes condition a run's network, see `bev_channels`; False if its configuration does not mention them.
-
-    Raises:
-        ValueError: a value that is neither true nor false nor a list of names.
-    """
-    config, wishes = _data_setting(run, "wishes")
-    if isinstance(wishes, bool):
-        return wishes
-    if isinstance(wishes, list) and all(isinstance(name, str) for name in wishes):
-        return wishes
-    raise ValueError(f"configuration {config}: data.wishes is {wishes!r}, expected true, false or a list of names")
-
-
-def condition_arcs(run: Path) -> bool:
-    """Whether arcs condition a run's network, see `bev_channels`; False if its configuration does not mention them.
-
-    Raises:
-        ValueError: a value that is neither true nor false.
-    """
-    config, arcs = _data_setting(run, "arcs")
-    if not isinstance(arcs, bool):
-        raise ValueError(f"configuration {config}: data.arcs is {arcs!r}, expected true or false")
-    return arcs
-
-
-def _data_setting(run: Path, name: str) -> tuple[Path, Any]:
-    """Returns the configuration of a run, and a setting of its data; False if that is left out."""
-    config = find_config(Path(run))
-    try:
-        return config, read_mapping(config)["data"].get(name, False)
+        return ChannelSettings.of(read_mapping(config)["data"])
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"configuration {config}: no data: {error}") from error
+        raise ValueError(f"configuration {config}: no data.structures: {error}") from error
+    except ValueError as error:
+        raise ValueError(f"configuration {config}: {error}") from error
 
 
-def yaml_text(value: bool | Sequence[str]) -> str:
-    """Returns a setting as it stands in a configuration."""
-    return str(value).lower() if isinstance(value, bool) else f"[{', '.join(value)}]"
-
-
-def check_structures(
-    run: str | Path, structures: Sequence[str], wishes: bool | Sequence[str] = False, arcs: bool = False
-) -> None:
+def check_channels(run: str | Path, given: ChannelSettings) -> None:
     """Checks that a run's network gets the condition channels with which it was trained.
 
     Raises:
-        ValueError: other structures or wishes, another order, or a different use of arcs.
+        ValueError: other structures or wishes, another order, or other channels of arcs or optimised fluence.
     """
-    its = condition_structures(Path(run))
-    if its != list(structures):
-        raise ValueError(f"data.structures {list(structures)}: expected {its} as in the run {run}")
-    given = {"wishes": wishes if isinstance(wishes, bool) else list(wishes), "arcs": arcs}
-    for name, sees in (("wishes", condition_wishes(Path(run))), ("arcs", condition_arcs(Path(run)))):
-        if given[name] != sees:
-            raise ValueError(f"data.{name} {yaml_text(given[name])}: expected {yaml_text(sees)} as in the run {run}")
+    its = channel_settings(Path(run))
+    for field in fields(its):
+        found, expected = getattr(given, field.name), getattr(its, field.name)
+        if found != expected:
+            raise ValueError(
+                f"data.{field.name} {yaml_text(found)}: expected {yaml_text(expected)} as in the run {run}"
+            )
+
+
+def yaml_text(value: object) -> str:
+    """Returns a setting as it stands in a configuration."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"[{', '.join(value)}]" if isinstance(value, list | tuple) else str(value)

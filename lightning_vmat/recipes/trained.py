@@ -20,14 +20,13 @@ from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
 from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.networks.bev_conditioning import bev_channels
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.condition import condition_channels
 from lightning_vmat.recipes.fluence_models import Condition, Fluence, one_step_maps, regressed_maps
 from lightning_vmat.recipes.runs import (
-    check_structures,
-    condition_arcs,
-    condition_structures,
-    condition_wishes,
+    channel_settings,
+    check_channels,
     find_checkpoint,
     find_config,
 )
@@ -159,17 +158,13 @@ class TrainedStart:
     Args:
         run: run, for messages.
         maps: function of `load_maps`; None to start from the open field.
-        structures: structures that condition the network, in the order of its channels.
-        wishes: which of the case's wishes condition the network, see `bev_channels`.
-        arcs: whether the case's arcs condition the network.
+        channels: what the network sees of a case.
         seed: seed of the noise.
     """
 
     run: Path
     maps: Maps | None
-    structures: list[str]
-    wishes: bool | list[str]
-    arcs: bool
+    channels: ChannelSettings
     seed: int
 
     @torch.no_grad()
@@ -177,7 +172,7 @@ class TrainedStart:
         self.check(case)
         if self.maps is None:
             return problem.open_field
-        condition = bev_channels(case, self.structures, self.wishes, self.arcs)[None]
+        condition = condition_channels(case, self.channels)[None]
         return self.maps(condition, problem, self.seed)[0]
 
     def check(self, case: Case) -> None:
@@ -186,9 +181,10 @@ class TrainedStart:
         Raises:
             ValueError: a case with none of the structures that the run was trained to see.
         """
-        if not any(name in case.structures for name in self.structures):
+        structures = self.channels.structures
+        if not any(name in case.structures for name in structures):
             raise ValueError(
-                f"case {case.case_id}: none of {', '.join(self.structures)}, which {self.run} was trained to see"
+                f"case {case.case_id}: none of {', '.join(structures)}, which {self.run} was trained to see"
             )
 
 
@@ -199,13 +195,13 @@ def load_start(run: Path, seed: int = 0) -> TrainedStart:
         ValueError: no such run, or a generator with other condition channels than the run's.
     """
     files = read_run(run)
-    seen = condition_structures(run), condition_wishes(run), condition_arcs(run)
+    seen = channel_settings(run)
     if files.class_path != RECIPES["learned"]:
-        return TrainedStart(run, load_maps(run), *seen, seed)
+        return TrainedStart(run, load_maps(run), seen, seed)
     generator = files.settings.get("generator")
     if generator is not None:
-        check_structures(generator, *seen)
-    return TrainedStart(run, None if generator is None else load_maps(Path(generator)), *seen, seed)
+        check_channels(generator, seen)
+    return TrainedStart(run, None if generator is None else load_maps(Path(generator)), seen, seed)
 
 
 def _teacher(files: RunFiles) -> Maps:

@@ -27,6 +27,7 @@ from lightning_vmat.data.cohort import read_cohort
 from lightning_vmat.data.packed import unpacked
 from lightning_vmat.data.transforms import item_transform
 from lightning_vmat.networks.arc_blocks import ResidualBlock
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.networks.denoiser import FluenceDenoiser
 from lightning_vmat.plan.aperture import delivered_fluence
 from lightning_vmat.plan.case import Case
@@ -146,7 +147,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="of each split; all if not given")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
-    cohort, transform = read_cohort(unpacked(Path("prostate_base"))), item_transform(STRUCTURES, 15000, True)
+    cohort = read_cohort(unpacked(Path("prostate_base")))
+    transform = item_transform(ChannelSettings(STRUCTURES), 15000, True)
     folders = {part: cohort.folders(part)[: options.cases] for part in ("train", "validation")}
     items = {part: [transform({"case_dir": folder}) for folder in those] for part, those in folders.items()}
     alternatives: dict[str, Callable[[], nn.Module]] = {

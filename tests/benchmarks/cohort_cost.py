@@ -29,6 +29,7 @@ from lightning_vmat.data.cohort import Cohort, read_cohort, split_in_order
 from lightning_vmat.data.preparation import prepare_case
 from lightning_vmat.data.ray_cache import RayCache
 from lightning_vmat.data.transforms import item_transform
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.planning.sequencing import sequence
 
@@ -112,7 +113,7 @@ def main() -> None:
         for kind, with_problem in (("condition", False), ("problem", True)):
 
             def chain(cache: RayCache | None, with_problem: bool = with_problem) -> Compose:
-                return item_transform(STRUCTURES, arguments.voxels, with_problem, rays=cache)
+                return item_transform(ChannelSettings(STRUCTURES), arguments.voxels, with_problem, rays=cache)
 
             before = bytes_under(rays.folder) if rays.folder.is_dir() else 0
             figures[f"{kind}_s"], figures[f"{kind}_bytes"] = load_all(folders, chain(None), ROUNDS)

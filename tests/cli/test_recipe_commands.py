@@ -17,7 +17,7 @@ from lightning_vmat.cli import main
 from lightning_vmat.commands.condition_channels import fill_condition_channels
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.data.cohort import Cohort
-from lightning_vmat.networks.bev_conditioning import channel_names
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.recipes.base import Fluence, PlanRecipe
 from lightning_vmat.recipes.loading import load_recipe
 
@@ -225,7 +225,7 @@ def test_another_number_of_condition_channels_is_refused(capsys: pytest.CaptureF
 def test_condition_channels_follow_the_data(wishes: bool, arcs: bool) -> None:
     """Networks at any depth are given the number, whether they state it already or leave it out."""
     data = {"structures": ["Rectum", "Bladder"], "wishes": wishes, "arcs": arcs}
-    expected = len(channel_names(["Rectum", "Bladder"], wishes, arcs))
+    expected = len(ChannelSettings(["Rectum", "Bladder"], wishes, arcs).names)
     members = {
         "network": {"class_path": "N", "init_args": {"condition_channels": None, "channels": [8]}},
         "critic": {"class_path": "N", "init_args": {"inner": {"init_args": {"condition_channels": expected}}}},

@@ -181,6 +181,26 @@ def test_problem_of_a_batch_is_the_case_s_own(cohort: Path) -> None:
     assert batch.to("cpu").problems[0].name == problem.name
 
 
+def test_each_case_is_mirrored_in_one_of_two_epochs(cohort: Path) -> None:
+    module = datamodule(cohort, with_problems=True)
+    module.setup("fit")
+    batch = next(iter(module.train_dataloader()))
+    first, second = batch.mirrored_in(0), batch.mirrored_in(1)
+    for i, turned in enumerate(first.mirrored):
+        assert second.mirrored[i] != turned
+        image, same = (first, second) if turned else (second, first)
+        assert torch.equal(same.condition[i], batch.condition[i])
+        assert torch.equal(image.condition[i], batch.condition[i].flip(-3, -1))
+        assert torch.equal(image.reference[i], batch.reference[i].flip(-3, -1))
+    for epoch in (first, second):  # problems see the maps as they were
+        assert torch.equal(epoch.objective(epoch.reference), batch.objective(batch.reference))
+
+
+def test_mirrored_arcs_are_refused(cohort: Path) -> None:
+    with pytest.raises(ValueError, match="mirror true, arcs true"):
+        CohortDataModule(cohort, ["Rectum"], arcs=True, mirror=True)
+
+
 def test_cohort_without_plans_has_no_fluence(tmp_path: Path) -> None:
     phantom(out=tmp_path, count=2, size="tiny", jobs=1)
     module = datamodule(tmp_path)

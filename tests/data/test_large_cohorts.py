@@ -21,6 +21,7 @@ from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.data.cached_items import items_that_fit, measure_item
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.data.ray_cache import RayCache, content_checksum
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.plan.aperture import Plan
 
 GB = 1e-9
@@ -106,7 +107,7 @@ def test_kept_rays_are_not_traced_again(cohort: Path, tmp_path: Path, monkeypatc
     def refuse(*_: object) -> None:
         raise AssertionError("traced again")
 
-    for name in ("bev_channels", "radiological_depth"):
+    for name in ("condition_channels", "radiological_depth"):
         monkeypatch.setattr(transforms, name, refuse)
     assert_same(batches_of(module_of(cohort, cache=tmp_path / "rays")), expected)
 
@@ -126,8 +127,9 @@ def test_rays_of_another_case_or_setting_are_traced(cohort: Path, tmp_path: Path
     rays = RayCache(tmp_path / "rays")
     chains = [(["Rectum", "Bladder"], 300, 0), (["Bladder", "Rectum"], 300, 0), (["Rectum", "Bladder"], 300, 1)]
     for structures, voxels, seed in [*chains, *chains]:
-        cached = transforms.item_transform(structures, voxels, True, seed, rays=rays)({"case_dir": folder})
-        traced = transforms.item_transform(structures, voxels, True, seed)({"case_dir": folder})
+        channels, record = ChannelSettings(structures), {"case_dir": folder}
+        cached = transforms.item_transform(channels, voxels, True, seed, rays=rays)(record)
+        traced = transforms.item_transform(channels, voxels, True, seed)(record)
         assert torch.equal(cached.condition, traced.condition) and cached.scale_mu == traced.scale_mu
         pairs = zip(*(item.problem.projection.operator.tensors() for item in (cached, traced)), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)

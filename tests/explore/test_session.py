@@ -22,9 +22,10 @@ from lightning_vmat.explore.made_plan import Computation
 from lightning_vmat.explore.session import Session
 from lightning_vmat.explore.settings import Settings, session_wishes, with_geometry
 from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.networks.bev_conditioning import bev_channels
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.limits import project_to_limits
+from lightning_vmat.planning.condition import condition_channels
 from lightning_vmat.planning.evaluation import evaluate_plan
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.sequencing import sequence
@@ -364,10 +365,10 @@ def test_a_network_sees_the_wishes_and_arcs_that_it_was_trained_with() -> None:
         seen.append(condition[0])
         return problem.open_field[None]
 
-    generated, wishes = GeneratedFluence(), ["Rectum", "Body"]
+    generated, settings = GeneratedFluence(), ChannelSettings(["Rectum"], ["Rectum", "Body"], True, 3)
     for _ in range(2):  # the second time with the anatomy that was kept
-        generated(TrainedStart(Path("run"), maps, ["Rectum"], wishes, arcs=True, seed=0), case, problem)
-    expected = bev_channels(case, ["Rectum"], wishes, arcs=True)
+        generated(TrainedStart(Path("run"), maps, settings, seed=0), case, problem)
+    expected = condition_channels(case, settings)
     assert len(seen) == 2 and all(torch.equal(condition, expected) for condition in seen)
 
 

@@ -11,11 +11,12 @@ from torch import Tensor, nn
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.networks.arc_blocks import ArcConvolution
 from lightning_vmat.networks.arc_channels import ARC_CHANNELS, arc_channels, joined_points
-from lightning_vmat.networks.bev_conditioning import bev_channels, channel_names
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.networks.critic import FluenceCritic
 from lightning_vmat.networks.denoiser import FluenceDenoiser
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.condition import condition_channels
 
 PARTIAL = Arc(230.0, 130.0, 5)
 ARCS = {
@@ -81,14 +82,14 @@ def test_channels_of_arcs_by_hand() -> None:
 
 def test_condition_ends_with_the_arcs() -> None:
     case = case_of("two full turns").with_settings(wishes={"Rectum": 2.0})
-    names = channel_names(["Rectum"], ["Rectum", "Body"], arcs=True)
-    channels = bev_channels(case, ["Rectum"], ["Rectum", "Body"], arcs=True)
+    settings = ChannelSettings(["Rectum"], ["Rectum", "Body"], arcs=True)
+    names, channels = settings.names, condition_channels(case, settings)
     assert names[-6:] == ("wish Rectum", "wish Body", *ARC_CHANNELS) and len(channels) == len(names)
     assert torch.equal(channels[-4:], arc_channels(case))
     assert channels[3:5, 2, 1, 1].tolist() == pytest.approx([0.6931472, 0.0])
-    assert torch.equal(channels[:-4], bev_channels(case, ["Rectum"], ["Rectum", "Body"]))
+    assert torch.equal(channels[:-4], condition_channels(case, ChannelSettings(["Rectum"], ["Rectum", "Body"])))
     with pytest.raises(ValueError, match="expected each name once"):
-        bev_channels(case, ["Rectum"], ["Body", "Body"])
+        ChannelSettings(["Rectum"], ["Body", "Body"])
 
 
 def test_a_convolution_with_all_joined_is_the_ring() -> None:

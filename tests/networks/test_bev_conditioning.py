@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from lightning_vmat.networks.bev_conditioning import bev_channels, channel_names
+from lightning_vmat.cases.phantom.phantom import make_phantom
+from lightning_vmat.networks.bev_conditioning import ChannelSettings, bev_channels
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.volume import VolumeGrid
 from lightning_vmat.plan.wishes import WISHES, log_wishes
+from lightning_vmat.planning.condition import condition_channels
+from lightning_vmat.planning.problem import build_problem
 
 TARGET_RADIUS_MM, BODY_RADIUS_MM = 30.0, 80.0
 
@@ -45,7 +50,7 @@ def case() -> Case:
 
 def test_channels_lie_on_the_fluence_grid(case: Case) -> None:
     channels = bev_channels(case, ["Bar", "PTV"])
-    assert channels.shape == (len(channel_names(["Bar", "PTV"])), *case.fluence_shape)
+    assert channels.shape == (4, *case.fluence_shape)
     assert bool(channels.isfinite().all())
 
 
@@ -80,18 +85,43 @@ def test_turning_the_arc_turns_the_channels(case: Case) -> None:
 
 
 @pytest.mark.parametrize("structures", [[], ["Bar", "Bar"]])
-def test_structures_must_be_named_once(case: Case, structures: list[str]) -> None:
+def test_structures_must_be_named_once(structures: list[str]) -> None:
     with pytest.raises(ValueError, match="condition structures"):
-        bev_channels(case, structures)
+        ChannelSettings(structures)
 
 
 def test_wishes_are_constant_channels_behind_the_others(case: Case) -> None:
     wished = case.with_settings(wishes={"Bowel": 4.0, "homogeneity": 0.5})
-    channels, names = bev_channels(wished, ["Bar"], wishes=True), channel_names(["Bar"], wishes=True)
+    settings = ChannelSettings(["Bar"], wishes=True)
+    channels, names = condition_channels(wished, settings), settings.names
     assert channels.shape == (len(names), *case.fluence_shape)
     assert torch.equal(channels[: -len(WISHES)], bev_channels(case, ["Bar"]))
     assert torch.equal(bev_channels(wished, ["Bar"]), bev_channels(case, ["Bar"]))
     for channel, name, value in zip(channels[-len(WISHES) :], WISHES, log_wishes(wished.wishes), strict=True):
         assert names[len(channels) - len(WISHES) + WISHES.index(name)] == f"wish {name}"
         assert bool((channel == torch.tensor(value)).all())
-    assert bev_channels(case, ["Bar"], wishes=True)[-len(WISHES) :].abs().max().item() == 0.0
+    assert condition_channels(case, settings)[-len(WISHES) :].abs().max().item() == 0.0
+
+
+def test_optimised_fluence_follows_prescription_and_wishes() -> None:
+    """The channel lowers the objective of the case's own wishes, more than the map for other wishes does."""
+    case = make_phantom(3, "tiny")
+    settings = ChannelSettings(["Rectum"], wishes=["Rectum"], fluence_evaluations=8)
+    assert settings.names[3:] == ("optimised fluence", "wish Rectum")
+    wished = case.with_settings(wishes={"Rectum": 8.0})
+    plain, steered = (condition_channels(one, settings)[3] for one in (case, wished))
+    problem = build_problem(wished, 2000, seed=5)
+    values = [float(problem.value(x)) for x in (problem.open_field, plain, steered)]
+    assert values[0] > values[1] > values[2]
+
+
+def test_reversed_channels_are_those_of_the_mirror_image(case: Case) -> None:
+    """What `data.mirror` trains on: a patient mirrored left to right, with the opposite collimator angle."""
+    turned = case.with_settings(arcs=(Arc(0.0, 0.0, 8, collimator_deg=30.0),))
+    image = replace(
+        case.with_settings(arcs=(Arc(0.0, 0.0, 8, collimator_deg=330.0),)),
+        hu=case.hu.flip(-1),
+        structures={name: mask.flip(-1) for name, mask in case.structures.items()},
+    )
+    expected = bev_channels(turned, ["Bar"]).flip(-3, -1)
+    torch.testing.assert_close(bev_channels(image, ["Bar"]), expected, rtol=0.0, atol=1e-3)

@@ -11,10 +11,10 @@ import yaml
 from lightning_vmat.cases.case_files import CASE_FILE, read_case
 from lightning_vmat.cases.plan_files import write_plan
 from lightning_vmat.cli import main
-from lightning_vmat.networks.bev_conditioning import channel_names
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.planning.problem import build_problem
-from lightning_vmat.recipes.runs import check_structures, condition_arcs, condition_wishes
+from lightning_vmat.recipes.runs import channel_settings, check_channels
 from lightning_vmat.recipes.trained import load_start
 
 CONFIG = Path(__file__).parents[2] / "configs" / "regression.yaml"
@@ -51,13 +51,12 @@ def test_network_and_run_know_the_arcs_and_the_named_wishes(run: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     settings, structures = config["model"]["init_args"]["network"]["init_args"], config["data"]["structures"]
     assert settings["arcs"] is True
-    assert settings["condition_channels"] == len(channel_names(structures, WISHES, arcs=True))
-    assert condition_arcs(run) and condition_wishes(run) == WISHES
-    check_structures(run, structures, WISHES, arcs=True)
+    assert settings["condition_channels"] == len(ChannelSettings(structures, WISHES, arcs=True).names)
+    assert channel_settings(run) == ChannelSettings(structures, WISHES, arcs=True)
     with pytest.raises(ValueError, match=r"data\.arcs false: expected true as in the run"):
-        check_structures(run, structures, WISHES)
+        check_channels(run, ChannelSettings(structures, WISHES))
     with pytest.raises(ValueError, match=r"data\.wishes \[Body, Rectum\]: expected \[Rectum, Body\] as in the run"):
-        check_structures(run, structures, WISHES[::-1], arcs=True)
+        check_channels(run, ChannelSettings(structures, WISHES[::-1], arcs=True))
 
 
 def test_a_planner_gives_its_network_arcs_and_wishes(run: Path, cohort: Path) -> None:

@@ -16,11 +16,12 @@ from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
 from lightning_vmat.l2o.comparison import Comparison
 from lightning_vmat.l2o.learned import LearnedOptimizer
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.recipes.learned_optimizer import LearnedOptimization, mixed, varied_start, with_other_weights
 from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.planning import recipe_planner
-from lightning_vmat.recipes.runs import check_structures
+from lightning_vmat.recipes.runs import check_channels
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -79,10 +80,10 @@ def test_a_generator_of_other_structures_is_refused(
     options = ["--model.init_args.generator", str(tmp_path), "--trainer.default_root_dir", str(tmp_path / "run")]
     assert main(["fit", "--config", str(config), *options]) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "expected ['Bladder', 'Rectum']" in error and str(tmp_path) in error
-    check_structures(tmp_path, structures)
-    with pytest.raises(ValueError, match=r"data\.structures \['Rectum', 'Bladder'\]: expected \['Bladder', 'Rectum'\]"):
-        check_structures(tmp_path, structures[::-1])
+    assert "expected [Bladder, Rectum]" in error and str(tmp_path) in error
+    check_channels(tmp_path, ChannelSettings(structures))
+    with pytest.raises(ValueError, match=r"data\.structures \[Rectum, Bladder\]: expected \[Bladder, Rectum\]"):
+        check_channels(tmp_path, ChannelSettings(structures[::-1]))
 
 
 def test_a_planner_refuses_a_generator_of_other_structures(run_directory: Path, tmp_path: Path) -> None:
@@ -94,7 +95,7 @@ def test_a_planner_refuses_a_generator_of_other_structures(run_directory: Path, 
     run = tmp_path / "run"
     shutil.copytree(run_directory / "checkpoints", run / "checkpoints")
     (run / "config.yaml").write_text(yaml.safe_dump(content))
-    with pytest.raises(ValueError, match=r"expected \['Bladder'\] as in the run"):
+    with pytest.raises(ValueError, match=r"expected \[Bladder\] as in the run"):
         recipe_planner(run)
 
 

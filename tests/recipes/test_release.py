@@ -16,7 +16,7 @@ from lightning_vmat.commands.release import release
 from lightning_vmat.recipes.card import training_hours
 from lightning_vmat.recipes.loading import build_recipe, load_recipe
 from lightning_vmat.recipes.planning import recipe_planner
-from lightning_vmat.recipes.runs import condition_structures, find_checkpoint
+from lightning_vmat.recipes.runs import channel_settings, find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE, shipped_weights, write_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -42,7 +42,7 @@ def test_released_weights_do_what_the_run_does(run_directory: Path, tmp_path: Pa
     like = synthetic_batch(1)
     batch = replace(like, condition=torch.rand(1, 8, *like.condition.shape[2:]))
     torch.testing.assert_close(load_recipe(out).generate(batch), load_recipe(run_directory).generate(batch))
-    assert condition_structures(out) == condition_structures(run_directory)
+    assert channel_settings(out) == channel_settings(run_directory)
     assert recipe_planner(out).optimizer is None
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (

@@ -11,11 +11,11 @@ import yaml
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
 from lightning_vmat.data.datamodule import CohortDataModule
-from lightning_vmat.networks.bev_conditioning import channel_names
+from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.plan.wishes import WISHES, log_wishes
 from lightning_vmat.planning.problem import build_problem
 from lightning_vmat.recipes.planning import recipe_planner
-from lightning_vmat.recipes.runs import check_structures, condition_wishes
+from lightning_vmat.recipes.runs import channel_settings, check_channels
 
 CONFIG = Path(__file__).parents[2] / "configs" / "regression.yaml"
 
@@ -57,10 +57,9 @@ def test_a_planner_gives_its_network_the_wishes(run: Path) -> None:
 
 def test_a_run_is_not_given_other_channels(run: Path, cohort: Path, capsys: pytest.CaptureFixture[str]) -> None:
     structures = yaml.safe_load((run / "config.yaml").read_text())["data"]["structures"]
-    assert condition_wishes(run)
-    check_structures(run, structures, wishes=True)
+    assert channel_settings(run) == ChannelSettings(structures, wishes=True)
     with pytest.raises(ValueError, match=r"data\.wishes false: expected true as in the run"):
-        check_structures(run, structures)
+        check_channels(run, ChannelSettings(structures))
     weights = cohort.parent / "weights"
     assert main(["release", str(run), "--out", str(weights)]) == 0
     capsys.readouterr()
@@ -69,5 +68,5 @@ def test_a_run_is_not_given_other_channels(run: Path, cohort: Path, capsys: pyte
     assert main([*arguments, "--data.structures", str(structures[::-1])]) == 2
     assert "expected" in capsys.readouterr().err
     assert main([*arguments, "--data.wishes=false"]) == 2
-    channels = f"condition_channels is {len(channel_names(structures, wishes=True))}, expected {len(structures) + 2}"
-    assert channels in capsys.readouterr().err
+    number, expected = len(ChannelSettings(structures, wishes=True).names), len(structures) + 2
+    assert f"condition_channels is {number}, expected {expected}" in capsys.readouterr().err
