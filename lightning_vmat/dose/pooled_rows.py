@@ -86,8 +86,11 @@ def pooled_rows(
     """
     if isinstance(operator, PencilBeamOperator):
         few = operator.at(voxels)
-        planes = [_pool(few.block(number)[:, None], (1, *cell[1:])) for number in range(operator.fluence_shape[0])]
-        return _pool(torch.cat(planes, dim=1), (cell[0], 1, 1))
+        points, rows = range(operator.fluence_shape[0]), []
+        for first in points[:: cell[0]]:  # one cell at a time: all planes at once would be the size of the operator
+            planes = [_pool(few.block(number)[:, None], (1, *cell[1:])) for number in points[first : first + cell[0]]]
+            rows.append(torch.stack(planes).mean(dim=0))
+        return torch.cat(rows, dim=1)
     rows = []
     for some in voxels.split(ONE_HOT_ROWS):
         weights = torch.zeros(len(some), operator.voxel_count, device=some.device)
@@ -97,5 +100,10 @@ def pooled_rows(
 
 
 def _pool(maps: Float[Tensor, "row c l b"], cell: Cell) -> Float[Tensor, "row cc ll bb"]:
-    pooled: Tensor = F.avg_pool3d(maps, cell, stride=cell, ceil_mode=True, count_include_pad=False)
-    return pooled
+    """Returns the means over cells, axis by axis as products with a small matrix."""
+    for axis, of in enumerate(cell, start=-3):
+        if of > 1:
+            number = torch.arange(maps.shape[axis], device=maps.device) // of
+            members = F.one_hot(number).to(maps)
+            maps = (maps.movedim(axis, -1) @ (members / members.sum(dim=0))).movedim(-1, axis)
+    return maps
