@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +22,7 @@ def phantom(
     protocol: PhantomProtocol = "prostate_60gy_20fx",
     wishes: bool | float = False,
     jaw_margin_mm: float | None = None,
+    hardest: int | None = None,
     plan: bool = False,
     as_dicom: bool = False,
     jobs: int = 2,
@@ -43,6 +45,8 @@ def phantom(
             the share of phantoms with wishes.
         jaw_margin_mm: Least distance, in mm, between the fixed jaws and the targets' voxels in the beam's-eye view.
             Default: jaws at the edges of the field.
+        hardest: Keep only so many of the phantoms: half with the largest targets, half with those that overlap rectum
+            and bladder most. Default: all.
         plan: Make a reference plan for each case.
         as_dicom: Write DICOM folders (CT, RTSTRUCT, and RTPLAN and RTDOSE of the plan) instead of cases.
         jobs: Number of processes.
@@ -55,6 +59,7 @@ def phantom(
     from functools import partial
 
     from lightning_vmat.cases.drawn_wishes import share_of
+    from lightning_vmat.cases.phantom.hardest import hardest_seeds
     from lightning_vmat.cases.phantom.phantom import phantom_name
     from lightning_vmat.cases.phantom.source import PhantomSource
     from lightning_vmat.data.cohort import split_of_seeds
@@ -68,13 +73,18 @@ def phantom(
     check_jaw_margin(jaw_margin_mm)
     if as_dicom and share:
         raise ValueError(f"wishes {wishes}: DICOM has no place for them, expected false with as_dicom")
-    seeds = range(seed, seed + count)
+    seeds: Sequence[int] = range(seed, seed + count)
+    if hardest is not None:
+        seeds = hardest_seeds(seeds, hardest, protocol)
     sources = [PhantomSource(number, size, protocol, share, jaw_margin_mm) for number in seeds]
     if as_dicom:
         work_on_each(partial(export_source, out=out, plan=plan), own_shard(sources, shard, jobs), jobs)
         return
     split = split_of_seeds(seeds, phantom_name)
-    prepare(sources, split, out, phantom_manifest(sources, split), plan=plan, jobs=jobs, shard=shard)
+    manifest = phantom_manifest(sources, split)
+    if hardest is not None:
+        manifest |= {"seeds": [seed, seed + count - 1], "hardest": hardest}
+    prepare(sources, split, out, manifest, plan=plan, jobs=jobs, shard=shard)
 
 
 def open_kbp(

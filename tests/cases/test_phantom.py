@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from lightning_vmat.cases.phantom.hardest import hardest_seeds
 from lightning_vmat.cases.phantom.phantom import NODES, SHARES, draw_protocol, make_phantom
 from lightning_vmat.cases.phantom.portable_random import Draws
 from lightning_vmat.cases.sizes import SIZES, get_size
@@ -239,3 +240,25 @@ if __name__ == "__main__":
         print(text)
     else:
         (Path(__file__).parent / "phantom_checksums.json").write_text(text + "\n")
+
+
+def test_the_hardest_phantoms_are_large_or_overlap() -> None:
+    seeds = range(900_001, 900_009)
+    chosen = hardest_seeds(seeds, 4, "prostate_60gy_20fx")
+    cases = {seed: make_phantom(seed, "demo") for seed in seeds}
+    volume_cc = {seed: case.volumes_cc()["PTV"] for seed, case in cases.items()}
+    overlap = {}
+    for seed, case in cases.items():
+        target, spared = case.structures["PTV"], case.structures["Rectum"] | case.structures["Bladder"]
+        overlap[seed] = int((target & spared).sum()) / int(target.sum())
+    large = sorted(chosen, key=lambda seed: volume_cc[seed])[2:]
+    left = [seed for seed in seeds if seed not in chosen]
+    assert chosen == sorted(set(chosen)) and len(chosen) == 4
+    assert all(volume_cc[seed] < min(volume_cc[one] for one in large) for seed in left)
+    assert max(overlap[seed] for seed in left) <= min(overlap[one] for one in chosen if one not in large)
+
+
+@pytest.mark.parametrize("count", [0, 9])
+def test_as_many_hard_phantoms_as_there_are(count: int) -> None:
+    with pytest.raises(ValueError, match=f"hardest {count}: expected 1 to 8"):
+        hardest_seeds(range(8), count, "prostate_60gy_20fx")
