@@ -45,11 +45,11 @@ def _trained(recipe: str | None, settings: PlannerSettings) -> Planner:
     """A planner of a trained run: of the named recipe, or of any recipe if None."""
     from lightning_vmat.recipes.planning import recipe_planner
     from lightning_vmat.recipes.trained import check_recipe
-    from lightning_vmat.recipes.weights import SHIPPED
+    from lightning_vmat.recipes.weights import default_weights
 
     if recipe is None and settings.run is None:
         raise ValueError(f"planner {settings.name}: expected a run")
-    run = settings.run or Path(SHIPPED, recipe or "")
+    run = settings.run or default_weights(recipe or "")
     if recipe is not None:
         check_recipe(run, recipe)
     own = None if settings.optimizer is None else _optimizer(settings.optimizer, None)
@@ -61,9 +61,9 @@ def _optimizer(name: str, run: Path | None) -> Optimizer[Any]:
     if name != LEARNED:
         return find_optimizer(name)
     from lightning_vmat.recipes.trained import learned_optimizer
-    from lightning_vmat.recipes.weights import SHIPPED
+    from lightning_vmat.recipes.weights import default_weights
 
-    return learned_optimizer(run or Path(SHIPPED, LEARNED))
+    return learned_optimizer(run or default_weights(LEARNED))
 
 
 TRAINED = ("run", "optimizer", "evaluations")

@@ -14,7 +14,7 @@ from lightning_vmat.progress import track
 from lightning_vmat.recipes.planning import recipe_planner
 from lightning_vmat.recipes.runs import channel_settings
 from lightning_vmat.recipes.trained import learned_optimizer
-from lightning_vmat.recipes.weights import SHIPPED
+from lightning_vmat.recipes.weights import default_weights
 
 ALWAYS = ("as trained", "another machine")
 
@@ -40,7 +40,7 @@ def race_optimizers(
     if not 1 <= evaluations <= max_evaluations:
         found = f"evaluations {evaluations}, max_evaluations {max_evaluations}"
         raise ValueError(f"{found}: expected 1 <= evaluations <= max_evaluations")
-    run = run or Path(SHIPPED, LEARNED)
+    run = run or default_weights(LEARNED)
     optimizer, start = learned_optimizer(run), recipe_planner(run, voxels).start
     known = channel_settings(run).structures
     chosen = {name: setting for name, setting in settings(machine).items() if changed_settings or name in ALWAYS}

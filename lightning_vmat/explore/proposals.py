@@ -17,8 +17,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.planner import ApertureOptimizer, Trace
-from lightning_vmat.planning.planners import quick_apertures
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, quick_apertures
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.planning.staged import SequencedPlanner, open_start
 from lightning_vmat.recipes.trained import TrainedStart

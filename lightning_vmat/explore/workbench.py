@@ -25,8 +25,8 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.body_dose import BodyDose, with_half_sectors
 from lightning_vmat.planning.dose_operator import dose_operator
-from lightning_vmat.planning.planners import quick_apertures
 from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
 
 LATTICE_VOXELS = 40_000  # at most, for the quick dose that slices show until the whole body is computed
 PART_VOXELS = 25_000  # of the body, between two moments at which the computation can end

@@ -12,10 +12,10 @@ from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
-from lightning_vmat.planning.alternating import AlternatingSequencing
-from lightning_vmat.planning.gradient_apertures import SET_UP, GradientApertures
+from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.problem import build_small_problem
+from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
 
 SHARE = 1 / 12  # of the problem's voxels: 2,500 at base size, where 10,000 gave no better and 1,500 worse plans
 FEWEST_VOXELS = 200
@@ -39,13 +39,13 @@ class Explored:
 
 @dataclass(frozen=True)
 class Exploration:
-    """Fluence optimization, alternating sequencing, and aperture optimization in large steps.
+    """Fluence optimization, alternating sequencing, and aperture optimization, all on a small problem.
 
     Aperture optimizers end in the nearest local minimum. The alternation crosses many on its way from a fluence map to
     a plan, and needs the dose only roughly: its problem has few voxels and pooled beamlets.
 
     Args:
-        rounds: rounds of alternating sequencing.
+        rounds: rounds of alternating sequencing; with 0 the fluence is sequenced once.
         fluence_evaluations: evaluations of fluence optimization before it.
         aperture_evaluations: evaluations of aperture optimization after it.
         pull: strength of the alternation's pull in the first round. A start that is nearly deliverable needs a
@@ -65,7 +65,8 @@ class Exploration:
 
     def cost(self, voxels: int) -> float:
         """Returns what exploration costs, in dose evaluations of a problem of so many voxels."""
-        stages = self.fluence_evaluations + self._alternating.cost + self.aperture_evaluations + SET_UP
+        alternating = self._alternating.cost if self.rounds else 0
+        stages = self.fluence_evaluations + alternating + self.aperture_evaluations
         return stages * small_voxels(voxels) / voxels
 
     @property
@@ -94,12 +95,16 @@ class Exploration:
                 x = run(small, self.optimizer, x, self.fluence_evaluations).x if self.fluence_evaluations else x
                 trace.spend(self.fluence_evaluations)
             with trace.stage("sequencing"):
-                plan = self._alternating.sequence(case, small, x, trace)
+                plan = self._sequenced(case, small, x, trace)
             sequenced_mu = plan.fluence_mu(case.beam_setup)
             with trace.stage("exploration"):
-                apertures = GradientApertures(self.aperture_evaluations, 1.0, 0.025, self.progress)
-                plan = apertures.refine(case, small, plan, trace, "exploration")
+                plan = quick_apertures(self.aperture_evaluations, self.progress).refine(
+                    case, small, plan, trace, "exploration"
+                )
         return Explored(plan, x * small.scale_mu * case.beamlets.inside_jaws.to(x), sequenced_mu)
+
+    def _sequenced(self, case: Case, small: Problem, x: FluenceMap, trace: Trace) -> Plan:
+        return self._alternating.sequence(case, small, x, trace) if self.rounds else deliverable(case, small, x)
 
 
 def small_voxels(voxels: int) -> int:
@@ -118,6 +123,6 @@ def exploration_within(
         exploration: gives the largest number of rounds, and all other settings.
         fewest_rounds: with fewer, exploration does not pay: None.
     """
-    none, one = (replace(exploration, rounds=rounds).cost(voxels) for rounds in (0, 1))
-    rounds = min(exploration.rounds, int((evaluations - none) / (one - none) + 1e-9))
+    one, two = (replace(exploration, rounds=rounds).cost(voxels) for rounds in (1, 2))
+    rounds = min(exploration.rounds, int(1 + (evaluations - one) / (two - one) + 1e-9))
     return replace(exploration, rounds=rounds) if rounds >= fewest_rounds else None

@@ -13,11 +13,10 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.baselines.surrogate_lbfgs import SurrogateLBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.exploration import Exploration, exploration_within, small_voxels
+from lightning_vmat.planning.exploration import SHARE, Exploration, exploration_within
 from lightning_vmat.planning.from_plan import PolishingPlanner
-from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.problem import VOXELS
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, quick_apertures
 from lightning_vmat.planning.staged import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
 from lightning_vmat.registry import find, import_object, is_import_path, register
 
@@ -107,7 +106,7 @@ def reference_planner(
     seed: int = 0,
     fluence_evaluations: int = 20,
     rounds: int = 140,
-    exploration_evaluations: int = 50,
+    exploration_evaluations: int = 10,
     aperture_evaluations: int = 30,
     progress: bool = False,
 ) -> SequencedPlanner:
@@ -129,7 +128,7 @@ def conventional_planner(
 ) -> SequencedPlanner:
     """Returns the planner without learning at the budget of the learned ones: the baseline that these must beat.
 
-    It starts from the open conformal field and uses the aperture optimizer that all planners share. From about 25 dose
+    It starts from the open conformal field and uses the aperture optimizer that all planners share. From about 16 dose
     evaluations on, half of them pay for an exploration.
 
     Args:
@@ -143,8 +142,8 @@ def conventional_planner(
     """
     if evaluations < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
-    longest = Exploration(140, 20, 25, seed=seed + 1, progress=progress)
-    exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=50)
+    longest = Exploration(140, 20, 20, seed=seed + 1, progress=progress)
+    exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=25)
     return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, 0, progress)
 
 
@@ -171,20 +170,20 @@ def learned_planner(
         fluence_evaluations: dose evaluations of the fluence optimizer.
         evaluations: total number of dose evaluations.
         progress: show progress bars.
-        start_evaluations: dose evaluations of the generator's condition, on a problem of the size of exploration's.
+        start_evaluations: dose evaluations of the generator's condition, see `SequencedPlanner`.
 
     Raises:
         ValueError: a budget that leaves too few evaluations for the apertures.
     """
-    before = start_evaluations * small_voxels(voxels) / voxels
-    evaluations -= math.ceil(before)
+    before = math.ceil(start_evaluations * SHARE)
     spent = fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0
-    if evaluations - spent < LEAST:
-        raise ValueError(f"evaluations {evaluations}: expected at least {spent + LEAST}")
-    longest = Exploration(40, 0, 25, pull=5e-3, seed=seed + 1, progress=progress)
+    if evaluations < before + spent + LEAST:
+        raise ValueError(f"evaluations {evaluations}: expected at least {before + spent + LEAST}")
+    evaluations -= before
+    longest = Exploration(15, 0, 20, pull=1e-2, seed=seed + 1, progress=progress)
     if optimizer is not None:
         longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
-    exploration = exploration_within(evaluations / 3, voxels, longest, fewest_rounds=15)
+    exploration = exploration_within(evaluations / 3, voxels, longest, fewest_rounds=1)
     planner = SequencedPlanner(start, optimizer, fluence_evaluations, voxels=voxels, seed=seed, pull=0.01)
     planner = replace(planner, start_evaluations=start_evaluations)
     return _explored(planner, exploration, evaluations, spent, progress)
@@ -206,12 +205,6 @@ def _explored(
         apertures=quick_apertures(left, progress),
         apertures_alone=quick_apertures(evaluations - spent, progress),
     )
-
-
-def quick_apertures(evaluations: int, progress: bool = False) -> QuasiNewtonApertures:
-    """The aperture optimizer of all planners: the quasi-Newton model, from the surrogate's first guess."""
-    steps = LeafSteps(iterations=25)  # a better model is worth more work between two dose evaluations
-    return QuasiNewtonApertures(evaluations, steps, surrogate=SurrogateSettings(), progress=progress)
 
 
 def polishing_planner(

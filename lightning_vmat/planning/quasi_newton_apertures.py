@@ -101,6 +101,12 @@ class QuasiNewtonApertures:
         return run.plan
 
 
+def quick_apertures(evaluations: int, progress: bool = False) -> QuasiNewtonApertures:
+    """The aperture optimizer of all planners: the quasi-Newton model, from the surrogate's first guess."""
+    steps = LeafSteps(iterations=25)  # a better model is worth more work between two dose evaluations
+    return QuasiNewtonApertures(evaluations, steps, surrogate=SurrogateSettings(), progress=progress)
+
+
 class _Run:
     """State of one run: the plan, its dose, and the model of the objective around it."""
 

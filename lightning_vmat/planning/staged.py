@@ -15,7 +15,7 @@ from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import deliverable
-from lightning_vmat.planning.exploration import Exploration, small_voxels
+from lightning_vmat.planning.exploration import SHARE, Exploration
 from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
 from lightning_vmat.planning.problem import VOXELS, build_problem
 from lightning_vmat.planning.pulled_problem import PulledProblem
@@ -40,7 +40,7 @@ class SequencedPlanner:
 
     Args:
         start: returns the first fluence.
-        start_evaluations: dose evaluations of the start, on a problem of the size of exploration's.
+        start_evaluations: dose evaluations of the start on a small problem; each counts as `SHARE` of an evaluation.
         optimizer: fluence optimizer where there is no exploration, which has its own; None to keep the start.
         evaluations: dose evaluations of the fluence optimizer.
         apertures: optimises the sequenced plan on its delivered dose; None to stop at the ideal fluence.
@@ -83,7 +83,7 @@ class SequencedPlanner:
         """
         with trace.stage("start"):
             x = self.start(case, problem)
-        with trace.sample(small_voxels(problem.voxel_count) / problem.voxel_count):
+        with trace.sample(SHARE):
             trace.spend(self.start_evaluations)
         if isinstance(self.optimizer, nn.Module):
             self.optimizer.to(x.device)

@@ -87,7 +87,7 @@ class Distillation(PlanRecipe):
         self.pairs, self.pairs_weight, self.dose_weight = pairs, pairs_weight, dose_weight
         self.gradient_clip_norm = gradient_clip_norm
         self._teacher: list[Teacher] = []  # in a list, so that it is no submodule and in no checkpoint
-        self._pairs: dict[tuple[str, int], FluenceMap] = {}
+        self._pairs: dict[tuple[str, bool, int], FluenceMap] = {}  # of a case, its mirror image, and a number
 
     def setup(self, stage: str) -> None:
         """Reads the teacher and copies it; a checkpoint to resume from is read after this hook."""
@@ -165,12 +165,14 @@ class Distillation(PlanRecipe):
         """Returns the mean absolute error to the teacher's sample from the same noise; caches these samples."""
         number = int(torch.randint(self.pairs, ()))
         noise = batch.noise(number)
-        new = [i for i, case_id in enumerate(batch.case_ids) if (case_id, number) not in self._pairs]
+        turned = batch.mirrored or (False,) * len(batch)
+        keys = [(case_id, turn, number) for case_id, turn in zip(batch.case_ids, turned, strict=True)]
+        new = [i for i, key in enumerate(keys) if key not in self._pairs]
         if new:
             teacher = self._teacher[0]
             samples = teacher.sampler(teacher.denoiser, noise[new], batch.condition[new])
-            self._pairs.update({(batch.case_ids[i], number): x for i, x in zip(new, samples, strict=True)})
-        target = torch.stack([self._pairs[case_id, number] for case_id in batch.case_ids])
+            self._pairs.update({keys[i]: x for i, x in zip(new, samples, strict=True)})
+        target = torch.stack([self._pairs[key] for key in keys])
         return (self.one_step(noise, batch.condition) - target).abs().mean()
 
     def _step(self, optimizer: LightningOptimizer, loss: Tensor) -> None:

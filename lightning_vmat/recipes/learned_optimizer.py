@@ -75,7 +75,13 @@ class LearnedOptimization(PlanRecipe):
         self._comparison = Comparison()
 
     def setup(self, stage: str) -> None:
-        """Checks that the generator exists and was trained with the cohort's condition channels."""
+        """Checks that the generator exists and was trained with the cohort's condition channels.
+
+        Raises:
+            ValueError: no such generator, other channels, or mirror images.
+        """
+        if getattr(getattr(self.trainer, "datamodule", None), "mirror", False):
+            raise ValueError("data.mirror true: expected false, because the problems of cases are not mirrored")
         if self.generator_run is not None:
             check_condition(self.generator_run, self.trainer)
 

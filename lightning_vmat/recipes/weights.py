@@ -19,13 +19,23 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "weights.safetensors", "config.yaml", "card.yaml"
 SECTIONS = ("seed_everything", "model", "data")  # sections of a run's configuration that are released
-SHIPPED = "prostate_base"  # the weights that planners use by default
+FAMILIES = "prostate_wished", "prostate_base"  # of shipped weights; planners use the first that has their recipe
 
 
 def shipped_weights() -> dict[str, Path]:
     """Returns the folders of the weights in the package by name, such as `prostate_base/generator`."""
     root = Path(str(resources.files("lightning_vmat"))) / "weights"
     return {str(path.parent.relative_to(root)): path.parent for path in sorted(root.glob(f"*/*/{WEIGHTS_FILE}"))}
+
+
+def default_weights(recipe: str) -> Path:
+    """Returns the name of the shipped weights that a planner uses by default.
+
+    Args:
+        recipe: such as `regression`.
+    """
+    names = (f"{family}/{recipe}" for family in FAMILIES)
+    return Path(next(name for name in names if name in shipped_weights()))
 
 
 def write_weights(recipe: PlanRecipe, config: dict[str, Any], card: dict[str, Any], out: Path) -> None:

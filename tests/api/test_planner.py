@@ -98,9 +98,13 @@ def test_the_budget_in_a_name_is_that_beside_it(folder: Path) -> None:
     [
         ("generator", {"start": "RTPLAN.dcm"}, r"^start RTPLAN.dcm: planner generator does not take one"),
         ("conventional", {"start": "RTPLAN.dcm"}, r"^start RTPLAN.dcm: planner conventional does not take one"),
-        ("teacher", {"run": "prostate_base/regression"}, r"holds a Regression, expected a Teacher for planner teacher"),
+        (
+            "teacher",
+            {"run": "prostate_wished/regression"},
+            r"holds a Regression, expected a Teacher for planner teacher",
+        ),
         ("learned", {"run": "prostate_base/generator"}, r"holds a Distillation, expected a LearnedOptimization"),
-        ("fluence+learned", {"run": "prostate_base/teacher"}, r"holds a Teacher, expected a LearnedOptimization"),
+        ("fluence+learned", {"run": "prostate_wished/teacher"}, r"holds a Teacher, expected a LearnedOptimization"),
         ("fluence+adam", {"run": "prostate_base/learned"}, r"^run prostate_base/learned: planner fluence\+adam"),
         ("reference", {"run": "prostate_base/learned"}, r"^run prostate_base/learned: planner reference does not"),
         ("reference", {"evaluations": 5}, r"^evaluations 5: planner reference does not take one"),
@@ -127,7 +131,7 @@ def test_what_does_not_fit_a_planner_is_refused(name: str, settings: dict[str, A
     "options",
     [
         ["--planner", "generator", "--start", "RTPLAN.dcm"],
-        ["--planner", "teacher", "--run", "prostate_base/regression"],
+        ["--planner", "teacher", "--run", "prostate_wished/regression"],
     ],
 )
 def test_the_command_refuses_the_same(
@@ -141,7 +145,7 @@ def test_the_command_refuses_the_same(
 
 def test_any_recipe_plans_as_the_planner_that_is_named_after_it(folder: Path) -> None:
     case = vmat.read_case(folder)
-    settings = {"run": "prostate_base/regression", "voxels": VOXELS, "evaluations": 5}
+    settings = {"run": "prostate_wished/regression", "voxels": VOXELS, "evaluations": 5}
     named, any_recipe = (vmat.planner(name, **settings).plan(case) for name in ("regression", "recipe"))  # type: ignore[arg-type]
     assert any_recipe.plan is not None
     assert_same(named.plan, any_recipe.plan)

@@ -17,7 +17,7 @@ from lightning_vmat.cases.case_files import write_case
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
 from lightning_vmat.data.cohort import Cohort
-from lightning_vmat.recipes.weights import SHIPPED
+from lightning_vmat.recipes.weights import default_weights
 
 SETTINGS: dict[str, object] = {"cohort": Path("cohort"), "planners": ["fluence"]}
 
@@ -114,7 +114,7 @@ def test_a_stopped_race_goes_on_with_the_settings_that_are_left(tmp_path: Path) 
         figures = json.loads(path.read_text())
         rows = [{**row, "objective": 7.0} for row in figures["rows"]]
         settings = {name: figures[name] for name in ("cohort", "split", "evaluations", "max_evaluations", "voxels")}
-        settings |= {"run": str(Path(SHIPPED, "learned")), "machine": None, "cases": None}
+        settings |= {"run": str(default_weights("learned")), "machine": None, "cases": None}
         path.with_name("race.json.partial").write_text(json.dumps({"settings": settings, "rows": rows}))
         patch.setattr(optimizer_benchmark, "settings", lambda _: {"as trained": Setting(), "again": Setting()})
         assert main(race) == 0

@@ -15,8 +15,9 @@ def pack(request: pytest.FixtureRequest) -> Pack:
 
 
 def test_the_base_cohort_is_there() -> None:
-    assert "prostate_base" in shipped_cohorts()
+    assert {"prostate_base", "prostate_wished"} <= set(shipped_cohorts())
     assert len(read_pack("prostate_base").sources) >= 200
+    assert len(read_pack("prostate_wished").split["train"]) >= 198
 
 
 def test_a_few_megabytes(pack: Pack) -> None:

@@ -25,7 +25,8 @@ from lightning_vmat.plan.jaws import with_jaws, within_jaws
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.evaluation import evaluate_plan, sequencing_error
 from lightning_vmat.planning.planner import PlanResult, Trace
-from lightning_vmat.planning.planners import fluence_planner, quick_apertures
+from lightning_vmat.planning.planners import fluence_planner
+from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.planning.staged import SequencedPlanner
 

@@ -86,6 +86,12 @@ def test_a_generator_of_other_structures_is_refused(
         check_channels(tmp_path, ChannelSettings(structures[::-1]))
 
 
+def test_mirror_images_are_refused(run_directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--data.mirror=true", "--trainer.default_root_dir", str(tmp_path / "run")]
+    assert main(["fit", "--config", str(run_directory / "config.yaml"), *options]) == 2
+    assert "data.mirror true: expected false" in capsys.readouterr().err
+
+
 def test_a_planner_refuses_a_generator_of_other_structures(run_directory: Path, tmp_path: Path) -> None:
     content = yaml.safe_load((run_directory / "config.yaml").read_text())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data": {"structures": ["Bladder"]}}))
