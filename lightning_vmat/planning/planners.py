@@ -180,7 +180,7 @@ def learned_planner(
     if evaluations < before + spent + LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {before + spent + LEAST}")
     evaluations -= before
-    longest = Exploration(15, 0, 20, pull=1e-2, seed=seed + 1, progress=progress)
+    longest = Exploration(5, 0, 20, pull=2e-2, seed=seed + 1, progress=progress)
     if optimizer is not None:
         longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
     exploration = exploration_within(evaluations / 3, voxels, longest, fewest_rounds=1)
