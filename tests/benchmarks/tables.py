@@ -43,7 +43,7 @@ def planners(figures: Mapping[str, Any]) -> str:
                 cells.append(f"{sum(row[column] for row in cases.values()):.0f} of {len(cases)}")
             elif column == "over_reference":
                 ratios = [
-                    row["objective"] / reference[case]["objective"] - 1 for case, row in cases.items() if reference
+                    row["objective"] / reference[case]["objective"] - 1 for case, row in cases.items() if case in reference
                 ]
                 cells.append(spread(ratios, form) if ratios and name != "reference" else "")
             else:
