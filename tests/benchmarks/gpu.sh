@@ -40,7 +40,7 @@ vmat benchmark dose --device "$device" --json "$out/dose.json" ${SIZE:+--sizes "
 
 echo "== ten steps of each recipe"
 if [ "$size" = base ]; then # eight of the shipped cases with their plans
-    vmat prepare unpack prostate_base --out "$work/training" --shard 1/25 --jobs "$jobs"
+    vmat prepare unpack prostate_wished --out "$work/training" --shard 1/25 --jobs "$jobs"
 else
     vmat prepare phantom --out "$work/training" --count 8 --size "$size" --plan true --jobs "$jobs"
 fi
@@ -48,8 +48,8 @@ fi
 for precision in $precisions; do
     for recipe in $recipes; do
         case $recipe in
-            distillation) from=(--model.init_args.teacher prostate_base/teacher) ;;
-            learned_optimizer) from=(--model.init_args.generator prostate_base/regression) ;;
+            distillation) from=(--model.init_args.teacher prostate_wished/teacher) ;;
+            learned_optimizer) from=(--model.init_args.generator prostate_wished/regression) ;;
             *) from=() ;;
         esac
         run="$work/$recipe-$precision"

@@ -31,7 +31,7 @@ def test_a_machine_without_a_gpu_is_told_in_one_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_every_command_of_the_script_works_on_a_cpu(tmp_path: Path) -> None:
     small = {"SIZE": "tiny", "VOXELS": "300", "CASES": "1", "JOBS": "1", "RECIPES": "regression"}
-    ended = run(tmp_path, DEVICE="cpu", PRECISIONS="32-true", PLANNERS="conventional@4,regression@4", **small)
+    ended = run(tmp_path, DEVICE="cpu", PRECISIONS="32-true", PLANNERS="conventional@4,regression@6", **small)
     assert ended.returncode == 0, ended.stderr
     results = json.loads((tmp_path / "gpu.json").read_text())
     assert results["dose"]["rows"] and "parity" not in results
@@ -41,8 +41,8 @@ def test_every_command_of_the_script_works_on_a_cpu(tmp_path: Path) -> None:
         planning = results["planning"][f"{size}.json"]
         assert {name: len(rows) for name, rows in planning["cases"].items()} == {
             "conventional@4": cases,
-            "regression@4": cases,
+            "regression@6": cases,
         }
-        stages = planning["stage_quartiles_s"]["regression@4"]
+        stages = planning["stage_quartiles_s"]["regression@6"]
         assert set(stages) == {"problem", "start", "sequencing", "apertures"}
         assert all(seconds[1] > 0 for seconds in stages.values())

@@ -218,7 +218,7 @@ def test_an_unknown_class_is_answered_with_those_that_there_are(
 def test_another_number_of_condition_channels_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--model.init_args.network.init_args.condition_channels", "9"]
     error = error_of(["fit", "--config", TEACHER, *options], capsys)
-    assert "model.init_args.network.init_args.condition_channels is 9, expected 8" in error
+    assert "model.init_args.network.init_args.condition_channels is 9, expected 16" in error
 
 
 @pytest.mark.parametrize(("wishes", "arcs"), [(False, False), (True, False), (True, True)])

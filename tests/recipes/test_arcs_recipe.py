@@ -40,6 +40,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(cohort: Path) -> Path:
     network = "--model.init_args.network.init_args"
     arguments = ["--config", str(CONFIG), "--data.cohort", str(cohort), "--data.voxels", "300", "--data.arcs=true"]
+    arguments += ["--data.fluence_evaluations=0", "--data.mirror=false"]
     arguments += ["--data.wishes", str(WISHES), f"{network}.channels", "[8, 8]", "--trainer.max_epochs", "6"]
     arguments += ["--model.init_args.warmup_steps", "0", "--model.init_args.optimizer.init_args.lr", "0.03"]
     arguments += ["--trainer.default_root_dir", str(cohort.parent / "run"), "--trainer.log_every_n_steps", "1"]

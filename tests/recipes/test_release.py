@@ -39,8 +39,8 @@ def test_released_weights_do_what_the_run_does(run_directory: Path, tmp_path: Pa
     out = tmp_path / "weights"
     assert main(["release", str(run_directory), "--out", str(out)]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["card.yaml", "config.yaml", "weights.safetensors"]
-    like = synthetic_batch(1)
-    batch = replace(like, condition=torch.rand(1, 8, *like.condition.shape[2:]))
+    like, channels = synthetic_batch(1), len(channel_settings(out).names)
+    batch = replace(like, condition=torch.rand(1, channels, *like.condition.shape[2:]))
     torch.testing.assert_close(load_recipe(out).generate(batch), load_recipe(run_directory).generate(batch))
     assert channel_settings(out) == channel_settings(run_directory)
     assert recipe_planner(out).optimizer is None

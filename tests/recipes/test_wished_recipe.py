@@ -32,6 +32,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(cohort: Path) -> Path:
     network = "--model.init_args.network.init_args"
     arguments = ["--config", str(CONFIG), "--data.cohort", str(cohort), "--data.voxels", "300", "--data.wishes=true"]
+    arguments += ["--data.fluence_evaluations=0", "--data.mirror=false"]
     arguments += [f"{network}.channels", "[8, 8]", "--trainer.max_epochs", "2"]
     arguments += ["--trainer.default_root_dir", str(cohort.parent / "run"), "--trainer.log_every_n_steps", "1"]
     assert main(["fit", *arguments]) == 0
