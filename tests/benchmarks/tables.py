@@ -42,9 +42,8 @@ def planners(figures: Mapping[str, Any]) -> str:
             if column == "all_goals_met":
                 cells.append(f"{sum(row[column] for row in cases.values()):.0f} of {len(cases)}")
             elif column == "over_reference":
-                ratios = [
-                    row["objective"] / reference[case]["objective"] - 1 for case, row in cases.items() if case in reference
-                ]
+                shared = {case: row for case, row in cases.items() if case in reference}
+                ratios = [row["objective"] / reference[case]["objective"] - 1 for case, row in shared.items()]
                 cells.append(spread(ratios, form) if ratios and name != "reference" else "")
             else:
                 cells.append(spread((row[column] for row in cases.values()), form))
