@@ -184,8 +184,15 @@ def learned_planner(
     if optimizer is not None:
         longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
     exploration = exploration_within(evaluations / 3, voxels, longest, fewest_rounds=1)
-    planner = SequencedPlanner(start, optimizer, fluence_evaluations, voxels=voxels, seed=seed, pull=0.01)
-    planner = replace(planner, start_evaluations=start_evaluations)
+    planner = SequencedPlanner(
+        start,
+        optimizer,
+        fluence_evaluations,
+        voxels=voxels,
+        seed=seed,
+        pull=0.01,
+        start_evaluations=start_evaluations,
+    )
     return _explored(planner, exploration, evaluations, spent, progress)
 
 
