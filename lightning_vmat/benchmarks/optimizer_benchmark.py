@@ -56,9 +56,9 @@ def race_optimizers(
             if (given.case_id, name) in done:
                 continue
             case = setting.change(given)
-            problem = setting.problem(case, voxels)
+            problems = setting.problems(case, voxels)
             fitting = start if any(structure in case.structures for structure in known) else None
-            raced = race(case, problem, fitting, optimizer, evaluations, max_evaluations)
+            raced = race(problems, fitting, optimizer, evaluations, max_evaluations)
             rows += [{"setting": name, "case": given.case_id, **row} for row in raced]
             if partial:
                 partial.write({"rows": rows})

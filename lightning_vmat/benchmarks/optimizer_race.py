@@ -10,13 +10,12 @@ from typing import Any
 
 from lightning_vmat.l2o.baselines.scipy_lbfgsb import run_scipy_lbfgsb
 from lightning_vmat.l2o.learned import LearnedOptimizer
-from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import OptimizerTrace, run
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import BODY, Case
 from lightning_vmat.plan.jaws import within_jaws
 from lightning_vmat.planning.planners import OPTIMIZERS
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.planning.staged import Start, open_start
 
 RaceRow = dict[str, Any]
@@ -36,14 +35,14 @@ class Setting:
     change: Callable[[Case], Case] = lambda case: case
     weights: float | Mapping[str, float] = field(default_factory=dict)
 
-    def problem(self, case: Case, voxels: int) -> Problem:
-        """The planning problem of a case that `change` returned."""
+    def problems(self, case: Case, voxels: int) -> CaseProblems:
+        """The planning problems of a case that `change` returned."""
         factors = self.weights
         if not isinstance(factors, Mapping):
             judged = {line.structure for line in load_protocol(case.protocol).objectives}
             factors = dict.fromkeys(sorted(judged & set(case.structures) - set(case.prescription_gy) - {BODY}), factors)
         wishes = {name: case.wishes.get(name, 1.0) * factors.get(name, 1.0) for name in {**case.wishes, **factors}}
-        return build_problem(case.with_settings(wishes=wishes), voxels)
+        return CaseProblems(case.with_settings(wishes=wishes), voxels)
 
 
 def _arc(case: Case, **changes: float | int) -> Case:
@@ -84,8 +83,7 @@ def settings(machine: str | None) -> dict[str, Setting]:
 
 
 def race(
-    case: Case,
-    problem: Problem,
+    problems: CaseProblems,
     start: Start | None,
     optimizer: LearnedOptimizer,
     evaluations: int,
@@ -96,16 +94,16 @@ def race(
     The conventional ones continue until they match the learned optimizer's objectives after `evaluations`.
 
     Args:
-        case: the case.
-        problem: planning problem of the case.
+        problems: planning problems of the case.
         start: the generator; None if it does not fit the case.
         optimizer: the learned optimizer.
         evaluations: dose evaluations of the learned optimizer.
         most: dose evaluations after which the conventional ones stop.
     """
-    starts = {OPEN_FIELD: open_start(case, problem)}
+    problem = problems.whole
+    starts = {OPEN_FIELD: open_start(problems)}
     if start is not None:
-        starts = {GENERATOR: start(case, problem), **starts}
+        starts = {GENERATOR: start(problems), **starts}
     learned = {name: run(problem, optimizer, x0, evaluations) for name, x0 in starts.items()}
     goals = {name: float(trace.values[evaluations]) for name, trace in learned.items()}
     rows = [count(name, LEARNED, trace, evaluations, {name: goals[name]}) for name, trace in learned.items()]

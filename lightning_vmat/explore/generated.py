@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import bev_channels
-from lightning_vmat.objectives.plan_objective import PlanObjective
-from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
-from lightning_vmat.planning.condition import joined_channels, optimised_fluence, small_problem
+from lightning_vmat.planning.condition import joined_channels, optimised_fluence
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.planning.staged import Start
 from lightning_vmat.recipes.trained import RECIPES, TrainedStart, read_run
 
@@ -29,20 +26,18 @@ class GeneratedFluence:
     def __init__(self) -> None:
         self._anatomy: dict[tuple[str, ...], Tensor] = {}
         self._maps: OrderedDict[tuple[str, int], Tensor] = OrderedDict()
-        self._small: Problem | None = None
 
     @torch.no_grad()
-    def __call__(self, start: Start, case: Case, problem: Problem) -> FluenceMap:
-        """Returns the fluence of a start, over `problem.scale_mu`.
+    def __call__(self, start: Start, problems: CaseProblems) -> FluenceMap:
+        """Returns the fluence of a start, over `scale_mu` of the whole problem.
 
         Args:
             start: a trained run, or any other start.
-            case: the case with its wishes.
-            problem: problem of the case.
+            problems: problems of the case with its wishes.
         """
         if not isinstance(start, TrainedStart) or start.maps is None:
-            return start(case, problem)
-        key = (str(start.run), start.seed)
+            return start(problems)
+        case, key = problems.case, (str(start.run), start.seed)
         sees_wishes = bool(start.channels.wishes or start.channels.fluence_evaluations)
         if not sees_wishes and key in self._maps:
             return self._maps[key]
@@ -50,25 +45,15 @@ class GeneratedFluence:
         if structures not in self._anatomy:
             start.check(case)
             self._anatomy[structures] = bev_channels(case, structures)
-        fluence = self._fluence(case, start.channels.fluence_evaluations)
+        evaluations = start.channels.fluence_evaluations
+        fluence = optimised_fluence(problems.small, evaluations) if evaluations else None
         channels = joined_channels(case, start.channels, self._anatomy[structures], fluence)
-        maps: Tensor = start.maps(channels[None], problem, start.seed)[0]
+        maps: Tensor = start.maps(channels[None], problems.whole, start.seed)[0]
         if not sees_wishes:
             self._maps[key] = maps
             while len(self._maps) > KEPT:
                 self._maps.popitem(last=False)
         return maps
-
-    def _fluence(self, case: Case, evaluations: int) -> FluenceMap | None:
-        """Returns the optimised fluence; the small problem is kept, and wishes change its objective's weights only."""
-        if not evaluations:
-            return None
-        if self._small is None:
-            self._small = small_problem(case)
-        objective = self._small.objective
-        if isinstance(objective, PlanObjective):
-            objective = objective.with_wishes(case.wishes, f"case {case.case_id}")
-        return optimised_fluence(replace(self._small, objective=objective), evaluations)
 
 
 def draws(start: Start) -> bool:

@@ -11,15 +11,15 @@ from torch import Tensor
 from lightning_vmat.api.planners import ConfiguredPlanner
 from lightning_vmat.explore.generated import draws
 from lightning_vmat.explore.workbench import Workbench
-from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.plan.shapes import FluenceMap
-from lightning_vmat.planning.planner import ApertureOptimizer, Trace
+from lightning_vmat.planning.planner import Trace
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, quick_apertures
 from lightning_vmat.planning.sequencing import sequence
-from lightning_vmat.planning.staged import SequencedPlanner, open_start
+from lightning_vmat.planning.staged import SequencedPlanner, Start, open_start
 from lightning_vmat.recipes.trained import TrainedStart
 
 CLOSE = 1e-3  # relative difference from the prescription at which normalisation ends
@@ -58,12 +58,11 @@ class Proposer:
         staged = self.staged
         return staged is not None and isinstance(staged.start, TrainedStart) and staged.start.maps is not None
 
-    def from_scratch(self, case: Case, problem: Problem, seed: int, trace: Trace, preview: Preview) -> Plan:
+    def from_scratch(self, problems: CaseProblems, seed: int, trace: Trace, preview: Preview) -> Plan:
         """Returns the planner's own plan.
 
         Args:
-            case: the case with its wishes.
-            problem: problem of the case.
+            problems: problems of the case with its wishes.
             seed: seed of the generator's noise.
             trace: records the course.
             preview: receives the generated fluence.
@@ -73,29 +72,27 @@ class Proposer:
         """
         staged = self.staged
         if staged is None:
-            plan = self.planner.plan(case).plan
+            plan = self.planner.plan(problems.case).plan
         else:
             if staged.apertures is None:
                 raise ValueError(f"planner {self.planner.settings.name}: ends in a fluence that no linac delivers")
             start = self._start(seed)
-            x = self.bench.generated(start, case, problem)
+            x, problem = self.bench.generated(start, problems), problems.whole
             if start is not open_start:
-                preview(_within_jaws(x * problem.scale_mu, case), problem.dose(x))
+                preview(_within_jaws(x * problem.scale_mu, problems.case), problem.dose(x))
             ready = replace(
                 staged,
                 start=start if start is open_start else _Known(x),
                 apertures=self._with_surrogate(staged.apertures),
-                apertures_alone=self._with_surrogate(staged.apertures_alone),
             )
-            plan = ready.solve(case, problem, trace).plan
+            plan = ready.solve(problems, trace).plan
         if plan is None:
             raise ValueError(f"planner {self.planner.settings.name}: ends in a fluence that no linac delivers")
         return plan
 
     def from_plan(
         self,
-        case: Case,
-        problem: Problem,
+        problems: CaseProblems,
         plan: Plan,
         plan_dose_gy: Float[Tensor, " voxel"],
         evaluations: int,
@@ -106,18 +103,18 @@ class Proposer:
         """Returns a plan that starts from the current plan or from the generator's, whichever has the lower objective.
 
         Args:
-            case: the case with the new wishes.
-            problem: problem of the case.
+            problems: problems of the case with the new wishes.
             plan: the current plan.
-            plan_dose_gy: its dose on the problem's voxels.
+            plan_dose_gy: its dose on the voxels of the whole problem.
             evaluations: dose evaluations of aperture optimization.
             seed: seed of the generator's noise.
             trace: records the course.
             preview: receives the generated fluence, if it is lower.
         """
+        case, problem = problems.case, problems.whole
         value = float(problem.objective(plan_dose_gy))
         if self.generates:
-            x = self.bench.generated(self._start(seed), case, problem)
+            x = self.bench.generated(self._start(seed), problems)
             dose_gy = problem.dose(x)
             if float(problem.objective(dose_gy)) < value:  # an ideal fluence is a bound of what apertures deliver
                 preview(_within_jaws(x * problem.scale_mu, case), dose_gy)
@@ -128,13 +125,13 @@ class Proposer:
         with trace.stage("apertures"):
             return apertures.refine(case, problem, plan, trace)
 
-    def _with_surrogate(self, apertures: ApertureOptimizer | None) -> ApertureOptimizer | None:
+    def _with_surrogate(self, apertures: QuasiNewtonApertures) -> QuasiNewtonApertures:
         """Returns an aperture optimizer that need not make the surrogate of the curvature again."""
-        if isinstance(apertures, QuasiNewtonApertures) and apertures.surrogate == quick_apertures(1).surrogate:
+        if apertures.surrogate == quick_apertures(1).surrogate:
             return replace(apertures, made=self.bench.surrogate)
         return apertures
 
-    def _start(self, seed: int) -> Callable[[Case, Problem], FluenceMap]:
+    def _start(self, seed: int) -> Start:
         staged = self.staged
         start = open_start if staged is None else staged.start
         return replace(start, seed=seed) if isinstance(start, TrainedStart) else start
@@ -146,7 +143,7 @@ class _Known:
 
     x: FluenceMap
 
-    def __call__(self, case: Case, problem: Problem) -> FluenceMap:
+    def __call__(self, problems: CaseProblems) -> FluenceMap:
         return self.x
 
 

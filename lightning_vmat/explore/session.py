@@ -426,9 +426,9 @@ class Session:
         settings = computation.settings
         self._at(computation, "problem")
         bench, planner = self._bench(settings), self._planner(settings.planner)
-        case, problem = bench.wished(settings.wishes), bench.problem(settings.wishes, computation.check)
+        case = bench.wished(settings.wishes)
+        problems, objective = bench.problems(case, computation.check), bench.objective(case)
         proposer, current = Proposer(planner, bench), self.current
-        objective = bench.objective(settings.wishes)
         trace = Trace()
         begin = time.perf_counter()
 
@@ -449,10 +449,10 @@ class Session:
         trace.watch = watch
         self._at(computation, "start")
         if computation.scratch or current is None or current.settings.geometry != settings.geometry:
-            plan = proposer.from_scratch(case, problem, computation.seed, trace, preview)
+            plan = proposer.from_scratch(problems, computation.seed, trace, preview)
         else:
             start = (current.plan, current.sample_dose_gy)
-            plan = proposer.from_plan(case, problem, *start, settings.evaluations, computation.seed, trace, preview)
+            plan = proposer.from_plan(problems, *start, settings.evaluations, computation.seed, trace, preview)
         trace.watch = None
         plan = normalised(bench, case, plan, settings.normalisation)
         dose_gy = bench.sample_dose(plan)

@@ -1,4 +1,4 @@
-"""What a session keeps in memory for one geometry of a case: the planning problem and the dose operators."""
+"""What a session keeps in memory for one geometry of a case: the planning problems and the dose operators."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.body_dose import BodyDose, with_half_sectors
 from lightning_vmat.planning.dose_operator import dose_operator
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
 
 LATTICE_VOXELS = 40_000  # at most, for the quick dose that slices show until the whole body is computed
@@ -33,7 +33,7 @@ PART_VOXELS = 25_000  # of the body, between two moments at which the computatio
 
 
 class Workbench:
-    """Problem and operators of a case with its jaws and arcs, built on first use and kept.
+    """Problems and operators of a case with its jaws and arcs, built on first use and kept.
 
     Args:
         case: the case with its jaws and arcs; its wishes do not matter.
@@ -56,24 +56,21 @@ class Workbench:
         vars(wished).update({name: getattr(self.case, name) for name in worked_out})
         return wished
 
-    def problem(self, wishes: Mapping[str, float], check: Check) -> Problem:
-        """Returns the problem with wishes, whose dose calculations ask `check` first; no operator is rebuilt."""
-        return replace(
-            self._problem,
-            objective=self.objective(wishes),
-            projection=CancellableProjection(self._problem.projection.operator, check),
-        )
+    def problems(self, case: Case, check: Check) -> CaseProblems:
+        """Returns the problems of a case of `wished`, whose dose calculations ask `check` first.
 
-    def objective(self, wishes: Mapping[str, float]) -> PlanObjective:
-        """Returns the objective on the voxels of the problem, with wishes."""
-        objective = self._problem.objective
-        if not isinstance(objective, PlanObjective):
-            raise TypeError(f"objective is a {type(objective).__name__}, expected a PlanObjective")
-        return objective.with_wishes(wishes, f"case {self.case.case_id}")
+        No operator is built twice.
+        """
+        return _WishedProblems(case, self.voxels, self.seed, base=self._problems, check=check)
+
+    def objective(self, case: Case) -> PlanObjective:
+        """Returns the objective of a case of `wished`, on the voxels of the whole problem."""
+        return _with_wishes(self._problems.whole, case)
 
     def sample_dose(self, plan: Plan) -> Float[Tensor, " voxel"]:
-        """Returns the delivered dose on the voxels of the problem, Gy."""
-        return self._problem.dose(plan.fluence_mu(self.case.beam_setup) / self._problem.scale_mu)
+        """Returns the delivered dose on the voxels of the whole problem, Gy."""
+        problem = self._problems.whole
+        return problem.dose(plan.fluence_mu(self.case.beam_setup) / problem.scale_mu)
 
     def target_dvh(self, plan: Plan) -> Dvh:
         """Returns the histogram of the foremost target, on all of its voxels and as exact as that of the body."""
@@ -83,7 +80,7 @@ class Workbench:
     @cached_property
     def surrogate(self) -> CurvatureSurrogate | None:
         """The surrogate of the problem's curvature for aperture optimization."""
-        return quick_apertures(1).surrogate_of(self.case, self._problem)
+        return quick_apertures(1).surrogate_of(self.case, self._problems.whole)
 
     def quick_volume(self, fluence_mu: FluenceMap) -> Float[Tensor, "z y x"]:
         """Returns the dose of a fluence on a coarse lattice of voxels, interpolated to the grid; 0 outside the body."""
@@ -127,8 +124,8 @@ class Workbench:
         return plan.fluence_mu(setup) if known else plan.half_sector_fluence_mu(setup)
 
     @cached_property
-    def _problem(self) -> Problem:
-        return build_problem(self.case, self.voxels, self.seed)
+    def _problems(self) -> CaseProblems:
+        return CaseProblems(self.case, self.voxels, self.seed)
 
     @cached_property
     def _half_sectors(self) -> Case:
@@ -153,6 +150,36 @@ class Workbench:
     @cached_property
     def _lattice_operator(self) -> DoseOperator:
         return dose_operator(self.case, self._lattice[0])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _WishedProblems(CaseProblems):
+    """The problems of a case with wishes, with the operators of `base`, which ask `check` before a dose calculation."""
+
+    base: CaseProblems
+    check: Check
+
+    @cached_property
+    def whole(self) -> Problem:
+        return self._wished(self.base.whole)
+
+    @cached_property
+    def part(self) -> Problem:
+        return self._wished(self.base.part)
+
+    @cached_property
+    def small(self) -> Problem:
+        return self._wished(self.base.small)
+
+    def _wished(self, problem: Problem) -> Problem:
+        projection = CancellableProjection(problem.projection.operator, self.check)
+        return replace(problem, objective=_with_wishes(problem, self.case), projection=projection)
+
+
+def _with_wishes(problem: Problem, case: Case) -> PlanObjective:
+    if not isinstance(problem.objective, PlanObjective):
+        raise TypeError(f"objective is a {type(problem.objective).__name__}, expected a PlanObjective")
+    return problem.objective.with_wishes(case.wishes, f"case {case.case_id}")
 
 
 @dataclass(frozen=True)

@@ -13,27 +13,25 @@ from lightning_vmat.networks.arc_channels import arc_channels
 from lightning_vmat.networks.bev_conditioning import ChannelSettings, bev_channels, wish_channels
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
-from lightning_vmat.planning.exploration import small_voxels
-from lightning_vmat.planning.problem import VOXELS, build_small_problem
-
-SEED = 1  # of the small problem's voxel sample, the same in training and planning
+from lightning_vmat.planning.problem import CaseProblems
 
 
 def condition_channels(
-    case: Case, settings: ChannelSettings
+    case: Case, settings: ChannelSettings, problems: CaseProblems | None = None
 ) -> Float[Tensor, "channel control_point leaf_pair beamlet"]:
     """Returns the channels that `settings.names` names.
 
     Args:
         case: the case.
         settings: what the network sees.
+        problems: problems of the case, of which the small one gives optimised fluence; None to build them.
 
     Raises:
         ValueError: a problem that cannot be built, see `build_problem`, if the network sees optimised fluence.
     """
     fluence = None
     if settings.fluence_evaluations:
-        fluence = optimised_fluence(small_problem(case), settings.fluence_evaluations)
+        fluence = optimised_fluence((problems or CaseProblems(case)).small, settings.fluence_evaluations)
     return joined_channels(case, settings, bev_channels(case, settings.structures), fluence)
 
 
@@ -58,11 +56,6 @@ def joined_channels(
     if settings.arcs:
         channels.append(arc_channels(case))
     return torch.cat(channels)
-
-
-def small_problem(case: Case) -> Problem:
-    """Returns the small problem on which the channel of optimised fluence is computed, see `build_small_problem`."""
-    return build_small_problem(case, small_voxels(VOXELS), SEED)
 
 
 @torch.no_grad()

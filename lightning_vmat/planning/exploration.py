@@ -14,11 +14,9 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
 from lightning_vmat.planning.planner import Trace
-from lightning_vmat.planning.problem import build_small_problem
+from lightning_vmat.planning.problem import CaseProblems, small_voxels
 from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
 
-SHARE = 1 / 12  # of the problem's voxels: 2,500 at base size, where 10,000 gave no better and 1,500 worse plans
-FEWEST_VOXELS = 200
 WIDEST_DEG = 6.0  # wider sectors: the alternation, which sequences leaves at rest, ends worse than the open field
 
 
@@ -51,7 +49,6 @@ class Exploration:
         pull: strength of the alternation's pull in the first round. A start that is nearly deliverable needs a
             stronger one, so that its pattern survives.
         optimizer: optimizer of the fluence.
-        seed: seed of the voxel sample.
         progress: show progress bars.
     """
 
@@ -60,7 +57,6 @@ class Exploration:
     aperture_evaluations: int
     pull: float = 5e-4
     optimizer: Optimizer[Any] = field(default_factory=LBFGS)
-    seed: int = 1
     progress: bool = False
 
     def cost(self, voxels: int) -> float:
@@ -78,19 +74,19 @@ class Exploration:
         """Whether the sectors of a case are narrow enough."""
         return float(case.control_points.sector_deg.max()) <= WIDEST_DEG
 
-    def explore(self, case: Case, problem: Problem, x: FluenceMap, trace: Trace) -> Explored:
+    def explore(self, case: Case, problems: CaseProblems, x: FluenceMap, trace: Trace) -> Explored:
         """Returns a plan from a fluence map.
 
         Args:
             case: gives beamlets, machine and control points.
-            problem: the whole problem, which gives the unit of fluence and the number of voxels.
-            x: fluence over `problem.scale_mu`.
+            problems: the small problem of the case; the whole one gives unit of fluence and number of voxels.
+            x: fluence over `scale_mu` of the whole problem.
             trace: records the course; evaluations count as their share of the voxels.
         """
         with trace.stage("problem"):
-            small = build_small_problem(case, small_voxels(problem.voxel_count), self.seed)
-            x = x * (problem.scale_mu / small.scale_mu)
-        with trace.sample(small.voxel_count / problem.voxel_count):
+            whole, small = problems.whole, problems.small
+            x = x * (whole.scale_mu / small.scale_mu)
+        with trace.sample(small.voxel_count / whole.voxel_count):
             with trace.stage("fluence"):
                 x = run(small, self.optimizer, x, self.fluence_evaluations).x if self.fluence_evaluations else x
                 trace.spend(self.fluence_evaluations)
@@ -105,11 +101,6 @@ class Exploration:
 
     def _sequenced(self, case: Case, small: Problem, x: FluenceMap, trace: Trace) -> Plan:
         return self._alternating.sequence(case, small, x, trace) if self.rounds else deliverable(case, small, x)
-
-
-def small_voxels(voxels: int) -> int:
-    """Returns the size of the small problem's voxel sample, for a problem of this size."""
-    return min(voxels, max(FEWEST_VOXELS, round(SHARE * voxels)))
 
 
 def exploration_within(

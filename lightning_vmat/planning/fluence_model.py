@@ -105,20 +105,16 @@ class SurrogateGuess:
 
 
 @dataclass
-class FluenceModel:
-    """The limited-memory BFGS matrix B of the objective's second derivative by fluence.
+class Pairs:
+    """Steps in fluence and the changes of the gradient along them, the oldest first.
 
     Args:
-        guess: of B without pairs; may be another one for each dose.
-        memory: pairs of steps and changes of gradient that are kept.
-        steps: those kept, the oldest first.
-        changes: of the gradient along them.
-
-    Reference: Nocedal and Wright 2006, eq. 7.24 (compact form).
+        memory: number of pairs that are kept.
+        steps: those kept, MU.
+        changes: of the gradient by fluence.
     """
 
-    guess: FirstGuess
-    memory: int = 12
+    memory: int = 16
     steps: list[Maps] = field(default_factory=list)
     changes: list[Maps] = field(default_factory=list)
 
@@ -128,12 +124,27 @@ class FluenceModel:
             self.steps = [*self.steps, step][-self.memory :]
             self.changes = [*self.changes, change][-self.memory :]
 
+
+@dataclass
+class FluenceModel:
+    """The limited-memory BFGS matrix B of the objective's second derivative by fluence.
+
+    Args:
+        guess: of B without pairs; may be another one for each dose.
+        pairs: what steps told of B.
+
+    Reference: Nocedal and Wright 2006, eq. 7.24 (compact form).
+    """
+
+    guess: FirstGuess
+    pairs: Pairs = field(default_factory=Pairs)
+
     def matrix(self, damping: float = 1.0) -> BfgsMatrix:
         """B, with its first guess counted `damping` times."""
-        if not self.steps:
+        if not self.pairs.steps:
             return BfgsMatrix(self.guess, damping * self.guess.scale, None, None)
-        scale = self.guess.scale_after(self.steps[-1], self.changes[-1])
-        steps, changes = torch.stack(self.steps), torch.stack(self.changes)
+        scale = self.guess.scale_after(self.pairs.steps[-1], self.pairs.changes[-1])
+        steps, changes = torch.stack(self.pairs.steps), torch.stack(self.pairs.changes)
         guessed = scale * self.guess.multiply(steps)
         s, b, y = (maps.flatten(1) for maps in (steps, guessed, changes))
         # eq. 7.24: B = B0 - [B0 S, Y] middle^-1 [B0 S, Y]^T with middle = [[S^T B0 S, L], [L^T, -D]]; L and D are the

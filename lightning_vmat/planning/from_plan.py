@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import torch
 
-from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.evaluation import body_objective
-from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
-from lightning_vmat.planning.problem import VOXELS, build_problem
+from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.problem import VOXELS, CaseProblems
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class DeliveredStart:
 
     given: Plan
 
-    def __call__(self, case: Case, problem: Problem) -> FluenceMap:
-        return self.given.fluence_mu(case.beam_setup) / problem.scale_mu
+    def __call__(self, problems: CaseProblems) -> FluenceMap:
+        return self.given.fluence_mu(problems.case.beam_setup) / problems.whole.scale_mu
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,18 @@ class PolishingPlanner:
     """
 
     given: Plan
-    apertures: ApertureOptimizer
+    apertures: QuasiNewtonApertures
     voxels: int = VOXELS
     seed: int = 0
 
     def plan(self, case: Case) -> PlanResult:
         """Plans one case; see `Planner.plan`."""
         trace = Trace()
+        problems = CaseProblems(case, self.voxels, self.seed)
         with trace.stage("problem"):
-            problem = build_problem(case, self.voxels, self.seed)
+            problem = problems.whole
         with trace.stage("start"):
-            trace.add("start", 0, 0.0, float(problem.value(DeliveredStart(self.given)(case, problem))))
+            trace.add("start", 0, 0.0, float(problem.value(DeliveredStart(self.given)(problems))))
         with trace.stage("apertures"):
             polished = self.apertures.refine(case, problem, self.given, trace)
         with trace.stage("choice"):

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.html_table import html_table
@@ -157,25 +156,5 @@ class Planner(Protocol):
 
         Raises:
             ValueError: a case that cannot be planned; the message names it.
-        """
-        ...
-
-
-@runtime_checkable
-class ApertureOptimizer(Protocol):
-    """Optimises leaf tips and monitor units on the objective of their delivered dose."""
-
-    def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
-        """Improves a plan.
-
-        Args:
-            case: gives control points, beamlets and machine.
-            problem: objective of the delivered dose.
-            plan: start; projected to the machine's limits and scaled first.
-            trace: records the course.
-            stage: name of the stage in the trace.
-
-        Returns:
-            The best plan found, without violations.
         """
         ...

@@ -13,9 +13,9 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.baselines.surrogate_lbfgs import SurrogateLBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.exploration import SHARE, Exploration, exploration_within
+from lightning_vmat.planning.exploration import Exploration, exploration_within
 from lightning_vmat.planning.from_plan import PolishingPlanner
-from lightning_vmat.planning.problem import VOXELS
+from lightning_vmat.planning.problem import PART, SHARE, VOXELS
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, quick_apertures
 from lightning_vmat.planning.staged import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
 from lightning_vmat.registry import find, import_object, is_import_path, register
@@ -24,6 +24,12 @@ AnyOptimizer = TypeVar("AnyOptimizer")
 
 BUDGET = 20
 """Dose evaluations of a quick planner, from its start to the deliverable plan."""
+
+MOST_ON_PART = 20
+"""Dose evaluations on part of the voxels, at most."""
+
+FEWEST_ON_PART = 500
+"""Voxels of that part, at least."""
 
 LEAST = 3
 """Minimum dose evaluations of aperture optimization: setting up and one step."""
@@ -107,7 +113,7 @@ def reference_planner(
     fluence_evaluations: int = 20,
     rounds: int = 140,
     exploration_evaluations: int = 10,
-    aperture_evaluations: int = 30,
+    aperture_evaluations: int = 26,
     progress: bool = False,
 ) -> SequencedPlanner:
     """Returns the slow planner of high quality that makes the training plans.
@@ -115,9 +121,10 @@ def reference_planner(
     From the open field, exploration looks for a good local minimum, and aperture optimization goes to its end.
     """
     return SequencedPlanner(
-        exploration=Exploration(rounds, fluence_evaluations, exploration_evaluations, seed=seed + 1, progress=progress),
+        exploration=Exploration(rounds, fluence_evaluations, exploration_evaluations, progress=progress),
         apertures=quick_apertures(aperture_evaluations, progress),
-        apertures_alone=quick_apertures(2 * aperture_evaluations, progress),
+        part_evaluations=part_evaluations_within(voxels, 2 * aperture_evaluations),
+        alone_evaluations=2 * aperture_evaluations,
         voxels=voxels,
         seed=seed,
     )
@@ -142,9 +149,9 @@ def conventional_planner(
     """
     if evaluations < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
-    longest = Exploration(140, 20, 20, seed=seed + 1, progress=progress)
+    longest = Exploration(140, 20, 5, progress=progress)
     exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=25)
-    return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, 0, progress)
+    return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, 0, 0, progress)
 
 
 def learned_planner(
@@ -175,15 +182,15 @@ def learned_planner(
     Raises:
         ValueError: a budget that leaves too few evaluations for the apertures.
     """
-    before = math.ceil(start_evaluations * SHARE)
+    before = start_evaluations * SHARE
     spent = fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0
-    if evaluations < before + spent + LEAST:
-        raise ValueError(f"evaluations {evaluations}: expected at least {before + spent + LEAST}")
-    evaluations -= before
-    longest = Exploration(5, 0, 20, pull=2e-2, seed=seed + 1, progress=progress)
+    least = math.ceil(before + spent + LEAST)
+    if evaluations < least:
+        raise ValueError(f"evaluations {evaluations}: expected at least {least}")
+    longest = Exploration(5, 0, min(12, evaluations // 2), pull=2e-2, progress=progress)
     if optimizer is not None:
         longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
-    exploration = exploration_within(evaluations / 3, voxels, longest, fewest_rounds=1)
+    exploration = exploration_within((evaluations - before) / 3, voxels, longest, fewest_rounds=1)
     planner = SequencedPlanner(
         start,
         optimizer,
@@ -193,25 +200,48 @@ def learned_planner(
         pull=0.01,
         start_evaluations=start_evaluations,
     )
-    return _explored(planner, exploration, evaluations, spent, progress)
+    return _explored(planner, exploration, evaluations, before, spent, progress)
 
 
 def _explored(
-    planner: SequencedPlanner, exploration: Exploration | None, evaluations: int, spent: int, progress: bool
+    planner: SequencedPlanner,
+    exploration: Exploration | None,
+    evaluations: int,
+    before: float,
+    spent: int,
+    progress: bool,
 ) -> SequencedPlanner:
     """Returns the planner with an exploration and aperture optimization within a number of dose evaluations.
 
-    Without exploration, fluence optimization spends some of them.
+    The start spends `before` of them and, without exploration, fluence optimization `spent`.
     """
-    left = evaluations - spent
-    if exploration is not None:
-        left = evaluations - math.ceil(exploration.cost(planner.voxels))
+    alone = evaluations - before - spent
+    left = alone if exploration is None else evaluations - before - exploration.cost(planner.voxels)
+    on_part = part_evaluations_within(planner.voxels, evaluations)
+    if min(left, alone) < on_part * PART + LEAST:
+        on_part = 0
     return replace(
         planner,
         exploration=exploration,
-        apertures=quick_apertures(left, progress),
-        apertures_alone=quick_apertures(evaluations - spent, progress),
+        apertures=quick_apertures(_whole(left - on_part * PART), progress),
+        part_evaluations=on_part,
+        alone_evaluations=_whole(alone - on_part * PART),
     )
+
+
+def _whole(evaluations: float) -> int:
+    """Returns the whole evaluations in a sum of shares."""
+    return math.floor(evaluations + 1e-6)
+
+
+def part_evaluations_within(voxels: int, evaluations: int) -> int:
+    """Returns the evaluations on part of the voxels for a budget; 0 where this part would be too small.
+
+    Args:
+        voxels: size of the whole sample.
+        evaluations: the budget, in dose evaluations of the whole sample.
+    """
+    return min(MOST_ON_PART, evaluations) if PART * voxels >= FEWEST_ON_PART else 0
 
 
 def polishing_planner(

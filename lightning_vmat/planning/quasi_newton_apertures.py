@@ -16,7 +16,7 @@ from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
-from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel, MajoriserGuess, SurrogateGuess
+from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel, MajoriserGuess, Pairs, SurrogateGuess
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.progress import Progress
@@ -55,7 +55,6 @@ class QuasiNewtonApertures:
     Args:
         evaluations: total number of dose evaluations; a forward projection or an adjoint alone counts as half.
         steps: minimiser of the model over leaf tips and monitor units.
-        memory: number of pairs in B.
         surrogate: starts B from the Hessian of the voxels that are active now; None to start from the majoriser.
         progress: show a progress bar.
         made: the surrogate of the problem from an earlier `surrogate_of`, which does not depend on weights; None to
@@ -64,7 +63,6 @@ class QuasiNewtonApertures:
 
     evaluations: int = 20
     steps: LeafSteps = field(default_factory=LeafSteps)
-    memory: int = 12
     surrogate: SurrogateSettings | None = None
     progress: bool = False
     made: CurvatureSurrogate | None = field(default=None, repr=False, compare=False)
@@ -78,7 +76,15 @@ class QuasiNewtonApertures:
         return CurvatureSurrogate.of(problem, wanted.voxels, cell, part=case.beamlets.open_part)
 
     @torch.no_grad()
-    def refine(self, case: Case, problem: Problem, plan: Plan, trace: Trace, stage: str = "apertures") -> Plan:
+    def refine(
+        self,
+        case: Case,
+        problem: Problem,
+        plan: Plan,
+        trace: Trace,
+        stage: str = "apertures",
+        pairs: Pairs | None = None,
+    ) -> Plan:
         """Improves a plan.
 
         Args:
@@ -87,11 +93,13 @@ class QuasiNewtonApertures:
             plan: start; projected to the machine's limits and scaled first.
             trace: records the course, at whole dose evaluations.
             stage: name of the stage in the trace.
+            pairs: what earlier steps told of the curvature, on this problem or on one with other voxels; the new steps
+                are added. None to begin without.
 
         Returns:
             The best plan found, without violations.
         """
-        run = _Run(case, problem, plan, self, trace, stage)
+        run = _Run(case, problem, plan, self, trace, stage, Pairs() if pairs is None else pairs)
         with Progress(self.evaluations, stage, shown=self.progress, lasting=False) as progress:
             # a step needs the new dose (half an evaluation) and, after an accepted step, a new gradient (another half)
             while run.halves + 1 + (run.gradient is None) <= 2 * self.evaluations and run.failures < MOST_FAILURES:
@@ -111,7 +119,14 @@ class _Run:
     """State of one run: the plan, its dose, and the model of the objective around it."""
 
     def __init__(
-        self, case: Case, problem: Problem, plan: Plan, settings: QuasiNewtonApertures, trace: Trace, stage: str
+        self,
+        case: Case,
+        problem: Problem,
+        plan: Plan,
+        settings: QuasiNewtonApertures,
+        trace: Trace,
+        stage: str,
+        pairs: Pairs,
     ) -> None:
         self.case, self.problem, self.settings, self.trace, self.stage = case, problem, settings, trace, stage
         self.rows, self.columns = case.beamlets.open_part
@@ -124,7 +139,7 @@ class _Run:
         self.halves += 2
         self.surrogate = settings.made or settings.surrogate_of(case, problem)
         self.majoriser = majoriser
-        self.model = FluenceModel(MajoriserGuess(majoriser.sqrt()), settings.memory)
+        self.model = FluenceModel(MajoriserGuess(majoriser.sqrt()), pairs)
         self.gradient: Tensor | None = None
         self.last: tuple[Tensor, Tensor] | None = None
         self.note()
@@ -137,7 +152,7 @@ class _Run:
             gradient = self.problem.gradient(self.dose_gy)[:, self.rows, self.columns] / self.problem.scale_mu
             self.halves += 1
             if self.last is not None:
-                self.model.observe(fluence_mu - self.last[0], gradient - self.last[1])
+                self.model.pairs.observe(fluence_mu - self.last[0], gradient - self.last[1])
             self.gradient, self.last = gradient, (fluence_mu, gradient)
             if self.surrogate is not None and self.settings.surrogate is not None:
                 weights = self.surrogate.weights(self.problem.voxel_curvature(self.dose_gy)) / self.problem.scale_mu**2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -15,21 +15,23 @@ from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import deliverable
-from lightning_vmat.planning.exploration import SHARE, Exploration
-from lightning_vmat.planning.planner import ApertureOptimizer, PlanResult, Trace
-from lightning_vmat.planning.problem import VOXELS, build_problem
+from lightning_vmat.planning.exploration import Exploration
+from lightning_vmat.planning.fluence_model import Pairs
+from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.problem import PART, SHARE, VOXELS, CaseProblems
 from lightning_vmat.planning.pulled_problem import PulledProblem
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 from lightning_vmat.planning.sequencing import sequence
 
 PULL_EVALUATIONS = 3  # a dose and its majoriser before, the objective without the pull after
 
-Start = Callable[[Case, Problem], FluenceMap]
-"""Returns the fluence, over `problem.scale_mu`, from which planning starts."""
+Start = Callable[[CaseProblems], FluenceMap]
+"""Returns the fluence, over `scale_mu` of the whole problem, from which planning starts."""
 
 
-def open_start(case: Case, problem: Problem) -> FluenceMap:
+def open_start(problems: CaseProblems) -> FluenceMap:
     """Returns the uniform conformal open field."""
-    return problem.open_field
+    return problems.whole.open_field
 
 
 @dataclass(frozen=True)
@@ -44,8 +46,10 @@ class SequencedPlanner:
         optimizer: fluence optimizer where there is no exploration, which has its own; None to keep the start.
         evaluations: dose evaluations of the fluence optimizer.
         apertures: optimises the sequenced plan on its delivered dose; None to stop at the ideal fluence.
+        part_evaluations: dose evaluations of the same optimization on part of the voxels before; what it learned of the
+            curvature is kept. Each counts as `PART` of an evaluation.
         exploration: looks for a good local minimum, where the case suits it; None to sequence once.
-        apertures_alone: in place of `apertures` where the case does not suit exploration; None for the same.
+        alone_evaluations: evaluations of `apertures` where the case does not suit exploration; None for the same.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: seed of the voxel samples.
         pull: strength with which fluence optimization is pulled toward the sequenced start, over the mean of the
@@ -55,9 +59,10 @@ class SequencedPlanner:
     start: Start = open_start
     optimizer: Optimizer[Any] | None = None
     evaluations: int = 0
-    apertures: ApertureOptimizer | None = None
+    apertures: QuasiNewtonApertures | None = None
+    part_evaluations: int = 0
     exploration: Exploration | None = None
-    apertures_alone: ApertureOptimizer | None = None
+    alone_evaluations: int | None = None
     voxels: int = VOXELS
     seed: int = 0
     pull: float = 0.0
@@ -65,24 +70,25 @@ class SequencedPlanner:
 
     def plan(self, case: Case) -> PlanResult:
         """Plans one case; see `Planner.plan`."""
-        trace = Trace()
-        with trace.stage("problem"):
-            problem = build_problem(case, self.voxels, self.seed)
-        return self.solve(case, problem, trace)
+        return self.solve(CaseProblems(case, self.voxels, self.seed), Trace())
 
-    def solve(self, case: Case, problem: Problem, trace: Trace) -> PlanResult:
-        """Plans one case whose problem is built already.
+    def solve(self, problems: CaseProblems, trace: Trace) -> PlanResult:
+        """Plans a case some of whose problems may be built already.
 
         Args:
-            case: the case, with its jaws and wishes.
-            problem: problem of the case.
+            problems: problems of the case with its jaws and wishes.
             trace: records the course.
 
         Raises:
             ValueError: see `Planner.plan`.
         """
+        case = problems.case
+        with trace.stage("problem"):
+            problem = problems.whole
+            if self.start_evaluations:
+                _ = problems.small
         with trace.stage("start"):
-            x = self.start(case, problem)
+            x = self.start(problems)
         with trace.sample(SHARE):
             trace.spend(self.start_evaluations)
         if isinstance(self.optimizer, nn.Module):
@@ -95,16 +101,24 @@ class SequencedPlanner:
             return PlanResult(fluence_mu, None, trace)
         apertures, wanted_mu, sequenced_mu = self.apertures, None, None
         if exploration is not None:
-            found = exploration.explore(case, problem, x, trace)
+            found = exploration.explore(case, problems, x, trace)
             plan, wanted_mu, sequenced_mu = found.plan, found.wanted_mu, found.sequenced_mu
         else:
-            apertures = self.apertures_alone or self.apertures
+            if self.alone_evaluations is not None:
+                apertures = replace(apertures, evaluations=self.alone_evaluations)
             with trace.stage("sequencing"):
                 plan = sequence(fluence_mu, case.beamlets)
             if self.start is not open_start or self.optimizer is not None:  # the open field is no wanted fluence
                 wanted_mu, sequenced_mu = fluence_mu, plan.fluence_mu(case.beam_setup)
+        pairs = Pairs()
+        if self.part_evaluations:
+            with trace.stage("problem"):
+                part = problems.part
+            with trace.stage("exploration"), trace.sample(PART):
+                first = replace(apertures, evaluations=self.part_evaluations, made=None)
+                plan = first.refine(case, part, plan, trace, "exploration", pairs)
         with trace.stage("apertures"):
-            plan = apertures.refine(case, problem, plan, trace)
+            plan = apertures.refine(case, problem, plan, trace, pairs=pairs)
         return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace, wanted_mu, sequenced_mu)
 
     def _optimise(

@@ -23,6 +23,7 @@ from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.condition import condition_channels
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.recipes.fluence_models import Condition, Fluence, one_step_maps, regressed_maps
 from lightning_vmat.recipes.runs import (
     channel_settings,
@@ -168,12 +169,12 @@ class TrainedStart:
     seed: int
 
     @torch.no_grad()
-    def __call__(self, case: Case, problem: Problem) -> Tensor:
-        self.check(case)
+    def __call__(self, problems: CaseProblems) -> Tensor:
+        self.check(problems.case)
         if self.maps is None:
-            return problem.open_field
-        condition = condition_channels(case, self.channels)[None]
-        return self.maps(condition, problem, self.seed)[0]
+            return problems.whole.open_field
+        condition = condition_channels(problems.case, self.channels, problems)[None]
+        return self.maps(condition, problems.whole, self.seed)[0]
 
     def check(self, case: Case) -> None:
         """Checks that the run knows a structure of a case.

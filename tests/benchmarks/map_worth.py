@@ -14,34 +14,38 @@ from pathlib import Path
 import torch
 
 from lightning_vmat.cases.phantom.source import PhantomSource
-from lightning_vmat.l2o.problem import Problem
-from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.planners import conventional_planner, learned_planner, reference_planner
-from lightning_vmat.planning.problem import VOXELS, build_problem
+from lightning_vmat.planning.problem import VOXELS, CaseProblems
 
 PHANTOMS, SEEDS, BUDGETS = (3, 9, 102, 104), (0, 10, 20), (10, 20, 35)
 
 
-def from_map(case: Case, problem: Problem, fluence_mu: FluenceMap, evaluations: int) -> float:
+def from_map(problems: CaseProblems, fluence_mu: FluenceMap, evaluations: int) -> float:
     """Objective of a quick plan that starts from a map, on the voxel sample."""
     planner = learned_planner(
-        lambda _, its: fluence_mu / its.scale_mu, None, VOXELS, seed=0, fluence_evaluations=0, evaluations=evaluations
+        lambda its: fluence_mu / its.whole.scale_mu,
+        None,
+        VOXELS,
+        seed=0,
+        fluence_evaluations=0,
+        evaluations=evaluations,
     )
-    return planner.solve(case, problem, Trace()).trace.points[-1].objective
+    return planner.solve(problems, Trace()).trace.points[-1].objective
 
 
 def worth(phantom: int) -> dict[str, object]:
     """Objectives of one phantom's plans, and how alike the reference plans' maps are."""
     case = PhantomSource(phantom, "base", jaw_margin_mm=8.0).load().case
-    problem = build_problem(case, VOXELS)
+    problems = CaseProblems(case)
+    problem = problems.whole
     results = [reference_planner(seed=seed).plan(case) for seed in SEEDS]
     maps = torch.stack([result.fluence_mu for result in results])
     pairs = torch.corrcoef(maps[:, case.beamlets.inside_jaws.expand(maps.shape[1:])])[*torch.triu_indices(3, 3, 1)]
     starts = {"its own map": maps[0], "of another seed": maps[1], "mean of two other seeds": maps[1:].mean(dim=0)}
-    rows = {name: [from_map(case, problem, start, n) for n in BUDGETS] for name, start in starts.items()}
-    quick = [conventional_planner(evaluations=n).solve(case, problem, Trace()) for n in BUDGETS]
+    rows = {name: [from_map(problems, start, n) for n in BUDGETS] for name, start in starts.items()}
+    quick = [conventional_planner(evaluations=n).solve(problems, Trace()) for n in BUDGETS]
     return {
         "phantom": phantom,
         "correlation of two maps": float(pairs.mean()),

@@ -28,6 +28,7 @@ from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.planning.condition import condition_channels
 from lightning_vmat.planning.evaluation import evaluate_plan
 from lightning_vmat.planning.planner import PlanResult, Trace
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.recipes.trained import TrainedStart
 
@@ -87,20 +88,21 @@ def test_the_plan_never_has_a_higher_objective_than_the_one_before(session: Sess
     session.wait()
     second = session.current
     assert second is not None
-    objective = session._bench(second.settings).objective(second.settings.wishes)
+    objective = session._bench(second.settings).objective(second.case)
     assert float(objective(second.sample_dose_gy)) <= float(objective(first.sample_dose_gy))
 
 
 def test_weights_alone_change_with_a_wish(still: Session) -> None:
     """The objective of a session is that of a problem built with the wish; the operator is the same object."""
     bench, wishes = still._bench(still.settings), {"Rectum": 3.0, "FemoralHeads": 0.5, "homogeneity": 2.0}
-    built = vmat.build_problem(bench.wished(wishes), bench.voxels, bench.seed)
-    kept = bench.problem(wishes, lambda: None)
+    wished, plain = bench.wished(wishes), bench.wished({})
+    built = vmat.build_problem(wished, bench.voxels, bench.seed)
+    kept = bench.problems(wished, lambda: None).whole
     dose_gy = built.dose(built.open_field)
     assert float(kept.objective(dose_gy)) == pytest.approx(float(built.objective(dose_gy)), rel=1e-6)
-    assert kept.projection.operator is bench.problem({}, lambda: None).projection.operator
+    assert kept.projection.operator is bench.problems(plain, lambda: None).whole.projection.operator
     with pytest.raises(ValueError, match="Thyroid"):
-        bench.objective({"Thyroid": 2.0})
+        bench.objective(bench.wished({"Thyroid": 2.0}))
 
 
 def test_figures_are_those_of_the_evaluated_plan(session: Session) -> None:
@@ -358,7 +360,7 @@ def test_another_one_comes_from_other_noise() -> None:
 
 def test_a_network_sees_the_wishes_and_arcs_that_it_was_trained_with() -> None:
     case = vmat.phantom(0, size="tiny").with_settings(wishes={"Rectum": 4.0})
-    problem = vmat.build_problem(case, voxels=300)
+    problems = CaseProblems(case, voxels=300)
     seen: list[torch.Tensor] = []
 
     def maps(condition: torch.Tensor, problem: Problem, seed: int) -> torch.Tensor:
@@ -367,8 +369,8 @@ def test_a_network_sees_the_wishes_and_arcs_that_it_was_trained_with() -> None:
 
     generated, settings = GeneratedFluence(), ChannelSettings(["Rectum"], ["Rectum", "Body"], True, 3)
     for _ in range(2):  # the second time with the anatomy that was kept
-        generated(TrainedStart(Path("run"), maps, settings, seed=0), case, problem)
-    expected = condition_channels(case, settings)
+        generated(TrainedStart(Path("run"), maps, settings, seed=0), problems)
+    expected = condition_channels(case, settings, problems)
     assert len(seen) == 2 and all(torch.equal(condition, expected) for condition in seen)
 
 

@@ -14,10 +14,10 @@ from lightning_vmat.dose.pooled_operator import PooledOperator
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.limits import machine_violations
-from lightning_vmat.planning.exploration import Exploration, exploration_within, small_voxels
+from lightning_vmat.planning.exploration import Exploration, exploration_within
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.planners import conventional_planner, reference_planner
-from lightning_vmat.planning.problem import build_problem, build_small_problem
+from lightning_vmat.planning.problem import build_problem, build_small_problem, small_voxels
 from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
 from lightning_vmat.planning.staged import SequencedPlanner
 
@@ -84,7 +84,7 @@ def test_wide_sectors_are_not_explored(case: Case) -> None:
     wide = with_control_points(case, 36)
     assert Exploration.suits(case) and not Exploration.suits(wide)
     planner = replace(reference_planner(VOXELS, rounds=5, exploration_evaluations=5), apertures=quick_apertures(3))
-    planner = replace(planner, apertures_alone=quick_apertures(4))
+    planner = replace(planner, part_evaluations=0, alone_evaluations=4)
     explored, alone = planner.plan(case), planner.plan(wide)
     assert "exploration" in explored.trace.seconds and "exploration" not in alone.trace.seconds
     assert alone.trace.dose_evaluations == 4

@@ -20,10 +20,9 @@ from lightning_vmat.plan.limits import machine_violations, project_to_limits
 from lightning_vmat.plan.open_field import conformal_field
 from lightning_vmat.plan.voxels import sample_voxels
 from lightning_vmat.planning.evaluation import evaluate_plan, sequencing_error
-from lightning_vmat.planning.exploration import small_voxels
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.planners import fluence_planner, reference_planner
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.problem import build_problem, small_voxels
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.planning.staged import SequencedPlanner

@@ -18,13 +18,14 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.leaf_motion import mean_coverage, time_in_beamlets
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
-from lightning_vmat.planning.fluence_model import FluenceModel, MajoriserGuess
+from lightning_vmat.planning.fluence_model import FluenceModel, MajoriserGuess, Pairs
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner
-from lightning_vmat.planning.problem import build_problem
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
+from lightning_vmat.planning.problem import CaseProblems, build_problem
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings, quick_apertures
 from lightning_vmat.planning.sequencing import sequence
+from lightning_vmat.planning.staged import SequencedPlanner
 
 SHAPE = (5, 3, 4)
 MODELS = [None, SurrogateSettings(voxels=100)]
@@ -48,7 +49,7 @@ def observed_model(pairs: int) -> tuple[FluenceModel, Tensor]:
     model = FluenceModel(MajoriserGuess(hessian.diagonal().reshape(SHAPE).sqrt()))
     for _ in range(pairs):
         step = torch.randn(size)
-        model.observe(step.view(SHAPE), (hessian @ step).view(SHAPE))
+        model.pairs.observe(step.view(SHAPE), (hessian @ step).view(SHAPE))
     return model, hessian
 
 
@@ -66,16 +67,16 @@ def test_the_matrix_is_symmetric_and_positive_definite(pairs: int) -> None:
 
 def test_the_matrix_maps_the_last_step_to_its_change_of_gradient() -> None:
     model, _ = observed_model(7)
-    torch.testing.assert_close(model.matrix() @ model.steps[-1], model.changes[-1], atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(model.matrix() @ model.pairs.steps[-1], model.pairs.changes[-1], atol=1e-3, rtol=1e-3)
 
 
 def test_the_matrix_is_that_of_the_updates_one_by_one() -> None:
     """Nocedal and Wright 2006, eq. 6.19, from the same first guess."""
     model, _ = observed_model(6)
-    scale = model.guess.scale_after(model.steps[-1], model.changes[-1])
+    scale = model.guess.scale_after(model.pairs.steps[-1], model.pairs.changes[-1])
     assert isinstance(model.guess, MajoriserGuess)
     matrix = dense(FluenceModel(replace(model.guess, scale=scale)))
-    for s, y in zip(model.steps, model.changes, strict=True):
+    for s, y in zip(model.pairs.steps, model.pairs.changes, strict=True):
         step, change = s.flatten(), y.flatten()
         seen = matrix @ step
         matrix = matrix - torch.outer(seen, seen) / (step @ seen) + torch.outer(change, change) / (change @ step)
@@ -84,8 +85,8 @@ def test_the_matrix_is_that_of_the_updates_one_by_one() -> None:
 
 def test_a_pair_without_curvature_is_left_out_and_damping_adds_curvature() -> None:
     model, _ = observed_model(3)
-    model.observe(torch.ones(SHAPE), -torch.ones(SHAPE))
-    assert len(model.steps) == 3
+    model.pairs.observe(torch.ones(SHAPE), -torch.ones(SHAPE))
+    assert len(model.pairs.steps) == 3
     more = dense(model, damping=4.0) - dense(model)
     assert float(torch.linalg.eigvalsh(more.double()).min()) > 0
 
@@ -223,3 +224,25 @@ def test_a_surrogate_made_before_gives_the_same_plan(case: Case, problem: Proble
     plans = [one.refine(case, wished, first, Trace()) for one in (optimizer, made)]
     torch.testing.assert_close(plans[0].left_mm, plans[1].left_mm)
     torch.testing.assert_close(plans[0].mu, plans[1].mu)
+
+
+def test_pairs_of_a_problem_with_other_voxels_save_evaluations() -> None:
+    """The first steps on a problem are better with what the steps on a part of its voxels told of the curvature."""
+    problems = CaseProblems(with_jaws(make_phantom(3, "tiny"), 8.0), 3000)
+    case, pairs = problems.case, Pairs()
+    plan = quick_apertures(14).refine(case, problems.part, start(case, problems.part), Trace(), pairs=pairs)
+    found = len(pairs.steps)
+    assert found > 3
+    ends = []
+    for known in (Pairs(), pairs):
+        trace = Trace()
+        quick_apertures(8).refine(case, problems.whole, plan, trace, pairs=known)
+        ends.append(trace.points[-1].objective)
+    assert ends[1] < 0.99 * ends[0] and len(pairs.steps) > found
+
+
+def test_evaluations_on_part_of_the_voxels_count_as_their_share() -> None:
+    planner = SequencedPlanner(apertures=QuasiNewtonApertures(4), part_evaluations=6, voxels=1200)
+    result = planner.plan(with_jaws(make_phantom(3, "tiny"), 8.0))
+    assert [point.stage for point in result.trace.points][-1] == "apertures"
+    assert result.trace.dose_evaluations == 6 / 6 + 4

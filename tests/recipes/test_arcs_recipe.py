@@ -13,7 +13,7 @@ from lightning_vmat.cases.plan_files import write_plan
 from lightning_vmat.cli import main
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.recipes.runs import channel_settings, check_channels
 from lightning_vmat.recipes.trained import load_start
 
@@ -63,11 +63,11 @@ def test_network_and_run_know_the_arcs_and_the_named_wishes(run: Path) -> None:
 def test_a_planner_gives_its_network_arcs_and_wishes(run: Path, cohort: Path) -> None:
     case = read_case(cohort / "phantom_0003")
     start = load_start(run)
-    maps = start(case, build_problem(case, 300))
+    maps = start(CaseProblems(case, 300))
     assert maps.shape == case.fluence_shape
     for wish, same in (("Rectum", False), ("Bladder", True)):
         wished = case.with_settings(wishes={**case.wishes, wish: 8.0})
-        assert torch.equal(start(wished, build_problem(wished, 300)), maps) == same
+        assert torch.equal(start(CaseProblems(wished, 300)), maps) == same
 
 
 def test_arcs_of_a_network_without_those_of_the_data_are_refused(

@@ -19,7 +19,7 @@ from lightning_vmat.data.cohort import Cohort
 from lightning_vmat.data.packed import read_pack
 from lightning_vmat.l2o.unroll import OptimizerTrace
 from lightning_vmat.plan.limits import machine_violations
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.recipes.card import CHECKED_CASES, case_figures
 from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.trained import RECIPES, learned_optimizer, load_start
@@ -105,7 +105,7 @@ def test_a_case_without_the_organs_that_the_weights_know_is_named() -> None:
     bare = case.with_settings(structures={name: case.structures[name] for name in ("Body", "PTV")})
     start = load_start(Path(NEW, "regression"))
     with pytest.raises(ValueError, match="phantom_0000: none of Rectum"):
-        start(bare, build_problem(case, 300))
+        start(CaseProblems(bare, 300))
 
 
 def test_a_racer_is_counted_until_it_matches_each_goal() -> None:
@@ -133,10 +133,9 @@ def test_medians_of_a_race_count_given_up_cases_as_endless() -> None:
 
 def test_hand_made_optimizers_go_on_until_they_match_the_better_start() -> None:
     """The open field as the generator and a bad map as the other start: all but the given up beat both goals."""
-    case = make_phantom(42, "tiny")
-    problem = build_problem(case, 500)
+    problems = CaseProblems(make_phantom(42, "tiny"), 500)
     optimizer = learned_optimizer(Path(OLD, "learned"))
-    rows = race(case, problem, lambda _, problem: 0.1 * problem.open_field, optimizer, evaluations=2, most=60)
+    rows = race(problems, lambda given: 0.1 * given.whole.open_field, optimizer, evaluations=2, most=60)
     columns = [f"evaluations to match learned from {name}" for name in (GENERATOR, OPEN_FIELD)]
     learned, others = (
         [row for row in rows if (row["optimizer"] == "learned") == is_learned] for is_learned in (True, False)
@@ -155,7 +154,7 @@ def test_the_race_is_run_under_changed_settings() -> None:
     for name in ("as trained", "partial arc of 240 deg", "organ weights x 4", "leaves of 10 mm"):
         setting = settings(None)[name]
         changed = setting.change(case)
-        found = race(changed, setting.problem(changed, 500), None, optimizer, evaluations=3, most=12)
+        found = race(setting.problems(changed, 500), None, optimizer, evaluations=3, most=12)
         rows += [{"setting": name, "case": case.case_id, **row} for row in found]
     lines = summary(rows)
     assert len({line["objective"] for line in lines if line["optimizer"] == "learned"}) == 4

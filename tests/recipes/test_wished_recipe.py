@@ -13,7 +13,7 @@ from lightning_vmat.cli import main
 from lightning_vmat.data.datamodule import CohortDataModule
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.plan.wishes import WISHES, log_wishes
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.recipes.planning import recipe_planner
 from lightning_vmat.recipes.runs import channel_settings, check_channels
 
@@ -52,7 +52,7 @@ def test_a_planner_gives_its_network_the_wishes(run: Path) -> None:
     case = make_phantom(9, "tiny")
     planner = recipe_planner(run, voxels=300)
     cases = [case, case, case.with_settings(wishes={"Rectum": 4.0})]
-    plain, again, wished = (planner.start(one, build_problem(one, 300)) for one in cases)
+    plain, again, wished = (planner.start(CaseProblems(one, 300)) for one in cases)
     assert torch.equal(plain, again) and not torch.equal(plain, wished)
 
 
