@@ -74,7 +74,7 @@ class Size:
 SIZES = {
     "tiny": Size(12, 3, 8, 15.0, 8, voxel_mm=8.0, optimised_voxels=1_000),
     "demo": Size(36, 2, 12, 10.0, 12, voxel_mm=5.0, optimised_voxels=3_000),
-    "base": Size(90, 1, 24, 5.0, 24, voxel_mm=4.0, optimised_voxels=30_000),
+    "base": Size(90, 1, 24, 5.0, 24, voxel_mm=4.0, optimised_voxels=40_000),
     "clinical": Size(180, 1, 40, 2.5, 40, voxel_mm=2.5, optimised_voxels=60_000),
 }
 

@@ -13,7 +13,7 @@ def planners(
     cohort: Path,
     planners: list[str] | str,
     json: Path,
-    voxels: int = 30_000,
+    voxels: int = 40_000,
     cases: int | None = None,
     split: Literal["train", "validation", "test"] = "test",
     jaw_margin_mm: float | None = 8.0,

@@ -21,7 +21,7 @@ def plan(
     machine: str | None = None,
     jaw_margin_mm: float | None = 8.0,
     gantry_slowdown: float | None = None,
-    voxels: int = 30_000,
+    voxels: int = 40_000,
     evaluations: int | None = None,
     seed: int = 0,
     overwrite: bool = False,

@@ -150,7 +150,7 @@ def conventional_planner(
     if evaluations < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
     longest = Exploration(140, 20, 5, progress=progress)
-    exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=25)
+    exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=40)
     return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, 0, 0, progress)
 
 
