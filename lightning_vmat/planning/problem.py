@@ -21,7 +21,7 @@ VOXELS = 40_000
 the whole body in reference plans, with 30,000 voxels up to 6.8 % (two phantoms)."""
 
 PART = 1 / 8
-"""Share of the voxels on which apertures are first optimised: 5,000 at base size. With 3,000 the objective after 20 dose
+"""Share of the voxels on which apertures are first optimised, 5,000 at base size. With 3,000 the objective after 20
 evaluations was 1 to 2 % higher; 10,000 cost as much as they gain."""
 
 SHARE = 1 / 16
