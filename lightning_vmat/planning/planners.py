@@ -166,8 +166,9 @@ def learned_planner(
 ) -> SequencedPlanner:
     """Returns the planner of a generator's fluence, a few optimizer steps, exploration and aperture optimization.
 
-    A third of the evaluations goes to the optimizer's steps and a short exploration that keeps the generator's pattern.
-    If these are too few, or the sectors too wide, the fluence is sequenced directly.
+    A third of the evaluations goes to the optimizer's steps on the small problem and a short exploration that keeps the
+    generator's pattern. If these are too few, or the sectors too wide, the optimizer's steps are on the whole problem
+    and the fluence is sequenced once; with too few evaluations for that, the generator's map is.
 
     Args:
         start: the generator.
@@ -183,14 +184,16 @@ def learned_planner(
         ValueError: a budget that leaves too few evaluations for the apertures.
     """
     before = start_evaluations * SHARE
-    spent = fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0
-    least = math.ceil(before + spent + LEAST)
+    least = math.ceil(before + LEAST)
     if evaluations < least:
         raise ValueError(f"evaluations {evaluations}: expected at least {least}")
     longest = Exploration(5, 0, min(12, evaluations // 2), pull=2e-2, progress=progress)
     if optimizer is not None:
         longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
     exploration = exploration_within((evaluations - before) / 3, voxels, longest, fewest_rounds=1)
+    spent = fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0
+    if evaluations < before + spent + LEAST:
+        optimizer, spent = None, 0
     planner = SequencedPlanner(
         start,
         optimizer,

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 WEIGHTS_FILE, CONFIG_FILE, CARD_FILE = "weights.safetensors", "config.yaml", "card.yaml"
 SECTIONS = ("seed_everything", "model", "data")  # sections of a run's configuration that are released
-FAMILIES = "prostate_wished", "prostate_base"  # of shipped weights; planners use the first that has their recipe
+FAMILY = "prostate_wished"  # of the shipped weights that planners use
 
 
 def shipped_weights() -> dict[str, Path]:
-    """Returns the folders of the weights in the package by name, such as `prostate_base/generator`."""
+    """Returns the folders of the weights in the package by name, such as `prostate_wished/generator`."""
     root = Path(str(resources.files("lightning_vmat"))) / "weights"
     return {str(path.parent.relative_to(root)): path.parent for path in sorted(root.glob(f"*/*/{WEIGHTS_FILE}"))}
 
@@ -34,8 +34,7 @@ def default_weights(recipe: str) -> Path:
     Args:
         recipe: such as `regression`.
     """
-    names = (f"{family}/{recipe}" for family in FAMILIES)
-    return Path(next(name for name in names if name in shipped_weights()))
+    return Path(FAMILY, recipe)
 
 
 def write_weights(recipe: PlanRecipe, config: dict[str, Any], card: dict[str, Any], out: Path) -> None:
@@ -55,6 +54,8 @@ def write_weights(recipe: PlanRecipe, config: dict[str, Any], card: dict[str, An
     with atomic_folder(out, replace=False) as draft:
         (draft / WEIGHTS_FILE).write_bytes(same_bytes(state, {"recipe": type(recipe).__name__}))
         kept = {name: config[name] for name in SECTIONS if name in config}
+        if "data" in kept:
+            kept["data"] = kept["data"] | {"cache_dir": None}  # a folder of the machine that trained
         (draft / CONFIG_FILE).write_text(yaml.safe_dump(kept, sort_keys=False))
         (draft / CARD_FILE).write_text(yaml.safe_dump(card, sort_keys=False, allow_unicode=True, width=120))
 

@@ -31,6 +31,7 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["--config", str(CONFIGS / "regression.yaml"), "--data.cohort", cohort, "--data.voxels", "300"]
     arguments += ["--model.init_args.network.init_args.channels", "[8, 8]", "--trainer.max_epochs", "2"]
     arguments += ["--trainer.default_root_dir", str(folder / "run"), "--trainer.log_every_n_steps", "1"]
+    arguments += ["--data.cache_dir", str(folder / "rays")]
     assert main(["fit", *arguments]) == 0
     return folder / "run"
 
@@ -43,6 +44,7 @@ def test_released_weights_do_what_the_run_does(run_directory: Path, tmp_path: Pa
     batch = replace(like, condition=torch.rand(1, channels, *like.condition.shape[2:]))
     torch.testing.assert_close(load_recipe(out).generate(batch), load_recipe(run_directory).generate(batch))
     assert channel_settings(out) == channel_settings(run_directory)
+    assert yaml.safe_load((out / "config.yaml").read_text())["data"]["cache_dir"] is None
     assert recipe_planner(out).optimizer is None
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (
@@ -105,10 +107,11 @@ def test_names_of_shipped_weights_are_found_where_no_such_folder_is(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert (
-        find_checkpoint(Path("prostate_base/generator")) == shipped_weights()["prostate_base/generator"] / WEIGHTS_FILE
+        find_checkpoint(Path("prostate_wished/generator"))
+        == shipped_weights()["prostate_wished/generator"] / WEIGHTS_FILE
     )
     with pytest.raises(ValueError, match="one of the shipped weights"):
-        find_checkpoint(Path("prostate_base/nothing"))
+        find_checkpoint(Path("prostate_wished/nothing"))
 
 
 def test_hours_follow_from_the_logged_throughput(tmp_path: Path) -> None:
@@ -124,12 +127,12 @@ def test_a_learned_optimizer_goes_with_shipped_generators_only(tmp_path: Path) -
     """Another run's path would not travel."""
     folder = tmp_path / "run"
     folder.mkdir()
-    shipped = shipped_weights()["prostate_base/learned"]
+    shipped = shipped_weights()["prostate_wished/learned"]
     config = yaml.safe_load((shipped / "config.yaml").read_text())
     config["model"]["init_args"]["generator"] = "runs/generator"
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "weights.safetensors").write_bytes((shipped / "weights.safetensors").read_bytes())
-    with pytest.raises(ValueError, match="generator runs/generator: expected --generator with one of prostate_base/"):
+    with pytest.raises(ValueError, match="generator runs/generator: expected --generator with one of prostate_wished/"):
         release(folder, out=tmp_path / "out")
     with pytest.raises(ValueError, match="run: holds released weights, expected a run directory"):
         release(folder, out=tmp_path / "out", generator="prostate_wished/regression")

@@ -23,17 +23,15 @@ from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.recipes.card import CHECKED_CASES, case_figures
 from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.trained import RECIPES, learned_optimizer, load_start
-from lightning_vmat.recipes.weights import FAMILIES, default_weights, shipped_weights
+from lightning_vmat.recipes.weights import FAMILY, default_weights, shipped_weights
 
-NEW, OLD = FAMILIES
-WEIGHTS = (f"{NEW}/regression", f"{NEW}/teacher", f"{OLD}/generator", f"{OLD}/learned")
 MARGIN = 0.02  # of a card's figures: other processors round otherwise
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
-def cohort(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Cohort:
-    """The cases of the cards of a family, in a folder of its name."""
-    root, pack = tmp_path_factory.mktemp("cards") / request.param, read_pack(request.param)
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
+    """The cases of the cards, in a folder of the cohort's name."""
+    root, pack = tmp_path_factory.mktemp("cards") / FAMILY, read_pack(FAMILY)
     checked = pack.split["validation"][:CHECKED_CASES]
     for source in pack.sources:
         if source.name in checked:
@@ -45,22 +43,18 @@ def cohort(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def test_the_family_is_complete_and_small() -> None:
-    assert set(shipped_weights()) == set(WEIGHTS)
-    assert {str(default_weights(recipe)) for recipe in RECIPES} == set(WEIGHTS)
+    assert set(shipped_weights()) == {str(default_weights(recipe)) for recipe in RECIPES}
     sizes = [file.stat().st_size for folder in shipped_weights().values() for file in folder.iterdir()]
     assert sum(sizes) < 10e6
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_weights_do_what_their_card_says(recipe: str, cohort: Cohort) -> None:
-    name = f"{cohort.root.name}/{recipe}"
-    if name not in WEIGHTS:
-        pytest.skip("of the other family")
-    folder = shipped_weights()[name]
+    folder = shipped_weights()[f"{FAMILY}/{recipe}"]
     card, config = (yaml.safe_load((folder / file).read_text()) for file in ("card.yaml", "config.yaml"))
-    assert card["cohort"] == cohort.root.name
+    assert card["cohort"] == FAMILY
     if recipe == "learned":
-        assert config["model"]["init_args"]["generator"] == f"{OLD}/generator"
+        assert config["model"]["init_args"]["generator"] == f"{FAMILY}/regression"
     found = case_figures(load_recipe(folder), config["data"], cohort)
     assert set(found) == set(card["figures"])
     for case_id, figures in card["figures"].items():
@@ -70,9 +64,7 @@ def test_weights_do_what_their_card_says(recipe: str, cohort: Cohort) -> None:
 def test_weights_are_validated_like_a_checkpoint(
     cohort: Cohort, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    name = f"{NEW}/regression"
-    if cohort.root.name != NEW:
-        pytest.skip("has no regression")
+    name = f"{FAMILY}/regression"
     folder = shipped_weights()[name]
     (cohort.root / "split.yaml").write_text(yaml.safe_dump(cohort.split))
     options = ["--data.cohort", str(cohort.root), "--trainer.accelerator", "cpu"]
@@ -88,9 +80,11 @@ def test_weights_are_validated_like_a_checkpoint(
     assert main([*validate, name, *narrow]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error == f"vmat: error: weights {name}: another network than the configuration's"
-    assert main([*validate, f"{NEW}/teacher"]) == 2
+    assert main([*validate, f"{FAMILY}/teacher"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error == (f"vmat: error: weights {NEW}/teacher: of a Teacher, expected a Regression as in the configuration")
+    assert error == (
+        f"vmat: error: weights {FAMILY}/teacher: of a Teacher, expected a Regression as in the configuration"
+    )
 
 
 def test_a_phantom_is_planned_without_naming_a_run() -> None:
@@ -103,7 +97,7 @@ def test_a_phantom_is_planned_without_naming_a_run() -> None:
 def test_a_case_without_the_organs_that_the_weights_know_is_named() -> None:
     case = make_phantom(0, "tiny")
     bare = case.with_settings(structures={name: case.structures[name] for name in ("Body", "PTV")})
-    start = load_start(Path(NEW, "regression"))
+    start = load_start(Path(FAMILY, "regression"))
     with pytest.raises(ValueError, match="phantom_0000: none of Rectum"):
         start(CaseProblems(bare, 300))
 
@@ -134,7 +128,7 @@ def test_medians_of_a_race_count_given_up_cases_as_endless() -> None:
 def test_hand_made_optimizers_go_on_until_they_match_the_better_start() -> None:
     """The open field as the generator and a bad map as the other start: all but the given up beat both goals."""
     problems = CaseProblems(make_phantom(42, "tiny"), 500)
-    optimizer = learned_optimizer(Path(OLD, "learned"))
+    optimizer = learned_optimizer(Path(FAMILY, "learned"))
     rows = race(problems, lambda given: 0.1 * given.whole.open_field, optimizer, evaluations=2, most=60)
     columns = [f"evaluations to match learned from {name}" for name in (GENERATOR, OPEN_FIELD)]
     learned, others = (
@@ -149,7 +143,7 @@ def test_hand_made_optimizers_go_on_until_they_match_the_better_start() -> None:
 
 def test_the_race_is_run_under_changed_settings() -> None:
     case = make_phantom(42, "tiny")
-    optimizer = learned_optimizer(Path(OLD, "learned"))
+    optimizer = learned_optimizer(Path(FAMILY, "learned"))
     rows = []
     for name in ("as trained", "partial arc of 240 deg", "organ weights x 4", "leaves of 10 mm"):
         setting = settings(None)[name]
