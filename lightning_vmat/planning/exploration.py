@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torch import nn
+
 from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
@@ -86,6 +88,8 @@ class Exploration:
         with trace.stage("problem"):
             whole, small = problems.whole, problems.small
             x = x * (whole.scale_mu / small.scale_mu)
+        if isinstance(self.optimizer, nn.Module):
+            self.optimizer.to(x.device)
         with trace.sample(small.voxel_count / whole.voxel_count):
             with trace.stage("fluence"):
                 x = run(small, self.optimizer, x, self.fluence_evaluations).x if self.fluence_evaluations else x

@@ -135,7 +135,7 @@ def conventional_planner(
 ) -> SequencedPlanner:
     """Returns the planner without learning at the budget of the learned ones: the baseline that these must beat.
 
-    It starts from the open conformal field and uses the aperture optimizer that all planners share. From about 16 dose
+    It starts from the open conformal field and uses the aperture optimizer that all planners share. From about 14 dose
     evaluations on, half of them pay for an exploration.
 
     Args:

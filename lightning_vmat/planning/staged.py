@@ -91,8 +91,6 @@ class SequencedPlanner:
             x = self.start(problems)
         with trace.sample(SHARE):
             trace.spend(self.start_evaluations)
-        if isinstance(self.optimizer, nn.Module):
-            self.optimizer.to(x.device)
         exploration = self.exploration if self.exploration is not None and self.exploration.suits(case) else None
         if self.optimizer is not None and exploration is None:
             x = self._optimise(case, problem, x, self.optimizer, trace)
@@ -130,6 +128,8 @@ class SequencedPlanner:
         trace: Trace,
     ) -> FluenceMap:
         """Optimises fluence; with a pull, the trace has only the end, whose objective excludes the pull."""
+        if isinstance(optimizer, nn.Module):
+            optimizer.to(x.device)
         with trace.stage("fluence"):
             begin = time.perf_counter()
             if self.pull:
