@@ -101,13 +101,13 @@ class Trace:
             evaluations: dose evaluations since the last stage's end.
             seconds: wall seconds since then.
             objective: value on the problem's voxels.
-            dose_gy: dose of these voxels, for `watch`; not kept.
+            dose_gy: dose of these voxels, for `watch`; not kept, and not passed on from a smaller sample of voxels.
         """
         before = sum(self.seconds.values())
         point = TracePoint(stage, self._whole(evaluations), before + seconds, objective)
         self.points.append(point)
         if self.watch is not None:
-            self.watch(point, dose_gy)
+            self.watch(point, dose_gy if self.share == 1.0 else None)
 
     def spend(self, evaluations: int) -> None:
         """Adds the dose evaluations of a finished stage."""

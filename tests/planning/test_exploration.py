@@ -15,9 +15,9 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.exploration import Exploration, exploration_within
-from lightning_vmat.planning.planner import Trace
+from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner, reference_planner
-from lightning_vmat.planning.problem import build_problem, build_small_problem, small_voxels
+from lightning_vmat.planning.problem import CaseProblems, build_problem, build_small_problem, small_voxels
 from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
 from lightning_vmat.planning.staged import SequencedPlanner
 
@@ -126,6 +126,19 @@ def test_rounds_fit_the_budget_or_there_are_none() -> None:
             assert fitted.cost(30_000) <= budget and 50 <= fitted.rounds <= longest.rounds
     assert exploration_within(100.0, 30_000, longest, fewest_rounds=50) == longest
     assert longest.cost(30_000) == (20 + (1 + 140 * 2) + 25) * small_voxels(30_000) / 30_000
+
+
+def test_a_watcher_gets_doses_of_the_whole_problem_only(case: Case) -> None:
+    """Those of the smaller ones have other voxels."""
+    planner = reference_planner(VOXELS * 2, rounds=3, exploration_evaluations=3, aperture_evaluations=3)
+    problems, seen = CaseProblems(case, planner.voxels), []
+
+    def watch(point: TracePoint, dose_gy: torch.Tensor | None) -> None:
+        seen.append((point.stage, None if dose_gy is None else len(dose_gy)))
+
+    planner.solve(problems, Trace(watch=watch))
+    assert ("exploration", None) in seen and ("apertures", problems.whole.voxel_count) in seen
+    assert {length for _, length in seen} == {None, problems.whole.voxel_count}
 
 
 def test_an_evaluation_of_a_sample_counts_as_its_share() -> None:
