@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -90,6 +91,18 @@ def test_the_plan_never_has_a_higher_objective_than_the_one_before(session: Sess
     assert second is not None
     objective = session._bench(second.settings).objective(second.case)
     assert float(objective(second.sample_dose_gy)) <= float(objective(first.sample_dose_gy))
+
+
+def test_a_plan_may_be_explored_on_smaller_samples_of_voxels() -> None:
+    """As at base size; figures of the way there come from the whole sample alone."""
+    case = vmat.phantom(0, size="tiny")
+    narrow = case.with_settings(arcs=(replace(case.arcs[0], control_points=72),))
+    session = Session(OpenedPatient(narrow, None, None, None), "conventional", voxels=4000)
+    session.wait()
+    current = session.current
+    session.close()
+    assert current is not None and {"exploration", "apertures"} <= set(current.trace.seconds)
+    assert len(current.sample_dose_gy) < 4500
 
 
 def test_weights_alone_change_with_a_wish(still: Session) -> None:
