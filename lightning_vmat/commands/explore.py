@@ -14,7 +14,7 @@ def explore(
     planner: str = "learned",
     run: Path | None = None,
     evaluations: int = 6,
-    voxels: int = 40_000,
+    voxels: int = 30_000,
     seed: int = 0,
     jaw_margin_mm: float | None = 8.0,
     port: int = 0,

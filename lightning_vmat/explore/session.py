@@ -35,8 +35,8 @@ from lightning_vmat.planning.body_dose import BodyDose
 from lightning_vmat.planning.evaluation import evaluate_plan
 from lightning_vmat.planning.planner import PlanResult, Trace, TracePoint
 from lightning_vmat.planning.planners import BUDGET
-from lightning_vmat.planning.problem import VOXELS
 
+VOXELS = 30_000  # fewer than elsewhere, so that a plan takes 2 s; its figures follow from the whole body
 PLANNERS = ("learned", "generator", "teacher", "regression", "conventional")
 """Planners to choose from, beside the one that the session was opened with."""
 
