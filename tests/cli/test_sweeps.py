@@ -64,8 +64,10 @@ def test_a_trial_is_a_fit(
 def test_the_objective_is_what_the_recipe_keeps_its_best_by(path: Path) -> None:
     sweep = yaml.safe_load(path.read_text())
     callbacks = yaml.safe_load((CONFIGS / path.name).read_text())["trainer"]["callbacks"]
-    (monitor,) = [one["init_args"]["monitor"] for one in callbacks if "monitor" in one["init_args"]]
-    assert sweep["metric"] == {"name": monitor, "goal": "minimize"}
+    kept_by = [one["init_args"]["monitor"] for one in callbacks if "monitor" in one["init_args"]]
+    # generated maps are kept as they are in the end: their objective as ideal fluence says nothing of the plan
+    assert kept_by or path.stem == "distillation"
+    assert sweep["metric"] == {"name": (kept_by or ["val/fluence_error"])[0], "goal": "minimize"}
     assert "# Objective: " in path.read_text()
 
 
