@@ -104,7 +104,7 @@ class CaseProblems:
     >>> from lightning_vmat.planning.problem import CaseProblems
     >>> problems = CaseProblems(vmat.phantom(0, size="tiny"), voxels=3000)
     >>> [problem.voxel_count for problem in (problems.whole, problems.part, problems.small)]
-    [3000, 500, 250]
+    [3000, 375, 200]
 
     Args:
         case: the case.

@@ -29,6 +29,7 @@ SMALLER = {
     "prepare phantom --out runs/base": ["--count=1"],
     "prepare phantom --out runs/wished": ["--count=1"],
     "prepare phantom --out runs/held_out": ["--count=1"],
+    "prepare phantom --out runs/hard": ["--count=2", "--hardest=1"],
     "prepare phantom --out runs/held_out_plans": ["--count=1"],
     "prepare phantom --out runs/demo/cohort": ["--count=2"],
     "prepare dicom": ["--size=tiny", "--jobs=1"],

@@ -228,7 +228,7 @@ def test_a_surrogate_made_before_gives_the_same_plan(case: Case, problem: Proble
 
 def test_pairs_of_a_problem_with_other_voxels_save_evaluations() -> None:
     """The first steps on a problem are better with what the steps on a part of its voxels told of the curvature."""
-    problems = CaseProblems(with_jaws(make_phantom(3, "tiny"), 8.0), 3000)
+    problems = CaseProblems(with_jaws(make_phantom(3, "tiny"), 8.0), 4000)
     case, pairs = problems.case, Pairs()
     plan = quick_apertures(14).refine(case, problems.part, start(case, problems.part), Trace(), pairs=pairs)
     found = len(pairs.steps)
@@ -236,9 +236,9 @@ def test_pairs_of_a_problem_with_other_voxels_save_evaluations() -> None:
     ends = []
     for known in (Pairs(), pairs):
         trace = Trace()
-        quick_apertures(8).refine(case, problems.whole, plan, trace, pairs=known)
+        quick_apertures(4).refine(case, problems.whole, plan, trace, pairs=known)
         ends.append(trace.points[-1].objective)
-    assert ends[1] < 0.99 * ends[0] and len(pairs.steps) > found
+    assert ends[1] < 0.96 * ends[0] and len(pairs.steps) > found
 
 
 def test_evaluations_on_part_of_the_voxels_count_as_their_share() -> None:
