@@ -22,7 +22,7 @@ from lightning_vmat.objectives.protocol import protocol_checksum
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.condition import condition_channels
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.problem import CaseProblems, build_problem
 
 Record = dict[str, Any]  # case_dir: Path, then what the transforms add
 
@@ -51,7 +51,7 @@ class BuildCondition(Transform):
 
     def __call__(self, record: Record) -> Record:
         case: Case = record["case"]
-        make = partial(condition_channels, case, self.channels)
+        make = partial(condition_channels, CaseProblems(case), self.channels)
         if self.rays is None:
             return {**record, "condition": make()}
         settings: tuple[object, ...] = ("condition_channels", self.channels.names, case.machine.sad_mm)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_vmat.networks.bev_conditioning import bev_channels
 from lightning_vmat.plan.shapes import FluenceMap
-from lightning_vmat.planning.condition import joined_channels, optimised_fluence
+from lightning_vmat.planning.condition import condition_channels
 from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.planning.staged import Start
 from lightning_vmat.recipes.trained import RECIPES, TrainedStart, read_run
@@ -45,9 +45,7 @@ class GeneratedFluence:
         if structures not in self._anatomy:
             start.check(case)
             self._anatomy[structures] = bev_channels(case, structures)
-        evaluations = start.channels.fluence_evaluations
-        fluence = optimised_fluence(problems.small, evaluations) if evaluations else None
-        channels = joined_channels(case, start.channels, self._anatomy[structures], fluence)
+        channels = condition_channels(problems, start.channels, self._anatomy[structures])
         maps: Tensor = start.maps(channels[None], problems.whole, start.seed)[0]
         if not sees_wishes:
             self._maps[key] = maps

@@ -76,15 +76,15 @@ class Exploration:
         """Whether the sectors of a case are narrow enough."""
         return float(case.control_points.sector_deg.max()) <= WIDEST_DEG
 
-    def explore(self, case: Case, problems: CaseProblems, x: FluenceMap, trace: Trace) -> Explored:
+    def explore(self, problems: CaseProblems, x: FluenceMap, trace: Trace) -> Explored:
         """Returns a plan from a fluence map.
 
         Args:
-            case: gives beamlets, machine and control points.
             problems: the small problem of the case; the whole one gives unit of fluence and number of voxels.
             x: fluence over `scale_mu` of the whole problem.
             trace: records the course; evaluations count as their share of the voxels.
         """
+        case = problems.case
         with trace.stage("problem"):
             whole, small = problems.whole, problems.small
             x = x * (whole.scale_mu / small.scale_mu)

@@ -151,7 +151,7 @@ def conventional_planner(
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
     longest = Exploration(140, 20, 5, progress=progress)
     exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=40)
-    return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, 0, 0, progress)
+    return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, progress)
 
 
 def learned_planner(
@@ -191,9 +191,8 @@ def learned_planner(
     if optimizer is not None:
         longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
     exploration = exploration_within((evaluations - before) / 3, voxels, longest, fewest_rounds=1)
-    spent = fluence_evaluations + PULL_EVALUATIONS if optimizer is not None else 0
-    if evaluations < before + spent + LEAST:
-        optimizer, spent = None, 0
+    if evaluations < before + fluence_evaluations + PULL_EVALUATIONS + LEAST:
+        optimizer = None
     planner = SequencedPlanner(
         start,
         optimizer,
@@ -203,21 +202,18 @@ def learned_planner(
         pull=0.01,
         start_evaluations=start_evaluations,
     )
-    return _explored(planner, exploration, evaluations, before, spent, progress)
+    return _explored(planner, exploration, evaluations, progress)
 
 
 def _explored(
-    planner: SequencedPlanner,
-    exploration: Exploration | None,
-    evaluations: int,
-    before: float,
-    spent: int,
-    progress: bool,
+    planner: SequencedPlanner, exploration: Exploration | None, evaluations: int, progress: bool
 ) -> SequencedPlanner:
     """Returns the planner with an exploration and aperture optimization within a number of dose evaluations.
 
-    The start spends `before` of them and, without exploration, fluence optimization `spent`.
+    The planner's start spends some of them and, without exploration, its fluence optimization.
     """
+    before = planner.start_evaluations * SHARE
+    spent = planner.evaluations + PULL_EVALUATIONS if planner.optimizer is not None else 0
     alone = evaluations - before - spent
     left = alone if exploration is None else evaluations - before - exploration.cost(planner.voxels)
     on_part = part_evaluations_within(planner.voxels, evaluations)

@@ -99,7 +99,7 @@ class QuasiNewtonApertures:
         Returns:
             The best plan found, without violations.
         """
-        run = _Run(case, problem, plan, self, trace, stage, Pairs() if pairs is None else pairs)
+        run = _Run(case, problem, plan, self, trace, stage, pairs or Pairs())
         with Progress(self.evaluations, stage, shown=self.progress, lasting=False) as progress:
             # a step needs the new dose (half an evaluation) and, after an accepted step, a new gradient (another half)
             while run.halves + 1 + (run.gradient is None) <= 2 * self.evaluations and run.failures < MOST_FAILURES:

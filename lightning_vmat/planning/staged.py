@@ -86,7 +86,7 @@ class SequencedPlanner:
         with trace.stage("problem"):
             problem = problems.whole
             if self.start_evaluations:
-                _ = problems.small
+                _ = problems.small  # the start builds it at the latest: its seconds count here
         with trace.stage("start"):
             x = self.start(problems)
         with trace.sample(SHARE):
@@ -99,7 +99,7 @@ class SequencedPlanner:
             return PlanResult(fluence_mu, None, trace)
         apertures, wanted_mu, sequenced_mu = self.apertures, None, None
         if exploration is not None:
-            found = exploration.explore(case, problems, x, trace)
+            found = exploration.explore(problems, x, trace)
             plan, wanted_mu, sequenced_mu = found.plan, found.wanted_mu, found.sequenced_mu
         else:
             if self.alone_evaluations is not None:

@@ -173,7 +173,7 @@ class TrainedStart:
         self.check(problems.case)
         if self.maps is None:
             return problems.whole.open_field
-        condition = condition_channels(problems.case, self.channels, problems)[None]
+        condition = condition_channels(problems, self.channels)[None]
         return self.maps(condition, problems.whole, self.seed)[0]
 
     def check(self, case: Case) -> None:

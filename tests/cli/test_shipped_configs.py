@@ -111,7 +111,7 @@ def test_configuration_is_short_and_explained(path: Path) -> None:
 def test_averaged_weights_forget_the_initial_ones(paths: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
     """On the cohort that a configuration names (the demo's has 16 training cases), less than 2 % is left in the end.
 
-    A generator starts as its teacher, of which a third may be left.
+    The shipped generator, six epochs from its teacher, still has a third of it.
     """
     content = composed(paths, capsys)
     cohort = content["data"]["cohort"]
@@ -119,7 +119,7 @@ def test_averaged_weights_forget_the_initial_ones(paths: list[Path], capsys: pyt
     batches = content["trainer"]["max_epochs"] * cases // content["data"]["batch_size"]
     for callback in content["trainer"]["callbacks"]:
         if callback["class_path"].endswith("EMAWeightAveraging"):
-            most = 1 / 3 if "teacher" in content["model"]["init_args"] else 0.02
+            most = 1 / 3 if paths == [CONFIGS / "distillation.yaml"] else 0.02
             assert callback["init_args"]["decay"] ** batches < most
 
 

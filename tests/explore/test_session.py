@@ -383,7 +383,7 @@ def test_a_network_sees_the_wishes_and_arcs_that_it_was_trained_with() -> None:
     generated, settings = GeneratedFluence(), ChannelSettings(["Rectum"], ["Rectum", "Body"], True, 3)
     for _ in range(2):  # the second time with the anatomy that was kept
         generated(TrainedStart(Path("run"), maps, settings, seed=0), problems)
-    expected = condition_channels(case, settings, problems)
+    expected = condition_channels(problems, settings)
     assert len(seen) == 2 and all(torch.equal(condition, expected) for condition in seen)
 
 

@@ -17,6 +17,7 @@ from lightning_vmat.networks.denoiser import FluenceDenoiser
 from lightning_vmat.plan.arc import Arc
 from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.condition import condition_channels
+from lightning_vmat.planning.problem import CaseProblems
 
 PARTIAL = Arc(230.0, 130.0, 5)
 ARCS = {
@@ -83,11 +84,13 @@ def test_channels_of_arcs_by_hand() -> None:
 def test_condition_ends_with_the_arcs() -> None:
     case = case_of("two full turns").with_settings(wishes={"Rectum": 2.0})
     settings = ChannelSettings(["Rectum"], ["Rectum", "Body"], arcs=True)
-    names, channels = settings.names, condition_channels(case, settings)
+    names, channels = settings.names, condition_channels(CaseProblems(case), settings)
     assert names[-6:] == ("wish Rectum", "wish Body", *ARC_CHANNELS) and len(channels) == len(names)
     assert torch.equal(channels[-4:], arc_channels(case))
     assert channels[3:5, 2, 1, 1].tolist() == pytest.approx([0.6931472, 0.0])
-    assert torch.equal(channels[:-4], condition_channels(case, ChannelSettings(["Rectum"], ["Rectum", "Body"])))
+    assert torch.equal(
+        channels[:-4], condition_channels(CaseProblems(case), ChannelSettings(["Rectum"], ["Rectum", "Body"]))
+    )
     with pytest.raises(ValueError, match="expected each name once"):
         ChannelSettings(["Rectum"], ["Body", "Body"])
 

@@ -15,7 +15,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.volume import VolumeGrid
 from lightning_vmat.plan.wishes import WISHES, log_wishes
 from lightning_vmat.planning.condition import condition_channels
-from lightning_vmat.planning.problem import build_problem
+from lightning_vmat.planning.problem import CaseProblems, build_problem
 
 TARGET_RADIUS_MM, BODY_RADIUS_MM = 30.0, 80.0
 
@@ -93,14 +93,14 @@ def test_structures_must_be_named_once(structures: list[str]) -> None:
 def test_wishes_are_constant_channels_behind_the_others(case: Case) -> None:
     wished = case.with_settings(wishes={"Bowel": 4.0, "homogeneity": 0.5})
     settings = ChannelSettings(["Bar"], wishes=True)
-    channels, names = condition_channels(wished, settings), settings.names
+    channels, names = condition_channels(CaseProblems(wished), settings), settings.names
     assert channels.shape == (len(names), *case.fluence_shape)
     assert torch.equal(channels[: -len(WISHES)], bev_channels(case, ["Bar"]))
     assert torch.equal(bev_channels(wished, ["Bar"]), bev_channels(case, ["Bar"]))
     for channel, name, value in zip(channels[-len(WISHES) :], WISHES, log_wishes(wished.wishes), strict=True):
         assert names[len(channels) - len(WISHES) + WISHES.index(name)] == f"wish {name}"
         assert bool((channel == torch.tensor(value)).all())
-    assert condition_channels(case, settings)[-len(WISHES) :].abs().max().item() == 0.0
+    assert condition_channels(CaseProblems(case), settings)[-len(WISHES) :].abs().max().item() == 0.0
 
 
 def test_optimised_fluence_follows_prescription_and_wishes() -> None:
@@ -109,7 +109,7 @@ def test_optimised_fluence_follows_prescription_and_wishes() -> None:
     settings = ChannelSettings(["Rectum"], wishes=["Rectum"], fluence_evaluations=8)
     assert settings.names[3:] == ("optimised fluence", "wish Rectum")
     wished = case.with_settings(wishes={"Rectum": 8.0})
-    plain, steered = (condition_channels(one, settings)[3] for one in (case, wished))
+    plain, steered = (condition_channels(CaseProblems(one), settings)[3] for one in (case, wished))
     problem = build_problem(wished, 2000, seed=5)
     values = [float(problem.value(x)) for x in (problem.open_field, plain, steered)]
     assert values[0] > values[1] > values[2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -22,7 +23,7 @@ from lightning_vmat.planning.fluence_model import FluenceModel, MajoriserGuess, 
 from lightning_vmat.planning.leaf_steps import LeafSteps
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner
-from lightning_vmat.planning.problem import CaseProblems, build_problem
+from lightning_vmat.planning.problem import PART, CaseProblems, build_problem
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings, quick_apertures
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.planning.staged import SequencedPlanner
@@ -245,4 +246,4 @@ def test_evaluations_on_part_of_the_voxels_count_as_their_share() -> None:
     planner = SequencedPlanner(apertures=QuasiNewtonApertures(4), part_evaluations=6, voxels=1200)
     result = planner.plan(with_jaws(make_phantom(3, "tiny"), 8.0))
     assert [point.stage for point in result.trace.points][-1] == "apertures"
-    assert result.trace.dose_evaluations == 6 / 6 + 4
+    assert result.trace.dose_evaluations == math.ceil(6 * PART) + 4
