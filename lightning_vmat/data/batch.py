@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lightning_vmat.data.mirror import Mirror
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.shapes import FluenceMap
 
@@ -25,6 +26,7 @@ class PlanItem:
     fluence: FluenceMap | None
     scale_mu: float
     problem: Problem | None
+    mirror: Mirror | None = None
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class PlanBatch:
         fluence: delivered fluence of the reference plans in one fraction, in units of `scale_mu`; None without plans.
         scale_mu: monitor units of a fluence of 1.
         problems: planning problem of each case; empty unless requested.
+        mirrors: how to mirror each case; None if its arcs have no mirror image. Empty: cases cannot be mirrored.
         mirrored: whether condition and fluence of each case are mirror images; the problems never are. Empty: none is.
 
     Raises:
@@ -50,6 +53,7 @@ class PlanBatch:
     fluence: Float[Tensor, "batch control_point leaf_pair beamlet"] | None
     scale_mu: Float[Tensor, " batch"]
     problems: tuple[Problem, ...] = ()
+    mirrors: tuple[Mirror | None, ...] = ()
     mirrored: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
@@ -86,6 +90,7 @@ class PlanBatch:
             fluence=torch.stack(fluences) if len(fluences) == len(items) else None,
             scale_mu=torch.tensor([item.scale_mu for item in items]),
             problems=problems if len(problems) == len(items) else (),
+            mirrors=tuple(item.mirror for item in items),
         )
 
     def __len__(self) -> int:
@@ -124,29 +129,33 @@ class PlanBatch:
         Raises:
             ValueError: see `required_problems`.
         """
-        turned = self._turned(x, self.mirrored) if self.mirrored else x
-        values = [problem.value(maps) for problem, maps in zip(self.required_problems(), turned, strict=True)]
+        values = [problem.value(maps) for problem, maps in zip(self.required_problems(), self._unmirrored(x), strict=True)]
         return torch.stack(values)
 
     def mirrored_in(self, epoch: int) -> PlanBatch:
-        """The batch of an epoch that mirrors each second case, and the others in the next epoch.
+        """The batch of an epoch that mirrors each second case, and the others in the next epoch, see `Mirror`.
 
-        The mirror image of a patient, left to right, with the opposite collimator angle, is a case too. In the order of
-        gantry angles its maps are those of the case with control points and beamlets in reverse order. This holds for
-        one arc that is symmetric about the vertical.
+        Raises:
+            ValueError: a case whose arcs have no mirror image.
         """
         mirrored = tuple((zlib.crc32(name.encode()) + epoch) % 2 == 1 for name in self.case_ids)
-        return replace(
-            self,
-            condition=self._turned(self.condition, mirrored),
-            fluence=None if self.fluence is None else self._turned(self.fluence, mirrored),
-            mirrored=mirrored,
-        )
+        condition, fluence = list(self.condition), None if self.fluence is None else list(self.fluence)
+        for i, (case_id, mirror) in enumerate(zip(self.case_ids, self.mirrors, strict=True)):
+            if mirror is None:
+                raise ValueError(f"case {case_id}: its arcs have no mirror image, left to right; expected mirror: false")
+            if mirrored[i]:
+                condition[i] = mirror.condition(condition[i])
+                if fluence is not None:
+                    fluence[i] = mirror.maps(fluence[i])
+        maps = None if fluence is None else torch.stack(fluence)
+        return replace(self, condition=torch.stack(condition), fluence=maps, mirrored=mirrored)
 
-    @staticmethod
-    def _turned(maps: Tensor, mirrored: Sequence[bool]) -> Tensor:
-        """The maps of the cases, those of mirrored ones with control points and beamlets in reverse order."""
-        return torch.stack([one.flip(-3, -1) if turn else one for one, turn in zip(maps, mirrored, strict=True)])
+    def _unmirrored(self, maps: Tensor) -> Tensor:
+        """The maps as the problems see them: mirrored cases mirrored again."""
+        if not any(self.mirrored):
+            return maps
+        mirrors = zip(self.mirrors, self.mirrored, maps, strict=True)
+        return torch.stack([mirror.maps(one) if mirror and turned else one for mirror, turned, one in mirrors])
 
     def to(self, device: torch.device | str) -> PlanBatch:
         """The batch with all tensors and problems on a device."""

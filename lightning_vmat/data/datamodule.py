@@ -49,12 +49,11 @@ class CohortDataModule(LightningDataModule):
         arcs: condition the networks on where arcs begin and end, with 4 more channels.
         fluence_evaluations: condition the networks on optimised fluence, with 1 more channel: the map after so many
             dose evaluations of a small problem from the open field; 0 for no such channel.
-        mirror: train on mirror images, left to right, in one of two epochs of each case; for a single arc that is
-            symmetric about the vertical.
+        mirror: train on mirror images, left to right, in one of two epochs of each case; for one arc that is symmetric
+            about the vertical, or pairs of arcs that mirror each other.
 
     Raises:
-        ValueError: a batch size, number of voxels, number of workers or memory out of range, or both `mirror` and
-            `arcs`.
+        ValueError: a batch size, number of voxels, number of workers or memory out of range.
     """
 
     def __init__(
@@ -80,8 +79,6 @@ class CohortDataModule(LightningDataModule):
             raise ValueError(
                 f"batch_size {batch_size}, voxels {voxels}, num_workers {num_workers}: expected at least 1, 1 and 0"
             )
-        if mirror and arcs:
-            raise ValueError("mirror true, arcs true: expected one of them, as the channels of arcs have a direction")
         self.cohort = Path(cohort)
         self.mirror = mirror
         self.batch_size = batch_size

@@ -15,6 +15,7 @@ from lightning_vmat import __version__
 from lightning_vmat.cases.case_files import PLAN_FILE, read_case
 from lightning_vmat.cases.plan_files import read_plan
 from lightning_vmat.data.batch import PlanItem
+from lightning_vmat.data.mirror import Mirror
 from lightning_vmat.data.ray_cache import RayCache, content_checksum
 from lightning_vmat.dose.ray_tracing import radiological_depth
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
@@ -110,7 +111,14 @@ class BuildTarget(Transform):
 
 
 class MakeItem(Transform):
-    """The record -> `PlanItem`, without the CT."""
+    """The record -> `PlanItem`, without the CT.
+
+    Args:
+        channels: what the networks see.
+    """
+
+    def __init__(self, channels: ChannelSettings) -> None:
+        self.channels = channels
 
     def __call__(self, record: Record) -> PlanItem:
         return PlanItem(
@@ -120,6 +128,7 @@ class MakeItem(Transform):
             fluence=record["fluence"],
             scale_mu=record["scale_mu"],
             problem=record["problem"],
+            mirror=Mirror.of(record["case"], self.channels),
         )
 
 
@@ -133,7 +142,7 @@ def item_transform(
     """The whole chain: `{"case_dir": folder}` -> `PlanItem`."""
     problem = BuildProblem(voxels, seed, needed=with_problem, rays=rays)
     condition = BuildCondition(channels, rays)
-    return Compose([LoadCase(), condition, problem, BuildTarget(), MakeItem()])
+    return Compose([LoadCase(), condition, problem, BuildTarget(), MakeItem(channels)])
 
 
 def _plan_of(case: Case, path: Path) -> tuple[Plan, dict[str, Any]]:

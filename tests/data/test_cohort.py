@@ -196,11 +196,6 @@ def test_each_case_is_mirrored_in_one_of_two_epochs(cohort: Path) -> None:
         assert torch.equal(epoch.objective(epoch.reference), batch.objective(batch.reference))
 
 
-def test_mirrored_arcs_are_refused(cohort: Path) -> None:
-    with pytest.raises(ValueError, match="mirror true, arcs true"):
-        CohortDataModule(cohort, ["Rectum"], arcs=True, mirror=True)
-
-
 def test_cohort_without_plans_has_no_fluence(tmp_path: Path) -> None:
     phantom(out=tmp_path, count=2, size="tiny", jobs=1)
     module = datamodule(tmp_path)
