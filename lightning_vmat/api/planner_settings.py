@@ -11,7 +11,7 @@ from lightning_vmat.planning.planner import Planner
 from lightning_vmat.planning.planners import BUDGET
 from lightning_vmat.planning.problem import VOXELS
 
-OPTIONAL = ("run", "start", "optimizer", "evaluations")
+OPTIONAL = ("run", "start", "optimizer", "evaluations", "when_unlike")
 """Settings that only some planners accept."""
 
 
@@ -25,6 +25,7 @@ class PlannerSettings:
         run: run directory, checkpoint or weights; None for the weights in the package.
         start: plan to start from, at the control points and on the rows of the case, or an RTPLAN; None for none.
         evaluations: total number of dose evaluations; None for the planner's own number.
+        when_unlike: planner for cases that are unlike those of the training; None to plan them all the same.
         voxels: size of the voxel sample.
         seed: seed for the voxel sample and for noise.
         progress: show progress bars.
@@ -35,6 +36,7 @@ class PlannerSettings:
     run: Path | None = None
     start: Plan | Path | None = None
     evaluations: int | None = None
+    when_unlike: str | None = None
     voxels: int = VOXELS
     seed: int = 0
     progress: bool = False

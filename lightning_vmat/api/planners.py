@@ -14,7 +14,7 @@ from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beam_setup import check_gantry_slowdown
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
-from lightning_vmat.planning.planner import Planner, PlanResult
+from lightning_vmat.planning.planner import Planner, PlannerByCase, PlanResult
 from lightning_vmat.planning.problem import VOXELS
 from lightning_vmat.registry import find, import_object, is_import_path, register
 
@@ -34,6 +34,7 @@ def planner(
     gantry_slowdown: float | None = None,
     voxels: int = VOXELS,
     evaluations: int | None = None,
+    when_unlike: str | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> ConfiguredPlanner:
@@ -53,7 +54,8 @@ def planner(
             `learned`, `generator`, `teacher` and `regression` use a trained run of that recipe, `recipe` that of any
             recipe. `+OPTIMIZER` and `@EVALUATIONS` after a name: `fluence+adam`, `generator+lbfgs`, `conventional@50`.
             Also a registered planner, or an import path `package.module.Class`, see `register_planner`.
-        run: run directory, checkpoint or folder of weights; None for the weights in the package.
+        run: run directory, checkpoint or folder of weights; None for the weights in the package that know most of the
+            case's structures.
         start: RTPLAN, or plan at the case's control points and on its rows, from which `reference` and `fluence`
             start, with the jaws of the RTPLAN or of the case.
         jaw_margin_mm: least distance of the jaws from the targets' voxels in the beam's-eye view; None keeps those of
@@ -63,6 +65,8 @@ def planner(
             it; None keeps that of the case, which is 1 by default.
         voxels: size of the voxel sample on which the plan is optimised.
         evaluations: total number of dose evaluations, for planners that accept it; default 20.
+        when_unlike: `reference` or `conventional` plans, in place of a trained run, cases that are unlike those of its
+            training: `unlikeness` of the result is above 1. None plans them all the same.
         seed: seed for the voxel sample and the generator's noise.
         progress: show progress bars.
 
@@ -88,6 +92,7 @@ def planner(
         run=None if run is None else Path(run),
         start=Path(start) if isinstance(start, str) else start,
         evaluations=int(budget) if at else evaluations,
+        when_unlike=when_unlike,
         voxels=voxels,
         seed=seed,
         progress=progress,
@@ -169,6 +174,10 @@ class ConfiguredPlanner:
         """
         return self.changes.apply(case, jaws=self.settings.start is None)
 
+    def for_case(self, case: Case) -> Planner:
+        """The inner planner of a case: with weights of the package it is one that knows the case's structures."""
+        return self.inner.choose(case) if isinstance(self.inner, PlannerByCase) else self.inner
+
     def plan(self, case: Case) -> PlanResult:
         """Plan one case. `case` of the result has the planner's jaws and wishes.
 
@@ -177,7 +186,7 @@ class ConfiguredPlanner:
         """
         case = self.prepared(case)
         result = self.inner.plan(case)
-        return replace(result, case=result.case or case, planner=self.settings.name)
+        return replace(result, case=result.case or case, planner=result.planner or self.settings.name)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def plan(
     gantry_slowdown: float | None = None,
     voxels: int = 40_000,
     evaluations: int | None = None,
+    when_unlike: Literal["reference", "conventional"] | None = None,
     seed: int = 0,
     overwrite: bool = False,
     protocol: str = "prostate_60gy_20fx",
@@ -44,8 +45,8 @@ def plan(
             or `+learned` chooses the fluence optimizer, and `@50` limits the plan to 50 dose evaluations:
             `fluence+adam`, `generator+lbfgs@30`. A planner or optimizer of your own: its import path,
             `my_package.module.Name`.
-        run: Run directory, checkpoint or weights of that recipe. Default: the weights in the package, trained on
-            prostate phantoms of base size (those of the optimizer in `fluence+learned` fit any case).
+        run: Run directory, checkpoint or weights of that recipe. Default: the weights in the package that know most of
+            the case's structures (those of the optimizer in `fluence+learned` fit any case).
         start: RTPLAN of arcs to start from: `reference` improves its apertures, `fluence` the fluence that it delivers.
             A DICOM folder is then planned with the arcs and isocentre of the RTPLAN; a case must have the same ones.
         compare: Results of an earlier `vmat plan`, or an RTPLAN of this patient, to show beside the new plan. Default:
@@ -62,6 +63,8 @@ def plan(
         voxels: Size of the voxel sample on which the plan is optimised.
         evaluations: Dose evaluations from the start to the deliverable plan, for quick planners. Default: 20.
             `reference` and `fluence` have their own number.
+        when_unlike: Planner for a case that is unlike those on which the network was trained (unlikeness above 1: one
+            in a hundred of those). Default: it is planned all the same, and the output says so.
         seed: Seed for the voxel sample and the generator's noise.
         overwrite: Replace the results of an earlier run in `out`.
         protocol: Shipped protocol or YAML file: targets, prescription and fractions.
@@ -91,6 +94,7 @@ def plan(
         gantry_slowdown=gantry_slowdown,
         voxels=voxels,
         evaluations=evaluations,
+        when_unlike=when_unlike,
         seed=seed,
         progress=True,
     )
@@ -105,6 +109,16 @@ def plan(
     for note in opened.rois.notes() if opened.rois else []:
         print(f"  {note}")
     print(f"report: {linked(out / REPORT_FILE)}")
+
+
+def unlike_note(measured: dict[str, Any]) -> list[str]:
+    """A line on a case that is unlike those of the network's training; none for other cases."""
+    unlikeness = measured["unlikeness"]
+    if unlikeness is None or unlikeness <= 1:
+        return []
+    return [
+        f"unlike the cases of the training (unlikeness {unlikeness:.2g}, expected 1 or less): {measured['planner']}"
+    ]
 
 
 def _summary(measured: dict[str, Any]) -> str:
@@ -123,6 +137,7 @@ def _summary(measured: dict[str, Any]) -> str:
         [
             f"case {measured['case']}: {measured['goals_met']} of {len(goals)} clinical goals met, "
             f"machine violations: {measured['machine_violations']}",
+            *unlike_note(measured),
             *([f"wishes: {wishes_text(measured['wishes'])}"] if measured["wishes"] else []),
             *lines,
             *([f"not in the case, so left out: {', '.join(skipped)}"] if skipped else []),

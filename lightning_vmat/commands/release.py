@@ -8,6 +8,8 @@ from pathlib import Path
 def release(run: Path, *, out: Path, generator: str | None = None) -> None:
     """Write the weights of a run as safetensors, with the configuration that planning needs and a card.
 
+    Features of the cases of its training go with them, so that planning can say when a case is unlike these.
+
     Args:
         run: Run directory of a trained recipe.
         out: Folder to write; `vmat plan --run` accepts it like a run directory.
@@ -19,13 +21,15 @@ def release(run: Path, *, out: Path, generator: str | None = None) -> None:
     """
     import yaml
 
+    from lightning_vmat.files.atomic import check_free
     from lightning_vmat.files.yaml_file import read_mapping
-    from lightning_vmat.recipes.card import describe
+    from lightning_vmat.recipes.card import describe, seen_cases
     from lightning_vmat.recipes.learned_optimizer import LearnedOptimization
     from lightning_vmat.recipes.loading import load_recipe
     from lightning_vmat.recipes.runs import find_config
     from lightning_vmat.recipes.weights import CARD_FILE, shipped_weights, write_weights
 
+    check_free(out)
     recipe = load_recipe(run)
     config = read_mapping(find_config(run))
     trained_from = {}
@@ -38,6 +42,6 @@ def release(run: Path, *, out: Path, generator: str | None = None) -> None:
     elif generator is not None:
         raise ValueError(f"generator {generator}: {run} is no run of a learned optimizer")
     card = describe(run, config, recipe) | trained_from
-    write_weights(recipe, config, card, out)
+    write_weights(recipe, config, card, out, seen_cases(config["data"]))
     print(yaml.safe_dump(card, sort_keys=False), end="")
     print(f"weights: {out}, card: {out / CARD_FILE}")

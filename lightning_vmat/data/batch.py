@@ -129,7 +129,9 @@ class PlanBatch:
         Raises:
             ValueError: see `required_problems`.
         """
-        values = [problem.value(maps) for problem, maps in zip(self.required_problems(), self._unmirrored(x), strict=True)]
+        values = [
+            problem.value(maps) for problem, maps in zip(self.required_problems(), self._unmirrored(x), strict=True)
+        ]
         return torch.stack(values)
 
     def mirrored_in(self, epoch: int) -> PlanBatch:
@@ -142,7 +144,7 @@ class PlanBatch:
         condition, fluence = list(self.condition), None if self.fluence is None else list(self.fluence)
         for i, (case_id, mirror) in enumerate(zip(self.case_ids, self.mirrors, strict=True)):
             if mirror is None:
-                raise ValueError(f"case {case_id}: its arcs have no mirror image, left to right; expected mirror: false")
+                raise ValueError(f"case {case_id}: its arcs have no mirror image; expected data.mirror: false")
             if mirrored[i]:
                 condition[i] = mirror.condition(condition[i])
                 if fluence is not None:

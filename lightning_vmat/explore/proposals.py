@@ -19,7 +19,8 @@ from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, quick_apertures
 from lightning_vmat.planning.sequencing import sequence
-from lightning_vmat.planning.staged import SequencedPlanner, Start, open_start
+from lightning_vmat.planning.staged import KnownStart, SequencedPlanner, Start, open_start
+from lightning_vmat.recipes.planning import CarefulPlanner
 from lightning_vmat.recipes.trained import TrainedStart
 
 CLOSE = 1e-3  # relative difference from the prescription at which normalisation ends
@@ -44,7 +45,8 @@ class Proposer:
     @property
     def staged(self) -> SequencedPlanner | None:
         """The planner of stages inside, which can be watched and reuses the problem; None for any other planner."""
-        inner = self.planner.inner
+        inner = self.planner.for_case(self.bench.case)
+        inner = inner.staged if isinstance(inner, CarefulPlanner) else inner
         return inner if isinstance(inner, SequencedPlanner) else None
 
     @property
@@ -82,7 +84,7 @@ class Proposer:
                 preview(_within_jaws(x * problem.scale_mu, problems.case), problem.dose(x))
             ready = replace(
                 staged,
-                start=start if start is open_start else _Known(x),
+                start=start if start is open_start else KnownStart(x),
                 apertures=self._with_surrogate(staged.apertures),
             )
             plan = ready.solve(problems, trace).plan
@@ -135,16 +137,6 @@ class Proposer:
         staged = self.staged
         start = open_start if staged is None else staged.start
         return replace(start, seed=seed) if isinstance(start, TrainedStart) else start
-
-
-@dataclass(frozen=True)
-class _Known:
-    """A fluence as a `Start`."""
-
-    x: FluenceMap
-
-    def __call__(self, problems: CaseProblems) -> FluenceMap:
-        return self.x
 
 
 def _within_jaws(fluence_mu: FluenceMap, case: Case) -> FluenceMap:

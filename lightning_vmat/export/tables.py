@@ -163,6 +163,13 @@ def machine_text(machine: Machine) -> str:
     return machine.name.replace("_", " ")
 
 
+def _unlikeness(value: float | None) -> dict[str, str]:
+    """How unlike the cases of the training this one is, if the planner has a network that records them."""
+    if value is None:
+        return {}
+    return {"Unlikeness": f"{value:.2f}: {'like' if value <= 1 else 'UNLIKE'} the cases of the training (limit 1)"}
+
+
 def header_facts(content: ReportContent) -> dict[str, str]:
     """Header of the plan, in order; nothing in it but `case_id` can identify a person."""
     case: Case = content.case
@@ -176,6 +183,7 @@ def header_facts(content: ReportContent) -> dict[str, str]:
         **({"Wishes": wishes_text(case.wishes).replace(" x ", " \N{MULTIPLICATION SIGN} ")} if case.wishes else {}),
         "Source": case.source,
         "Planner": content.result.planner,
+        **_unlikeness(content.result.unlikeness),
         "Machine": machine_text(case.machine),
         "Jaws": f"X {x1:g} to {x2:g} mm, Y {y1:g} to {y2:g} mm",
         "Made": content.created.strftime("%Y-%m-%d %H:%M"),

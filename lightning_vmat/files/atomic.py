@@ -24,7 +24,7 @@ def atomic_folder(folder: Path, *, replace: bool = False) -> Iterator[Path]:
         ValueError: the folder exists already, is not empty and is not to be replaced.
     """
     folder = Path(os.path.realpath(folder))
-    _check_free(folder, replace)
+    check_free(folder, replace)
     with _folder_for(folder):
         with _errors_name(folder, folder.parent):
             draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -52,7 +52,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
             draft.unlink(missing_ok=True)
 
 
-def _check_free(folder: Path, replace: bool) -> None:
+def check_free(folder: Path, replace: bool = False) -> None:
+    """Check that a folder may be written; see `atomic_folder`.
+
+    Raises:
+        ValueError: the folder exists already, is not empty and is not to be replaced.
+    """
     if not folder.exists():
         return
     if not folder.is_dir() or (not replace and any(folder.iterdir())):

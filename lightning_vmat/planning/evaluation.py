@@ -186,6 +186,7 @@ def as_json(case: Case, result: PlanResult, evaluation: Evaluation) -> dict[str,
     return {
         "case": case.case_id,
         "planner": result.planner,
+        "unlikeness": result.unlikeness,
         "jaws_mm": list(case.beamlets.field_mm),
         "wishes": dict(case.wishes),
         "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,

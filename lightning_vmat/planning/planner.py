@@ -126,6 +126,8 @@ class PlanResult:
         sequenced_mu: fluence that is delivered right after leaf sequencing; None if nothing was sequenced.
         case: the planned case, with the planner's jaws and wishes; None if it is the case that was passed.
         planner: name of the planner, as `planner()` takes it; empty without a name.
+        unlikeness: how far the case is from those that the planner's network was trained on, see
+            `recipes.likeness.SeenCases`; above 1 it is unlike them. None without such a network.
     """
 
     fluence_mu: FluenceMap
@@ -135,6 +137,7 @@ class PlanResult:
     sequenced_mu: FluenceMap | None = None
     case: Case | None = None
     planner: str = ""
+    unlikeness: float | None = None
 
     def __repr__(self) -> str:
         what = "an ideal fluence" if self.plan is None else repr(self.plan)
@@ -145,6 +148,21 @@ class PlanResult:
     def _repr_html_(self) -> str:
         stages = [(name, f"{value:.1f} s") for name, value in self.trace.seconds.items()]
         return html_table(repr(self).partition("\n")[0], [*stages, ("dose evaluations", self.trace.dose_evaluations)])
+
+
+@dataclass(frozen=True)
+class PlannerByCase:
+    """A planner that is chosen for each case.
+
+    Args:
+        choose: returns the planner of a case.
+    """
+
+    choose: Callable[[Case], Planner]
+
+    def plan(self, case: Case) -> PlanResult:
+        """Plans one case; see `Planner.plan`."""
+        return self.choose(case).plan(case)
 
 
 @runtime_checkable

@@ -35,6 +35,16 @@ def open_start(problems: CaseProblems) -> FluenceMap:
 
 
 @dataclass(frozen=True)
+class KnownStart:
+    """A fluence, over `scale_mu` of the whole problem, as a `Start`."""
+
+    x: FluenceMap
+
+    def __call__(self, problems: CaseProblems) -> FluenceMap:
+        return self.x
+
+
+@dataclass(frozen=True)
 class SequencedPlanner:
     """Start -> fluence optimization -> leaf sequencing or exploration -> aperture optimization.
 

@@ -7,15 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.transforms import Compose
+from torch import Tensor
 
 from lightning_vmat import __version__
 from lightning_vmat.data.batch import PlanBatch
 from lightning_vmat.data.cohort import MANIFEST_FILE, Cohort, read_cohort
 from lightning_vmat.data.packed import unpacked
-from lightning_vmat.data.transforms import item_transform
+from lightning_vmat.data.ray_cache import RayCache
+from lightning_vmat.data.transforms import BuildCondition, LoadCase, item_transform
 from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
+from lightning_vmat.progress import track
 from lightning_vmat.recipes.base import PlanRecipe, fluence_error
+from lightning_vmat.recipes.likeness import condition_features
 from lightning_vmat.recipes.runs import find_checkpoint
 from lightning_vmat.recipes.weights import WEIGHTS_FILE
 
@@ -70,6 +75,22 @@ def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> di
             row["fluence_error"] = float(fluence_error(x, batch.fluence))
         figures[folder.name] = {name: round(value, 4) for name, value in row.items()}
     return figures
+
+
+def seen_cases(data: dict[str, Any]) -> dict[str, Tensor]:
+    """Returns the features of the training and validation cases, as the network sees them; see `likeness`.
+
+    Args:
+        data: the run's `data` settings.
+    """
+    cohort, cache_dir = read_cohort(unpacked(Path(data["cohort"]))), data.get("cache_dir")
+    rays = None if cache_dir is None else RayCache(Path(cache_dir))
+    see = Compose([LoadCase(), BuildCondition(ChannelSettings.of(data), rays)])
+    folders = [(part, folder) for part in ("train", "validation") for folder in cohort.folders(part)]
+    features: dict[str, list[Tensor]] = {"train": [], "validation": []}
+    for part, folder in track(folders, "cases seen"):
+        features[part].append(condition_features(see({"case_dir": folder})["condition"].float()))
+    return {part: torch.stack(rows) for part, rows in features.items()}
 
 
 def training_hours(run: Path, cases: int) -> float | None:

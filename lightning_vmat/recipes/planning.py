@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightning_vmat.l2o.optimizer import Optimizer
+from lightning_vmat.plan.case import Case
+from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.planners import BUDGET, learned_planner
-from lightning_vmat.planning.problem import VOXELS
-from lightning_vmat.planning.staged import SequencedPlanner
-from lightning_vmat.recipes.trained import RECIPES, learned_optimizer, load_start, read_run
+from lightning_vmat.planning.problem import SHARE, VOXELS, CaseProblems
+from lightning_vmat.planning.staged import KnownStart, SequencedPlanner
+from lightning_vmat.recipes.trained import RECIPES, TrainedStart, learned_optimizer, load_start, read_run
 
 EVALUATIONS = 10  # of a hand-designed optimizer after a generator
 
@@ -42,3 +45,43 @@ def recipe_planner(
         optimizer = optimizer or learned_optimizer(run)
     seen = start.channels.fluence_evaluations
     return learned_planner(start, optimizer, voxels, seed, evaluations, budget, progress, seen)
+
+
+@dataclass(frozen=True)
+class CarefulPlanner:
+    """Planner of a trained run that says how unlike those of its training a case is.
+
+    Args:
+        staged: planner that starts from the run's fluence maps.
+        fallback: planner for cases unlike those of the training; None to plan them all the same.
+        fallback_name: its name.
+    """
+
+    staged: SequencedPlanner
+    fallback: SequencedPlanner | None = None
+    fallback_name: str = ""
+
+    def plan(self, case: Case) -> PlanResult:
+        """Plans one case; see `Planner.plan`."""
+        start = self.staged.start
+        if not isinstance(start, TrainedStart) or start.seen is None:
+            return self.staged.plan(case)
+        if self.fallback is None:
+            start.check(case)
+        problems, trace = CaseProblems(case, self.staged.voxels, self.staged.seed), Trace()
+        with trace.stage("problem"):
+            _ = problems.whole
+            if self.staged.start_evaluations:
+                _ = problems.small  # the condition needs it: its seconds count here
+        with trace.stage("start"):
+            condition = start.condition(problems)
+            unlikeness = start.seen.unlikeness(condition)
+        if self.fallback is not None and unlikeness > 1:
+            with trace.sample(SHARE):
+                trace.spend(self.staged.start_evaluations)
+            result = replace(self.fallback.solve(problems, trace), planner=self.fallback_name)
+        else:
+            with trace.stage("start"):
+                x = start.generate(condition, problems)
+            result = replace(self.staged, start=KnownStart(x)).solve(problems, trace)
+        return replace(result, unlikeness=unlikeness)

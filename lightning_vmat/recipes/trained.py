@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from lightning_vmat.data.batch import PlanBatch, unit_noise
@@ -22,9 +23,11 @@ from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.condition import condition_channels
 from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.recipes.fluence_models import Condition, Fluence, one_step_maps, regressed_maps
+from lightning_vmat.recipes.likeness import SeenCases, read_seen_cases
 from lightning_vmat.recipes.runs import (
     channel_settings,
     check_channels,
@@ -161,20 +164,32 @@ class TrainedStart:
         maps: function of `load_maps`; None to start from the open field.
         channels: what the network sees of a case.
         seed: seed of the noise.
+        seen: cases of its training; None if they are not recorded.
     """
 
     run: Path
     maps: Maps | None
     channels: ChannelSettings
     seed: int
+    seen: SeenCases | None = None
+
+    def __call__(self, problems: CaseProblems) -> FluenceMap:
+        self.check(problems.case)
+        return problems.whole.open_field if self.maps is None else self.generate(self.condition(problems), problems)
 
     @torch.no_grad()
-    def __call__(self, problems: CaseProblems) -> Tensor:
-        self.check(problems.case)
+    def condition(self, problems: CaseProblems) -> Float[Tensor, "channel control_point leaf_pair beamlet"]:
+        """Returns what the network sees of a case."""
+        return condition_channels(problems, self.channels)
+
+    @torch.no_grad()
+    def generate(
+        self, condition: Float[Tensor, "channel control_point leaf_pair beamlet"], problems: CaseProblems
+    ) -> FluenceMap:
+        """Returns the maps of a condition, over `scale_mu` of the whole problem; without a network the open field."""
         if self.maps is None:
             return problems.whole.open_field
-        condition = condition_channels(problems, self.channels)[None]
-        return self.maps(condition, problems.whole, self.seed)[0]
+        return self.maps(condition[None], problems.whole, self.seed)[0]
 
     def check(self, case: Case) -> None:
         """Checks that the run knows a structure of a case.
@@ -198,11 +213,12 @@ def load_start(run: Path, seed: int = 0) -> TrainedStart:
     files = read_run(run)
     seen = channel_settings(run)
     if files.class_path != RECIPES["learned"]:
-        return TrainedStart(run, load_maps(run), seen, seed)
+        return TrainedStart(run, load_maps(run), seen, seed, read_seen_cases(run))
     generator = files.settings.get("generator")
-    if generator is not None:
-        check_channels(generator, seen)
-    return TrainedStart(run, None if generator is None else load_maps(Path(generator)), seen, seed)
+    if generator is None:
+        return TrainedStart(run, None, seen, seed)
+    check_channels(generator, seen)
+    return TrainedStart(run, load_maps(Path(generator)), seen, seed, read_seen_cases(Path(generator)))
 
 
 def _teacher(files: RunFiles) -> Maps:

@@ -14,6 +14,7 @@ from synthetic import synthetic_batch
 from lightning_vmat.cli import main
 from lightning_vmat.commands.release import release
 from lightning_vmat.recipes.card import training_hours
+from lightning_vmat.recipes.likeness import read_seen_cases
 from lightning_vmat.recipes.loading import build_recipe, load_recipe
 from lightning_vmat.recipes.planning import recipe_planner
 from lightning_vmat.recipes.runs import channel_settings, find_checkpoint
@@ -39,13 +40,20 @@ def run_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_released_weights_do_what_the_run_does(run_directory: Path, tmp_path: Path) -> None:
     out = tmp_path / "weights"
     assert main(["release", str(run_directory), "--out", str(out)]) == 0
-    assert sorted(path.name for path in out.iterdir()) == ["card.yaml", "config.yaml", "weights.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "card.yaml",
+        "config.yaml",
+        "seen_cases.safetensors",
+        "weights.safetensors",
+    ]
     like, channels = synthetic_batch(1), len(channel_settings(out).names)
     batch = replace(like, condition=torch.rand(1, channels, *like.condition.shape[2:]))
     torch.testing.assert_close(load_recipe(out).generate(batch), load_recipe(run_directory).generate(batch))
     assert channel_settings(out) == channel_settings(run_directory)
     assert yaml.safe_load((out / "config.yaml").read_text())["data"]["cache_dir"] is None
     assert recipe_planner(out).optimizer is None
+    seen = read_seen_cases(out)
+    assert seen is not None and [len(part) for part in (seen.train, seen.validation)] == [2, 1]
     card = yaml.safe_load((out / "card.yaml").read_text())
     assert (
         card["recipe"] == "Regression"
