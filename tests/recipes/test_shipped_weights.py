@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from lightning_vmat.api.planners import planner
 from lightning_vmat.benchmarks.optimizer_race import GENERATOR, OPEN_FIELD, as_table, count, race, settings, summary
 from lightning_vmat.cases.case_files import write_case
+from lightning_vmat.cases.open_kbp import OpenKbpSource
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cases.plan_files import write_plan
 from lightning_vmat.cli import main
@@ -25,6 +27,8 @@ from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.trained import RECIPES, learned_optimizer, load_start
 from lightning_vmat.recipes.weights import FAMILY, default_weights, shipped_weights
 
+OPEN_KBP = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[3] / "shared/data")) / "open-kbp"
+HEAD_AND_NECK = "head_and_neck_base"
 MARGIN = 0.02  # of a card's figures: other processors round otherwise
 
 
@@ -42,8 +46,9 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return Cohort(root, {"train": [], "validation": checked, "test": []})
 
 
-def test_the_family_is_complete_and_small() -> None:
-    assert set(shipped_weights()) == {str(default_weights(recipe)) for recipe in RECIPES}
+def test_the_families_are_complete_and_small() -> None:
+    others = {f"{HEAD_AND_NECK}/{recipe}" for recipe in ("regression", "learned")}
+    assert set(shipped_weights()) == {str(default_weights(recipe)) for recipe in RECIPES} | others
     sizes = [file.stat().st_size for folder in shipped_weights().values() for file in folder.iterdir()]
     assert sum(sizes) < 10e6
 
@@ -59,6 +64,22 @@ def test_weights_do_what_their_card_says(recipe: str, cohort: Cohort) -> None:
     assert set(found) == set(card["figures"])
     for case_id, figures in card["figures"].items():
         assert found[case_id] == pytest.approx(figures, rel=MARGIN), case_id
+
+
+@pytest.mark.skipif(not OPEN_KBP.is_dir(), reason=f"no OpenKBP patients in {OPEN_KBP}, expected VMAT_SHARED_DATA")
+@pytest.mark.parametrize("recipe", ["regression", "learned"])
+def test_head_and_neck_weights_do_what_their_card_says(recipe: str, tmp_path: Path) -> None:
+    """On a real patient, which is not in the package: the objective that the card gives for its wishes."""
+    folder = shipped_weights()[f"{HEAD_AND_NECK}/{recipe}"]
+    card, config = (yaml.safe_load((folder / file).read_text()) for file in ("card.yaml", "config.yaml"))
+    case_id, share = next(iter(card["figures"])), card["cohort_manifest"]["wishes"]["share"]
+    case = OpenKbpSource(OPEN_KBP / "train-pats" / case_id, "base", share).load().case
+    assert default_weights(recipe, case) == Path(HEAD_AND_NECK, recipe)
+    assert load_start(folder).channels == load_start(Path(HEAD_AND_NECK, "regression")).channels
+    write_case(case, tmp_path / case_id)
+    cohort = Cohort(tmp_path, {"train": [], "validation": [case_id], "test": []})
+    found = case_figures(load_recipe(folder), config["data"], cohort)
+    assert found[case_id]["objective"] == pytest.approx(card["figures"][case_id]["objective"], rel=MARGIN)
 
 
 def test_weights_are_validated_like_a_checkpoint(
