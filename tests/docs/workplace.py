@@ -69,7 +69,6 @@ NOT_HERE = {
     "-m pytest": "a GPU",
     "tune_optimizers.py": "minutes",
     "explore_speed.py": "minutes",
-    "wish_response.py": "minutes",
 }
 """Part of a command -> what it needs that is not here."""
 OUTPUTS = ("--out", "--json", "--figure")
