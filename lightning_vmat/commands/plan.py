@@ -111,7 +111,7 @@ def plan(
     print(f"report: {linked(out / REPORT_FILE)}")
 
 
-def unlike_note(measured: dict[str, Any]) -> list[str]:
+def _unlike_note(measured: dict[str, Any]) -> list[str]:
     """A line on a case that is unlike those of the network's training; none for other cases."""
     unlikeness = measured["unlikeness"]
     if unlikeness is None or unlikeness <= 1:
@@ -137,7 +137,7 @@ def _summary(measured: dict[str, Any]) -> str:
         [
             f"case {measured['case']}: {measured['goals_met']} of {len(goals)} clinical goals met, "
             f"machine violations: {measured['machine_violations']}",
-            *unlike_note(measured),
+            *_unlike_note(measured),
             *([f"wishes: {wishes_text(measured['wishes'])}"] if measured["wishes"] else []),
             *lines,
             *([f"not in the case, so left out: {', '.join(skipped)}"] if skipped else []),

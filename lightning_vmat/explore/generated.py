@@ -46,7 +46,7 @@ class GeneratedFluence:
             start.check(case)
             self._anatomy[structures] = bev_channels(case, structures)
         channels = condition_channels(problems, start.channels, self._anatomy[structures])
-        maps: Tensor = start.maps(channels[None], problems.whole, start.seed)[0]
+        maps = start.generate(channels, problems)
         if not sees_wishes:
             self._maps[key] = maps
             while len(self._maps) > KEPT:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from shared_data import OPEN_KBP
 
 from lightning_vmat.cases.case_files import read_case
 from lightning_vmat.cases.drawn_wishes import draw_wishes, name_seed
@@ -19,8 +19,9 @@ from lightning_vmat.objectives.wishes import drawn_names, known_wishes
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.case import Case
 
-SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[3] / "shared/data")) / "open-kbp"
-needs_patients = pytest.mark.skipif(not SHARED.is_dir(), reason=f"no OpenKBP patients at {SHARED} (VMAT_SHARED_DATA)")
+needs_patients = pytest.mark.skipif(
+    not OPEN_KBP.is_dir(), reason=f"no OpenKBP patients at {OPEN_KBP} (VMAT_SHARED_DATA)"
+)
 
 
 def flat(y: int, x: int, z: int) -> int:
@@ -126,13 +127,13 @@ def test_wrong_folder_is_named(tmp_path: Path) -> None:
 
 @needs_patients
 def test_challenge_split_is_kept() -> None:
-    counts = {split: len(patient_folders(SHARED, split)) for split in ("train", "validation", "test")}
+    counts = {split: len(patient_folders(OPEN_KBP, split)) for split in ("train", "validation", "test")}
     assert counts == {"train": 24, "validation": 8, "test": 8}
 
 
 @needs_patients
 def test_real_patient_stands_upright_and_was_treated_well() -> None:
-    case, dose_gy = read_open_kbp(SHARED / "test-pats/pt_242")
+    case, dose_gy = read_open_kbp(OPEN_KBP / "test-pats/pt_242")
     assert case.prescription_gy == {name: PRESCRIPTION_GY[name] for name in ("PTV70", "PTV56")}
     assert centre_mm(case, "LeftParotid")[0] > 40 and centre_mm(case, "RightParotid")[0] < -30
     assert centre_mm(case, "SpinalCord")[1] > centre_mm(case, "Larynx")[1] + 20
@@ -145,7 +146,7 @@ def test_real_patient_stands_upright_and_was_treated_well() -> None:
 @needs_patients
 @pytest.mark.parametrize("name", ["pt_245", "pt_248"])
 def test_field_covers_all_targets_from_everywhere(name: str) -> None:
-    case, _ = read_open_kbp(SHARED / "test-pats" / name)
+    case, _ = read_open_kbp(OPEN_KBP / "test-pats" / name)
     points = case.grid.centres_mm(case.target.flatten().nonzero()[:, 0])
     bev, _ = project_to_bev(points, case.control_points, case.isocentre_mm, case.machine.sad_mm)
     field = case.beamlets

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from shared_data import SHARED
 
 from lightning_vmat.cases.portpy.patient import PortPyPatient, read_portpy
 from lightning_vmat.dose.projection import DoseProjection
 
-SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 FOLDER = SHARED / "portpy-mini" / "Prostate_Patient_Mini"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no PortPy patient in {FOLDER}")
 Arrays = dict[str, np.ndarray[Any, Any]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from shared_data import SHARED
 
 from lightning_vmat.cases.case_files import read_case
 from lightning_vmat.cases.portpy.arc import arc_of_beams
@@ -26,7 +26,6 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.planning.planners import fluence_planner
 from lightning_vmat.planning.problem import build_problem
 
-SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 FOLDER = SHARED / "portpy-mini" / "Prostate_Patient_Mini"
 CONFIGS = Path(__file__).parents[2] / "configs"
 needs_patient = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no PortPy patient in {FOLDER}")

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from shared_data import OPEN_KBP
 
 from lightning_vmat import __version__
 from lightning_vmat.cases.case_files import CASE_VERSION, read_case
@@ -23,8 +23,6 @@ from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.problem import build_problem
 
-SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-KBP = SHARED / "open-kbp"
 STRUCTURES = ["Rectum", "Bladder"]
 
 
@@ -147,10 +145,10 @@ def test_broken_patient_leaves_no_case_behind(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.skipif(not KBP.is_dir(), reason=f"no OpenKBP patients in {KBP}")
+@pytest.mark.skipif(not OPEN_KBP.is_dir(), reason=f"no OpenKBP patients in {OPEN_KBP}")
 def test_cohort_that_is_not_finished_is_none(tmp_path: Path) -> None:
     source = tmp_path / "data/test-pats"
-    shutil.copytree(KBP / "test-pats/pt_242", source / "pt_1")
+    shutil.copytree(OPEN_KBP / "test-pats/pt_242", source / "pt_1")
     (source / "pt_9").mkdir(parents=True)
     with pytest.raises(ValueError, match=r"pt_9/voxel_dimensions\.csv: no such file"):
         open_kbp(tmp_path / "data", out=tmp_path / "out", split="test", size="tiny", jobs=1)

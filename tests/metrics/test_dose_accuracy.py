@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_data import SHARED
 
 from lightning_vmat.benchmarks import dose_checks as command
 from lightning_vmat.benchmarks.dose_accuracy.against_reference import Compared
@@ -22,7 +22,6 @@ from lightning_vmat.dose.beam_model import load_beam_model
 from lightning_vmat.dose.kernel_fit import gaussians
 from lightning_vmat.metrics.check import Check, as_table
 
-SHARED = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 FOLDER = SHARED / "reference-dose"
 STATED_OUTPUT = "output factor 4 x 4 cm over matRad's 0.880"  # Nyholm's kernel gives 3.7 % more
 needs_doses = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no reference doses in {FOLDER}")

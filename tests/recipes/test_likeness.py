@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 import torch
+from shared_data import OPEN_KBP
 
 from lightning_vmat.api.planners import planner
 from lightning_vmat.cases.case_files import write_case
@@ -18,7 +18,6 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.recipes.likeness import SeenCases
 
-OPEN_KBP = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[3] / "shared/data")) / "open-kbp"
 RUN = Path("prostate_wished", "regression")
 VOXELS, EVALUATIONS = 2000, 5
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from shared_data import OPEN_KBP
 
 from lightning_vmat.api.planners import planner
 from lightning_vmat.benchmarks.optimizer_race import GENERATOR, OPEN_FIELD, as_table, count, race, settings, summary
@@ -27,7 +27,6 @@ from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.trained import RECIPES, learned_optimizer, load_start
 from lightning_vmat.recipes.weights import FAMILY, default_weights, shipped_weights
 
-OPEN_KBP = Path(os.environ.get("VMAT_SHARED_DATA", Path(__file__).parents[3] / "shared/data")) / "open-kbp"
 HEAD_AND_NECK = "head_and_neck_base"
 MARGIN = 0.02  # of a card's figures: other processors round otherwise
 
