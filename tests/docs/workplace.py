@@ -55,6 +55,7 @@ SMALLER = {
 NOT_HERE = {
     "path/to": "data that the reader brings",
     "runs/kbp": "data that the reader brings",
+    "kbp_planners.json": "results on that data",
     "cuda": "a GPU",
     "submit": "Slurm: see tests/slurm; its options are checked by a dry run",
     "explore": "a browser, and someone who ends it: see tests/explore",
