@@ -20,6 +20,7 @@ from lightning_vmat.objectives.wishes import drawn_names
 from lightning_vmat.plan.arc import Arc, ControlPoints
 from lightning_vmat.plan.beamlets import BeamletGrid, fit_beamlet_grid
 from lightning_vmat.plan.case import BODY, Case
+from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.machine import load_machine
 from lightning_vmat.plan.volume import VolumeGrid
 
@@ -207,11 +208,13 @@ class OpenKbpSource:
         folder: folder of the patient.
         size: name of a size.
         wishes_share: probability that the patient has wishes.
+        jaw_margin_mm: margin of jaws around the targets; None for jaws at the edges of the field.
     """
 
     folder: Path
     size: str
     wishes_share: float = 0.0
+    jaw_margin_mm: float | None = None
 
     @property
     def name(self) -> str:
@@ -224,7 +227,7 @@ class OpenKbpSource:
         return drawn_names(load_protocol(PROTOCOL))
 
     def load(self) -> SourceCase:
-        """Read the patient: the case with its wishes, and its clinical dose.
+        """Read the patient: the case with its wishes and jaws, and its clinical dose.
 
         A wish is drawn for every organ of the protocol, so that it does not depend on which organs are contoured, and
         kept for those that the patient has.
@@ -233,4 +236,5 @@ class OpenKbpSource:
         drawn = draw_wishes(name_seed(self.name), self.wishes_share, self.wish_names)
         absent = set(ORGANS) - set(case.structures)
         wishes = {name: factor for name, factor in drawn.items() if name not in absent}
-        return SourceCase(case.with_settings(wishes=wishes), {"clinical_dose": dose_gy})
+        case = with_jaws(case.with_settings(wishes=wishes), self.jaw_margin_mm)
+        return SourceCase(case, {"clinical_dose": dose_gy})

@@ -94,6 +94,7 @@ def open_kbp(
     split: Literal["train", "validation", "test", "all"] = "all",
     size: SizeName = "base",
     wishes: bool | float = False,
+    jaw_margin_mm: float | None = None,
     plan: bool = False,
     jobs: int = 2,
     shard: str = "1/1",
@@ -108,21 +109,25 @@ def open_kbp(
         wishes: Draw wishes for three quarters of the patients, from their names: factors from 1/4 to 4 on the weights
             of the protocol's organs that a patient has, conformity (`Body`) and homogeneity. A number sets the share
             of patients with wishes.
+        jaw_margin_mm: Least distance, in mm, between the fixed jaws and the targets' voxels in the beam's-eye view.
+            Default: jaws at the edges of the field.
         plan: Make a reference plan for each case.
         jobs: Number of processes.
         shard: `i/n`: make only the i-th of n parts (1 to n), so that several machines share the work.
 
     Raises:
-        ValueError: a folder that is not laid out like the challenge's, a share of wishes out of range, or a cohort of
-            other settings in `out`.
+        ValueError: a folder that is not laid out like the challenge's, a share of wishes or a margin out of range, or a
+            cohort of other settings in `out`.
     """
     from lightning_vmat.cases.drawn_wishes import share_of
     from lightning_vmat.cases.open_kbp import SPLITS, OpenKbpSource, patient_folders
     from lightning_vmat.data.preparation import open_kbp_manifest, prepare
+    from lightning_vmat.plan.jaws import check_jaw_margin
 
     share = share_of(wishes)
+    check_jaw_margin(jaw_margin_mm)
     parts = {part: patient_folders(source, part) if split in (part, "all") else [] for part in SPLITS}
-    sources = [OpenKbpSource(folder, size, share) for folders in parts.values() for folder in folders]
+    sources = [OpenKbpSource(folder, size, share, jaw_margin_mm) for folders in parts.values() for folder in folders]
     names = {part: [folder.name for folder in folders] for part, folders in parts.items()}
     prepare(sources, names, out, open_kbp_manifest(sources, split), plan=plan, jobs=jobs, shard=shard)
 

@@ -60,6 +60,7 @@ def open_kbp_manifest(sources: Sequence[OpenKbpSource], split: str) -> dict[str,
         "source": "open-kbp",
         "size": first.size,
         "split": split,
+        "jaw_margin_mm": first.jaw_margin_mm,
         "wishes": wishes_manifest(first.wishes_share, first.wish_names),
         "protocol_versions": {PROTOCOL: protocol_checksum(PROTOCOL)},
     }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from markupsafe import Markup
 
 from lightning_vmat.explore.made_plan import MadePlan
 from lightning_vmat.explore.measured import Measured, dose_axis_gy
@@ -24,18 +23,15 @@ from lightning_vmat.export.figures.dose_slices import (
     difference_gradient,
     wash_gradient,
 )
-from lightning_vmat.export.figures.dvh import curves_figure
+from lightning_vmat.export.figures.dvh import curves_drawing
 from lightning_vmat.export.figures.palette import isodose_lines, structure_styles
-from lightning_vmat.export.figures.svg import drawing_style, inline_svg
 from lightning_vmat.export.pages import page_environment
 from lightning_vmat.export.tables import goal_row, machine_text
 from lightning_vmat.objectives.goal import GoalResult
 
-DVH_INCHES = (4.7, 3.3)
+DVH_POINTS = (338.0, 238.0)
 FILMS = 4  # kept
 PREVIEW = 0  # number that stands for the generated fluence of the running computation
-
-_matplotlib = threading.Lock()  # its settings are global
 
 
 class Drawings:
@@ -53,10 +49,11 @@ class Drawings:
         self.sliced = SlicedCase.of(case, everywhere, self.styles)
         self._films: OrderedDict[int, Film] = OrderedDict()
         template = page_environment().from_string(
-            '{% from "drawings.html.j2" import plane_svg, frame_svg with context %}'
-            "{% if slice %}{{ plane_svg(slice, plane) }}{% else %}{{ frame_svg(frame, false) }}{% endif %}"
+            '{% from "drawings.html.j2" import plane_svg, frame_svg, dvh_svg with context %}'
+            "{% if slice %}{{ plane_svg(slice, plane) }}{% elif frame %}{{ frame_svg(frame, false) }}"
+            '{% else %}{{ dvh_svg(dvh, "Dose-volume histograms") }}{% endif %}'
         )
-        self._template = template
+        self._render = partial(template.render, slice=None, frame=None, dvh=None)
 
     def page(self) -> dict[str, Any]:
         """What does not change during a session: case, planes, colours, choices of settings."""
@@ -105,30 +102,23 @@ class Drawings:
         other_gy = None if against is None else self.session.volume(against)
         drawn = self.sliced.slice(plane, index, dose_gy, other_gy)
         view = self.sliced.view(plane)
-        svg = self._template.render(slice=drawn, plane=view, styles=self.styles, isodoses=isodose_lines(self.case))
+        svg = self._render(slice=drawn, plane=view, styles=self.styles, isodoses=isodose_lines(self.case))
         return {"svg": svg, "position_mm": drawn.position_mm, "at": drawn.at}
 
-    def dvh(self, measured: Measured, others: Sequence[Measured] = ()) -> Markup:
+    def dvh(self, measured: Measured, others: Sequence[Measured] = ()) -> str:
         """Dose-volume histograms of a plan, solid, and of other plans, dotted."""
-        with _matplotlib, drawing_style():
-            figure = curves_figure(
-                self.case,
-                self.styles,
-                dose_axis_gy(self.case),
-                measured.curves,
-                measured.goals,
-                [one.curves for one in others],
-                DVH_INCHES,
-            )
-            return inline_svg(figure, "Dose-volume histograms")
+        others_curves = [one.curves for one in others]
+        drawing = curves_drawing(
+            self.case, self.styles, dose_axis_gy(self.case), measured.curves, measured.goals, others_curves, DVH_POINTS
+        )
+        return self._render(dvh=drawing)
 
     def frames(self, number: int) -> dict[str, Any]:
         """The aperture of every control point of a plan, as in the report."""
         film = self._film(number)
-        render = self._template.render
         return {
             "size": film.size,
-            "frames": [render(slice=None, frame=frame, film=film, styles=self.styles) for frame in film.frames],
+            "frames": [self._render(frame=frame, film=film, styles=self.styles) for frame in film.frames],
             "labels": [
                 f"Gantry {frame.gantry_deg:.0f}° · {frame.mu:.1f} MU"
                 + (f" · arc {frame.arc}" if film.frames[-1].arc > 1 else "")

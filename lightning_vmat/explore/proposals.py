@@ -11,11 +11,13 @@ from torch import Tensor
 from lightning_vmat.api.planners import ConfiguredPlanner
 from lightning_vmat.explore.generated import draws
 from lightning_vmat.explore.workbench import Workbench
+from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.planner import Trace
+from lightning_vmat.planning.planners import part_evaluations_within
 from lightning_vmat.planning.problem import CaseProblems
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, quick_apertures
 from lightning_vmat.planning.sequencing import sequence
@@ -26,8 +28,8 @@ from lightning_vmat.recipes.trained import TrainedStart
 CLOSE = 1e-3  # relative difference from the prescription at which normalisation ends
 ROUNDS = 4  # of normalisation: leaf motion depends on monitor units, so dose is not exactly proportional
 
-Preview = Callable[[FluenceMap, Float[Tensor, " voxel"]], None]
-"""Called with a fluence in MU and its dose on the problem's voxels, before there is a plan."""
+Preview = Callable[[FluenceMap, Problem, Float[Tensor, " voxel"]], None]
+"""Called with a fluence in MU, a problem, and the fluence's dose on the problem's voxels, before there is a plan."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,11 @@ class Proposer:
             if staged.apertures is None:
                 raise ValueError(f"planner {self.planner.settings.name}: ends in a fluence that no linac delivers")
             start = self._start(seed)
-            x, problem = self.bench.generated(start, problems), problems.whole
+            x = self.bench.generated(start, problems)
             if start is not open_start:
-                preview(_within_jaws(x * problem.scale_mu, problems.case), problem.dose(x))
+                generated_mu = _within_jaws(x * problems.whole.scale_mu, problems.case)
+                rough = _rough(problems)
+                preview(generated_mu, rough, _dose(rough, generated_mu))
             ready = replace(
                 staged,
                 start=start if start is open_start else KnownStart(x),
@@ -111,21 +115,25 @@ class Proposer:
             evaluations: dose evaluations of aperture optimization.
             seed: seed of the generator's noise.
             trace: records the course.
-            preview: receives the generated fluence, if it is lower.
+            preview: receives the generated fluence.
         """
         case, problem = problems.case, problems.whole
-        value = float(problem.objective(plan_dose_gy))
+        known_gy = plan_dose_gy
         if self.generates:
-            x = self.bench.generated(self._start(seed), problems)
-            dose_gy = problem.dose(x)
-            if float(problem.objective(dose_gy)) < value:  # an ideal fluence is a bound of what apertures deliver
-                preview(_within_jaws(x * problem.scale_mu, case), dose_gy)
-                sequenced = project_to_limits(sequence(x * problem.scale_mu, case.beamlets), case.beam_setup)
-                dose_gy = problem.dose(sequenced.fluence_mu(case.beam_setup) / problem.scale_mu)
-                plan = sequenced if float(problem.objective(dose_gy)) < value else plan
+            generated_mu = _within_jaws(self.bench.generated(self._start(seed), problems) * problem.scale_mu, case)
+            rough = _rough(problems)
+            rough_gy = _dose(rough, generated_mu)
+            preview(generated_mu, rough, rough_gy)
+            plan_gy = _dose(rough, plan.fluence_mu(case.beam_setup))
+            # an ideal fluence is a bound of what apertures deliver
+            if float(rough.objective(rough_gy)) < float(rough.objective(plan_gy)):
+                sequenced = project_to_limits(sequence(generated_mu, case.beamlets), case.beam_setup)
+                dose_gy = _dose(problem, sequenced.fluence_mu(case.beam_setup))
+                if float(problem.objective(dose_gy)) < float(problem.objective(plan_dose_gy)):
+                    plan, known_gy = sequenced, dose_gy
         apertures = replace(quick_apertures(evaluations), made=self.bench.surrogate)
         with trace.stage("apertures"):
-            return apertures.refine(case, problem, plan, trace)
+            return apertures.refine(case, problem, plan, trace, dose_gy=known_gy)
 
     def _with_surrogate(self, apertures: QuasiNewtonApertures) -> QuasiNewtonApertures:
         """Returns an aperture optimizer that need not make the surrogate of the curvature again."""
@@ -137,6 +145,15 @@ class Proposer:
         staged = self.staged
         start = open_start if staged is None else staged.start
         return replace(start, seed=seed) if isinstance(start, TrainedStart) else start
+
+
+def _rough(problems: CaseProblems) -> Problem:
+    """Returns the smallest problem that shows a dose well enough: a part of the voxels, if there are many."""
+    return problems.part if part_evaluations_within(problems.voxels, 1) else problems.whole
+
+
+def _dose(problem: Problem, fluence_mu: FluenceMap) -> Float[Tensor, " voxel"]:
+    return problem.dose(fluence_mu / problem.scale_mu)
 
 
 def _within_jaws(fluence_mu: FluenceMap, case: Case) -> FluenceMap:

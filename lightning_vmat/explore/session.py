@@ -26,7 +26,8 @@ from lightning_vmat.explore.made_plan import Computation, MadePlan
 from lightning_vmat.explore.measured import estimated, exact
 from lightning_vmat.explore.proposals import Proposer, normalised
 from lightning_vmat.explore.settings import Settings, session_wishes, with_geometry
-from lightning_vmat.explore.workbench import Workbench
+from lightning_vmat.explore.workbench import Workbench, plan_objective
+from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.delivery_time import delivery_seconds
 from lightning_vmat.plan.jaws import with_jaws
@@ -427,7 +428,8 @@ class Session:
         self._at(computation, "problem")
         bench, planner = self._bench(settings), self._planner(settings.planner)
         case = bench.wished(settings.wishes)
-        problems, objective = bench.problems(case, computation.check), bench.objective(case)
+        problems = bench.problems(case, computation.check)
+        objective = plan_objective(problems.whole)
         proposer, current = Proposer(planner, bench), self.current
         trace = Trace()
         begin = time.perf_counter()
@@ -442,8 +444,8 @@ class Session:
                 computation.course = course
             self._notify()
 
-        def preview(fluence_mu: Tensor, dose_gy: Tensor) -> None:
-            computation.preview = fluence_mu, estimated(case, objective, dose_gy)
+        def preview(fluence_mu: Tensor, problem: Problem, dose_gy: Tensor) -> None:
+            computation.preview = fluence_mu, estimated(case, plan_objective(problem), dose_gy)
             self._notify()
 
         trace.watch = watch

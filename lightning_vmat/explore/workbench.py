@@ -63,10 +63,6 @@ class Workbench:
         """
         return _WishedProblems(case, self.voxels, self.seed, base=self._problems, check=check)
 
-    def objective(self, case: Case) -> PlanObjective:
-        """Returns the objective of a case of `wished`, on the voxels of the whole problem."""
-        return _with_wishes(self._problems.whole, case)
-
     def sample_dose(self, plan: Plan) -> Float[Tensor, " voxel"]:
         """Returns the delivered dose on the voxels of the whole problem, Gy."""
         problem = self._problems.whole
@@ -173,13 +169,15 @@ class _WishedProblems(CaseProblems):
 
     def _wished(self, problem: Problem) -> Problem:
         projection = CancellableProjection(problem.projection.operator, self.check)
-        return replace(problem, objective=_with_wishes(problem, self.case), projection=projection)
+        wished = plan_objective(problem).with_wishes(self.case.wishes, f"case {self.case.case_id}")
+        return replace(problem, objective=wished, projection=projection)
 
 
-def _with_wishes(problem: Problem, case: Case) -> PlanObjective:
+def plan_objective(problem: Problem) -> PlanObjective:
+    """Returns the objective of a problem of a case, which knows structures and protocol."""
     if not isinstance(problem.objective, PlanObjective):
         raise TypeError(f"objective is a {type(problem.objective).__name__}, expected a PlanObjective")
-    return problem.objective.with_wishes(case.wishes, f"case {case.case_id}")
+    return problem.objective
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from lightning_vmat.export.figures.aperture_film import aperture_film
 from lightning_vmat.export.figures.convergence import convergence_figure
 from lightning_vmat.export.figures.delivery import delivery, delivery_figure
 from lightning_vmat.export.figures.dose_slices import WASH_TOP, PlaneView, dose_planes, wash_gradient
-from lightning_vmat.export.figures.dvh import compared_dvh_figure, dvh_figure
+from lightning_vmat.export.figures.dvh import compared_dvh_drawing, dvh_drawing
 from lightning_vmat.export.figures.palette import StructureStyle, isodose_lines, structure_styles
 from lightning_vmat.export.figures.svg import drawing_style, inline_svg
 from lightning_vmat.export.pages import page_environment
@@ -65,8 +65,9 @@ def render_report(content: ReportContent) -> str:
         axial_share=_axial_share(planes),
         film=aperture_film(case, content.result),
         delivery=delivery(case, content.result.plan) if content.result.plan else None,
-        figures=_figures(content, styles),
-        **_comparison(content),
+        dvh=dvh_drawing(case, content.evaluation.dose_gy, content.evaluation.goals, styles),
+        figures=_figures(content),
+        **_comparison(content, styles),
     )
 
 
@@ -75,7 +76,7 @@ def soft_breaks(name: str) -> Markup:
     return Markup("<wbr>").join(re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=_)", "\n", name).split("\n"))
 
 
-def _comparison(content: ReportContent) -> dict[str, Any]:
+def _comparison(content: ReportContent, styles: dict[str, StructureStyle]) -> dict[str, Any]:
     """Values of the section on the compared plan."""
     compared = content.compared
     if compared is None:
@@ -83,6 +84,7 @@ def _comparison(content: ReportContent) -> dict[str, Any]:
     ours, theirs = content.evaluation, compared.evaluation
     return {
         "compared": compared,
+        "compared_dvh": compared_dvh_drawing(content.case, ours.dose_gy, theirs.dose_gy, styles),
         "goals_compared": comparison.goals_side_by_side(ours.goals, theirs.goals),
         "figures_compared": comparison.figures_side_by_side(ours, theirs),
         "doses_compared": comparison.doses_side_by_side(ours, theirs),
@@ -90,18 +92,11 @@ def _comparison(content: ReportContent) -> dict[str, Any]:
     }
 
 
-def _figures(content: ReportContent, styles: dict[str, StructureStyle]) -> dict[str, Markup]:
+def _figures(content: ReportContent) -> dict[str, Markup]:
     """The charts, by name."""
     case, result = content.case, content.result
     charts = {}
     with drawing_style():
-        dvh = dvh_figure(case, content.evaluation.dose_gy, content.evaluation.goals, styles)
-        charts["dvh"] = inline_svg(dvh, "Dose-volume histograms")
-        if content.compared is not None:
-            compared = compared_dvh_figure(
-                case, content.evaluation.dose_gy, content.compared.evaluation.dose_gy, styles
-            )
-            charts["compared_dvh"] = inline_svg(compared, "Dose-volume histograms of both plans")
         if result.trace.points:
             charts["convergence"] = inline_svg(convergence_figure(result.trace.points), "Objective during planning")
         if result.plan:

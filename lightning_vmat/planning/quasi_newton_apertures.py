@@ -84,6 +84,7 @@ class QuasiNewtonApertures:
         trace: Trace,
         stage: str = "apertures",
         pairs: Pairs | None = None,
+        dose_gy: Float[Tensor, " voxel"] | None = None,
     ) -> Plan:
         """Improves a plan.
 
@@ -95,11 +96,13 @@ class QuasiNewtonApertures:
             stage: name of the stage in the trace.
             pairs: what earlier steps told of the curvature, on this problem or on one with other voxels; the new steps
                 are added. None to begin without.
+            dose_gy: dose of a plan within the limits on the problem's voxels, where it is known already. It counts as
+                if it were computed, so that the result is the same.
 
         Returns:
             The best plan found, without violations.
         """
-        run = _Run(case, problem, plan, self, trace, stage, pairs or Pairs())
+        run = _Run(case, problem, plan, self, trace, stage, pairs or Pairs(), dose_gy)
         with Progress(self.evaluations, stage, shown=self.progress, lasting=False) as progress:
             # a step needs the new dose (half an evaluation) and, after an accepted step, a new gradient (another half)
             while run.halves + 1 + (run.gradient is None) <= 2 * self.evaluations and run.failures < MOST_FAILURES:
@@ -127,13 +130,14 @@ class _Run:
         trace: Trace,
         stage: str,
         pairs: Pairs,
+        dose_gy: Tensor | None = None,
     ) -> None:
         self.case, self.problem, self.settings, self.trace, self.stage = case, problem, settings, trace, stage
         self.rows, self.columns = case.beamlets.open_part
         self.setup = replace(case.beam_setup, beamlets=case.beamlets.cropped(self.rows, self.columns))
         self.begin, self.halves, self.noted = time.perf_counter(), 0, 0
         self.failures, self.damping = 0, 1.0
-        self.plan, self.dose_gy = self._scaled(project_to_limits(plan, case.beam_setup))
+        self.plan, self.dose_gy = self._scaled(project_to_limits(plan, case.beam_setup), dose_gy)
         self.value = float(problem.objective(self.dose_gy))
         majoriser = problem.majoriser(self.dose_gy)[:, self.rows, self.columns] / problem.scale_mu**2
         self.halves += 2
@@ -191,10 +195,13 @@ class _Run:
         left[:, self.rows], right[:, self.rows] = inner.left_mm, inner.right_mm
         return project_to_limits(Plan(left, right, inner.mu), self.case.beam_setup)
 
-    def _scaled(self, plan: Plan) -> tuple[Plan, Tensor]:
+    def _scaled(self, plan: Plan, dose_gy: Tensor | None) -> tuple[Plan, Tensor]:
         """Returns the plan with the best multiple of its monitor units, and its dose."""
         fluence_mu = plan.fluence_mu(self.case.beam_setup)
-        dose_gy = self._dose(plan)
+        if dose_gy is None:
+            dose_gy = self._dose(plan)
+        else:
+            self.halves += 1
         factor = search_step(self.problem.objective, torch.zeros_like(dose_gy), dose_gy, longest=4.0)
         scaled = project_to_limits(replace(plan, mu=plan.mu * max(factor, 0.1)), self.case.beam_setup)
         multiple = scaled.fluence_mu(self.case.beam_setup)

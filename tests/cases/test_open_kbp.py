@@ -18,6 +18,7 @@ from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.objectives.wishes import drawn_names, known_wishes
 from lightning_vmat.plan.beamlets import project_to_bev
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.jaws import with_jaws
 
 needs_patients = pytest.mark.skipif(
     not OPEN_KBP.is_dir(), reason=f"no OpenKBP patients at {OPEN_KBP} (VMAT_SHARED_DATA)"
@@ -179,6 +180,13 @@ def test_wishes_are_drawn_from_the_name_for_the_organs_of_the_patient(folder: Pa
     manifest = yaml.safe_load((cohort / "manifest.yaml").read_text())
     assert manifest["wishes"] == {"share": 0.75, "factors": [0.25, 4.0], "names": list(names)}
     assert set(manifest["protocol_versions"]) == {"head_and_neck_70gy_35fx"}
+    assert manifest["jaw_margin_mm"] is None
+    jaws = ["--wishes", "--jaw_margin_mm", "6", "--jobs", "1"]
+    assert main([*arguments, *jaws, "--out", str(tmp_path / "jaws")]) == 0
+    still_open, closed = read_case(cohort / "pt_31"), read_case(tmp_path / "jaws/pt_31")
+    assert closed.beamlets == with_jaws(still_open, 6.0).beamlets != still_open.beamlets
+    assert closed.wishes == drawn["pt_31"]
+    assert main([*arguments, *jaws, "--out", str(cohort)]) == 2
     assert main([*arguments, "--wishes", "0.5", "--out", str(cohort)]) == 2
     assert main([*arguments, "--wishes", "-1", "--out", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()

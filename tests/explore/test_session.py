@@ -89,7 +89,7 @@ def test_the_plan_never_has_a_higher_objective_than_the_one_before(session: Sess
     session.wait()
     second = session.current
     assert second is not None
-    objective = session._bench(second.settings).objective(second.case)
+    objective = session._bench(second.settings).problems(second.case, lambda: None).whole.objective
     assert float(objective(second.sample_dose_gy)) <= float(objective(first.sample_dose_gy))
 
 
@@ -115,7 +115,7 @@ def test_weights_alone_change_with_a_wish(still: Session) -> None:
     assert float(kept.objective(dose_gy)) == pytest.approx(float(built.objective(dose_gy)), rel=1e-6)
     assert kept.projection.operator is bench.problems(plain, lambda: None).whole.projection.operator
     with pytest.raises(ValueError, match="Thyroid"):
-        bench.objective(bench.wished({"Thyroid": 2.0}))
+        _ = bench.problems(bench.wished({"Thyroid": 2.0}), lambda: None).whole
 
 
 def test_figures_are_those_of_the_evaluated_plan(session: Session) -> None:

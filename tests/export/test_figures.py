@@ -17,7 +17,7 @@ from lightning_vmat.export.content import ReportContent
 from lightning_vmat.export.figures.aperture_film import aperture_film
 from lightning_vmat.export.figures.delivery import delivery
 from lightning_vmat.export.figures.dose_slices import SlicedCase, dose_planes
-from lightning_vmat.export.figures.dvh import cumulative_dvh, curves_figure, goal_place
+from lightning_vmat.export.figures.dvh import cumulative_dvh, curves_drawing, goal_place
 from lightning_vmat.export.figures.palette import structure_styles
 from lightning_vmat.export.figures.paths import contour_path
 from lightning_vmat.objectives.goal import GoalResult
@@ -172,6 +172,26 @@ def test_slices_of_a_difference_are_blank_where_doses_agree(content: ReportConte
 def test_curves_of_other_plans_are_dotted(content: ReportContent) -> None:
     case, styles = content.case, structure_styles(content.case)
     edges, curves = cumulative_dvh(content.evaluation.dose_gy, case, [name for name in styles if name != "Body"], 70.0)
-    (axes,) = curves_figure(case, styles, edges, curves, others=[dict(curves), dict(curves)]).axes
-    dotted = [line for line in axes.lines if line.get_linestyle() == "--" and np.size(line.get_xdata()) > 2]
+    drawing = curves_drawing(case, styles, edges, curves, others=[dict(curves), dict(curves)])
+    dotted = [curve for curve in drawing.curves if curve.dashes]
     assert len(dotted) == 2 * len(curves)
+
+
+def test_curves_and_goals_are_drawn_at_their_places(content: ReportContent) -> None:
+    """A straight fall from 100 % at 0 Gy to 0 % at 60 Gy, and a goal above 30 Gy; no point more than it needs."""
+    case, styles = content.case, structure_styles(content.case)
+    edges = np.linspace(0.0, 75.0, 301)
+    fall = {"PTV": np.clip(1 - edges / 60, 0, 1)}
+    goal = GoalResult("PTV", "V30gy", 0.5, 0.5, True, True)
+    drawing = curves_drawing(case, styles, edges, fall, [goal], size=(400.0, 300.0))
+    left, upper, right, lower = drawing.box
+    (curve,) = drawing.curves
+    (x0, y0), (x1, y1) = ([float(value) for value in point.split()] for point in curve.path[1:].split("L"))
+    full = lower - (lower - upper) / 1.03  # the axis ends at 103 %
+    assert (x0, y0) == pytest.approx((left, full), abs=0.1)
+    assert (x1, y1) == pytest.approx((left + (right - left) * 60 / 75, lower), abs=0.1)
+    tip_x, tip_y = (float(value) for value in drawing.marks[0].path[1:].partition("l")[0].split())
+    assert tip_x == pytest.approx(left + (right - left) * 30 / 75, abs=0.1)
+    assert tip_y < (full + lower) / 2  # points up, to where the curve must pass
+    assert [label for label, _ in drawing.doses] == ["0", "10", "20", "30", "40", "50", "60", "70"]
+    assert drawing.names[0].text == "PTV"

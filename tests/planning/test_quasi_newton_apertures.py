@@ -129,7 +129,16 @@ def test_it_spends_what_it_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Half a dose evaluation for each projection; the surrogate's rows take none."""
-    halves = []
+    halves = counted_projections(monkeypatch)
+    trace = Trace()
+    QuasiNewtonApertures(evaluations, surrogate=surrogate).refine(case, problem, start(case, problem), trace)
+    assert len(halves) in (2 * evaluations - 1, 2 * evaluations)
+    assert trace.dose_evaluations == evaluations == trace.points[-1].dose_evaluations
+
+
+def counted_projections(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Returns the list to which each forward or adjoint projection from now on adds its name."""
+    halves: list[str] = []
     for name in ("forward", "adjoint"):
         original = getattr(PencilBeamOperator, name)
 
@@ -140,10 +149,7 @@ def test_it_spends_what_it_says(
             return original(self, argument)
 
         monkeypatch.setattr(PencilBeamOperator, name, counted)
-    trace = Trace()
-    QuasiNewtonApertures(evaluations, surrogate=surrogate).refine(case, problem, start(case, problem), trace)
-    assert len(halves) in (2 * evaluations - 1, 2 * evaluations)
-    assert trace.dose_evaluations == evaluations == trace.points[-1].dose_evaluations
+    return halves
 
 
 def start(case: Case, problem: Problem) -> Plan:
@@ -225,6 +231,21 @@ def test_a_surrogate_made_before_gives_the_same_plan(case: Case, problem: Proble
     plans = [one.refine(case, wished, first, Trace()) for one in (optimizer, made)]
     torch.testing.assert_close(plans[0].left_mm, plans[1].left_mm)
     torch.testing.assert_close(plans[0].mu, plans[1].mu)
+
+
+def test_a_known_dose_saves_its_projection_and_changes_nothing(
+    case: Case, problem: Problem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = project_to_limits(start(case, problem), case.beam_setup)
+    dose_gy = problem.dose(first.fluence_mu(case.beam_setup) / problem.scale_mu)
+    plain, known = Trace(), Trace()
+    halves = counted_projections(monkeypatch)
+    plan = QuasiNewtonApertures(6).refine(case, problem, first, plain)
+    before = len(halves)
+    again = QuasiNewtonApertures(6).refine(case, problem, first, known, dose_gy=dose_gy)
+    assert len(halves) - before == before - 1 and known.dose_evaluations == plain.dose_evaluations
+    torch.testing.assert_close(again.left_mm, plan.left_mm)
+    torch.testing.assert_close(again.mu, plan.mu)
 
 
 def test_pairs_of_a_problem_with_other_voxels_save_evaluations() -> None:

@@ -3,7 +3,7 @@
 import {act, byId, element, factorText, get, trouble, wishName} from "./server.js";
 
 const STEP = 0.25; // of the logarithm to base 2
-const REST_MS = 120; // after which a moved slider counts as resting
+const REST_MS = 60; // after which a moved slider counts as resting
 const BUDGETS = [3, 6, 10, 20, 40];
 const ANGLES = [0, 5, 10, 15, 20, 30, 45, 60, 75, 90, 350, 345, 330, 315];
 const PREVIEW_MS = 400;
