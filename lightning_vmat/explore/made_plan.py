@@ -75,6 +75,7 @@ class Computation:
     stage: str = "waiting"
     points: list[tuple[int, float, float]] = field(default_factory=list)
     preview: tuple[FluenceMap, Measured] | None = None
+    preview_gy: Float[Tensor, "z y x"] | None = None
     course: Measured | None = None
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
 

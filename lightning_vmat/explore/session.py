@@ -111,6 +111,7 @@ class Session:
         self._version = self._computations = self._last_seed = 0
         self._closed = False
         self._changed = threading.Condition(threading.RLock())
+        self._computing_volume = threading.Lock()
         self._planner(planner)  # a wrong name ends the command before the page opens
         self._worker = threading.Thread(target=self._work, name="vmat-session", daemon=True)
         self._worker.start()
@@ -238,27 +239,31 @@ class Session:
 
     def volume(self, number: int) -> Float[Tensor, "z y x"]:
         """Returns the dose of a plan on the grid: quick and interpolated, or exact once the whole body is computed."""
-        made = self.plan(number)
-        key = (number, made.measured.exact)
-        with self._changed:
-            if key in self._volumes:
-                self._volumes.move_to_end(key)
-                return self._volumes[key]
-        bench = self._bench(made.settings)
-        if made.measured.exact:
-            dose_gy = made.case.body_volume(bench.body_dose(_never).of_plan(made.plan))
-        else:
-            dose_gy = bench.quick_volume(made.plan.fluence_mu(made.case.beam_setup))
-        self._keep_volume(key, dose_gy)
-        return dose_gy
+        with self._computing_volume:  # the page asks for three planes at once
+            made = self.plan(number)
+            key = (number, made.measured.exact)
+            with self._changed:
+                if key in self._volumes:
+                    self._volumes.move_to_end(key)
+                    return self._volumes[key]
+            bench = self._bench(made.settings)
+            if made.measured.exact:
+                dose_gy = made.case.body_volume(bench.body_dose(_never).of_plan(made.plan))
+            else:
+                dose_gy = bench.quick_volume(made.plan.fluence_mu(made.case.beam_setup))
+            self._keep_volume(key, dose_gy)
+            return dose_gy
 
     def preview_volume(self) -> Float[Tensor, "z y x"] | None:
         """Returns the quick dose of the generated fluence of the running computation; None without one."""
-        with self._changed:
-            running = self._running
-        if running is None or running.preview is None:
-            return None
-        return self._bench(running.settings).quick_volume(running.preview[0])
+        with self._computing_volume:
+            with self._changed:
+                running = self._running
+            if running is None or running.preview is None:
+                return None
+            if running.preview_gy is None:
+                running.preview_gy = self._bench(running.settings).quick_volume(running.preview[0])
+            return running.preview_gy
 
     def state(self) -> dict[str, Any]:
         """Returns what a page shows, as JSON: settings, numbers of plans, history, and the computation."""
