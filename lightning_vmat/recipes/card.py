@@ -18,6 +18,7 @@ from lightning_vmat.data.ray_cache import RayCache
 from lightning_vmat.data.transforms import BuildCondition, LoadCase, item_transform
 from lightning_vmat.files.yaml_file import read_mapping
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
+from lightning_vmat.objectives.protocol import protocol_checksum
 from lightning_vmat.progress import track
 from lightning_vmat.recipes.base import PlanRecipe, fluence_error
 from lightning_vmat.recipes.likeness import condition_features
@@ -53,6 +54,10 @@ def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str,
         "cohort_manifest": {key: value for key, value in manifest.items() if key != "cases"},
         "cases": {part: len(names) for part, names in cohort.split.items()},
         "figures": case_figures(recipe, config["data"], cohort),
+        # the manifest has those of the plans that it learned from
+        "protocol_versions_of_figures": {
+            name: protocol_checksum(name) for name in manifest.get("protocol_versions", {})
+        },
     }
 
 

@@ -18,11 +18,11 @@ SHRINKAGE = 0.2  # share of the identity in the correlation matrix of the featur
 TINY = 1e-12
 ONE_IN_A_HUNDRED = 2.326  # standard deviations above the mean of a normal distribution
 
-Condition = Float[Tensor, "channel control_point leaf_pair beamlet"]
+CaseCondition = Float[Tensor, "channel control_point leaf_pair beamlet"]
 Features = Float[Tensor, "*case feature"]
 
 
-def condition_features(condition: Condition) -> Features:
+def condition_features(condition: CaseCondition) -> Features:
     """Returns mean and standard deviation of each channel over all beamlets."""
     flat = condition.flatten(1)
     return torch.cat((flat.mean(dim=1), flat.std(dim=1)))
@@ -48,7 +48,7 @@ class SeenCases:
     train: Float[Tensor, "trained_case feature"]
     validation: Float[Tensor, "validation_case feature"]
 
-    def unlikeness(self, condition: Condition) -> float:
+    def unlikeness(self, condition: CaseCondition) -> float:
         """Returns how far a case is from the training cases: above 1 where one in a hundred like them would be.
 
         The Mahalanobis distance of its features over that which one in a hundred validation cases exceeds, if the
