@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +21,7 @@ _VOLUME_MEASURE = re.compile(r"V([\d.]+)gy", re.IGNORECASE)
 _DOSE_MEASURE = re.compile(r"D([\d.]+)$")
 BINS = 300
 TOP = 103.0  # end of the volume axis, %
+Number = TypeVar("Number", float, NDArray[np.float64])
 LEFT, RIGHT, ABOVE, BELOW = 36.0, 6.0, 6.0, 34.0  # margins around the axes, points
 
 
@@ -188,19 +190,17 @@ class _Axes:
     box: tuple[float, float, float, float]
     stop_gy: float
 
-    def x(self, dose_gy: float) -> float:
+    def x(self, dose_gy: Number) -> Number:
         left, _, right, _ = self.box
         return left + (right - left) * dose_gy / self.stop_gy
 
-    def y(self, volume: float) -> float:
+    def y(self, volume: Number) -> Number:
         _, upper, _, lower = self.box
         return lower - (lower - upper) * volume / TOP
 
     def path(self, doses_gy: NDArray[np.float64], volumes: NDArray[np.float64]) -> str:
         """Returns the SVG path through points, less those on a straight line between their neighbours."""
-        left, upper, right, lower = self.box
-        x = left + (right - left) * doses_gy / self.stop_gy
-        y = lower - (lower - upper) * volumes / TOP
+        x, y = self.x(doses_gy), self.y(volumes)
         turns = np.ones(len(y), dtype=bool)
         turns[1:-1] = np.abs(np.diff(y, 2)) > 0.02  # points; doses are evenly spaced
         points = zip(x[turns].tolist(), y[turns].tolist(), strict=True)
