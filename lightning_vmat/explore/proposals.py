@@ -85,7 +85,7 @@ class Proposer:
             if start is not open_start:
                 generated_mu = _within_jaws(x * problems.whole.scale_mu, problems.case)
                 rough = _rough(problems)
-                preview(generated_mu, rough, _dose(rough, generated_mu))
+                preview(generated_mu, rough, rough.dose_of_mu(generated_mu))
             ready = replace(
                 staged,
                 start=start if start is open_start else KnownStart(x),
@@ -122,13 +122,13 @@ class Proposer:
         if self.generates:
             generated_mu = _within_jaws(self.bench.generated(self._start(seed), problems) * problem.scale_mu, case)
             rough = _rough(problems)
-            rough_gy = _dose(rough, generated_mu)
+            rough_gy = rough.dose_of_mu(generated_mu)
             preview(generated_mu, rough, rough_gy)
-            plan_gy = _dose(rough, plan.fluence_mu(case.beam_setup))
+            plan_gy = rough.dose_of_mu(plan.fluence_mu(case.beam_setup))
             # an ideal fluence is a bound of what apertures deliver
             if float(rough.objective(rough_gy)) < float(rough.objective(plan_gy)):
                 sequenced = project_to_limits(sequence(generated_mu, case.beamlets), case.beam_setup)
-                dose_gy = _dose(problem, sequenced.fluence_mu(case.beam_setup))
+                dose_gy = problem.dose_of_mu(sequenced.fluence_mu(case.beam_setup))
                 if float(problem.objective(dose_gy)) < float(problem.objective(plan_dose_gy)):
                     plan, known_gy = sequenced, dose_gy
         apertures = replace(quick_apertures(evaluations), made=self.bench.surrogate)
@@ -150,10 +150,6 @@ class Proposer:
 def _rough(problems: CaseProblems) -> Problem:
     """Returns the smallest problem that shows a dose well enough: a part of the voxels, if there are many."""
     return problems.part if part_evaluations_within(problems.voxels, 1) else problems.whole
-
-
-def _dose(problem: Problem, fluence_mu: FluenceMap) -> Float[Tensor, " voxel"]:
-    return problem.dose(fluence_mu / problem.scale_mu)
 
 
 def _within_jaws(fluence_mu: FluenceMap, case: Case) -> FluenceMap:

@@ -65,8 +65,7 @@ class Workbench:
 
     def sample_dose(self, plan: Plan) -> Float[Tensor, " voxel"]:
         """Returns the delivered dose on the voxels of the whole problem, Gy."""
-        problem = self._problems.whole
-        return problem.dose(plan.fluence_mu(self.case.beam_setup) / problem.scale_mu)
+        return self._problems.whole.dose_of_mu(plan.fluence_mu(self.case.beam_setup))
 
     def target_dvh(self, plan: Plan) -> Dvh:
         """Returns the histogram of the foremost target, on all of its voxels and as exact as that of the body."""

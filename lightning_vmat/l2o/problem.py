@@ -58,6 +58,10 @@ class Problem:
         dose_gy: Tensor = self.projection(x * self.scale_mu)
         return dose_gy
 
+    def dose_of_mu(self, fluence_mu: FluenceMaps) -> Float[Tensor, "*batch voxel"]:
+        """Returns the dose in Gy of a fluence in MU (one forward projection)."""
+        return self.dose(fluence_mu / self.scale_mu)
+
     def back_project(self, dose_gradient: Float[Tensor, "*batch voxel"]) -> FluenceMaps:
         """Returns the adjoint of `dose` applied to a gradient (one adjoint); not differentiable."""
         with torch.no_grad():

@@ -212,7 +212,7 @@ class _Run:
 
     def _dose(self, plan: Plan) -> Float[Tensor, " voxel"]:
         self.halves += 1
-        return self.problem.dose(plan.fluence_mu(self.case.beam_setup) / self.problem.scale_mu)
+        return self.problem.dose_of_mu(plan.fluence_mu(self.case.beam_setup))
 
 
 @dataclass(frozen=True)
