@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lightning_vmat.explore.made_plan import MadePlan
+from lightning_vmat.explore.making import plan_result
 from lightning_vmat.explore.measured import Measured, dose_axis_gy
 from lightning_vmat.explore.session import Session
 from lightning_vmat.export.compared_tables import goals_side_by_side
@@ -157,7 +158,7 @@ class Drawings:
     def _film(self, number: int) -> Film:
         if number not in self._films:
             made = self.session.plan(number)
-            self._films[number] = aperture_film(made.case, self.session.result(made))
+            self._films[number] = aperture_film(made.case, plan_result(made))
             while len(self._films) > FILMS:
                 self._films.popitem(last=False)
         return self._films[number]

@@ -7,6 +7,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+from lightning_vmat.explore.making import plan_result
 from lightning_vmat.explore.session import Session
 from lightning_vmat.export.compared import compared_plan
 from lightning_vmat.export.patient_folder import phantom_link
@@ -31,7 +32,7 @@ def export_plan(session: Session, number: int, folder: Path) -> None:
         link = phantom_link(made.case)
     opened = session.opened._replace(case=made.case, link=link)
     with atomic_folder(folder) as draft:
-        write_results(draft, opened, session.result(made), compared_plan(None, opened), 16, session.body_dose(made))
+        write_results(draft, opened, plan_result(made), compared_plan(None, opened), 16, session.body_dose(made))
 
 
 def exported_zip(session: Session, number: int) -> bytes:

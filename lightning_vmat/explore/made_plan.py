@@ -88,6 +88,11 @@ class Computation:
         if self._cancelled.is_set():
             raise Cancelled(f"computation {self.number} was cancelled")
 
+    def enter(self, stage: str) -> None:
+        """Names what is computed next; raises `Cancelled` after `cancel`."""
+        self.check()
+        self.stage = stage
+
     def as_json(self) -> dict[str, Any]:
         """Number, stage and course so far: dose evaluations, seconds and objective of each point."""
         return {

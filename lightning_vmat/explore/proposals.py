@@ -39,10 +39,12 @@ class Proposer:
     Args:
         planner: the planner.
         bench: problem and operators of the case.
+        preview: receives the generated fluence.
     """
 
     planner: ConfiguredPlanner
     bench: Workbench
+    preview: Preview = lambda fluence_mu, problem, dose_gy: None
 
     @property
     def staged(self) -> SequencedPlanner | None:
@@ -62,14 +64,13 @@ class Proposer:
         staged = self.staged
         return staged is not None and isinstance(staged.start, TrainedStart) and staged.start.maps is not None
 
-    def from_scratch(self, problems: CaseProblems, seed: int, trace: Trace, preview: Preview) -> Plan:
+    def from_scratch(self, problems: CaseProblems, seed: int, trace: Trace) -> Plan:
         """Returns the planner's own plan.
 
         Args:
             problems: problems of the case with its wishes.
             seed: seed of the generator's noise.
             trace: records the course.
-            preview: receives the generated fluence.
 
         Raises:
             ValueError: a case that cannot be planned, or a planner that ends in an ideal fluence.
@@ -83,9 +84,7 @@ class Proposer:
             start = self._start(seed)
             x = self.bench.generated(start, problems)
             if start is not open_start:
-                generated_mu = _within_jaws(x * problems.whole.scale_mu, problems.case)
-                rough = _rough(problems)
-                preview(generated_mu, rough, rough.dose_of_mu(generated_mu))
+                self._shown(problems, x)
             ready = replace(
                 staged,
                 start=start if start is open_start else KnownStart(x),
@@ -104,7 +103,6 @@ class Proposer:
         evaluations: int,
         seed: int,
         trace: Trace,
-        preview: Preview,
     ) -> Plan:
         """Returns a plan that starts from the current plan or from the generator's, whichever has the lower objective.
 
@@ -115,18 +113,13 @@ class Proposer:
             evaluations: dose evaluations of aperture optimization.
             seed: seed of the generator's noise.
             trace: records the course.
-            preview: receives the generated fluence.
         """
         case, problem = problems.case, problems.whole
         known_gy = plan_dose_gy
         if self.generates:
-            generated_mu = _within_jaws(self.bench.generated(self._start(seed), problems) * problem.scale_mu, case)
-            rough = _rough(problems)
-            rough_gy = rough.dose_of_mu(generated_mu)
-            preview(generated_mu, rough, rough_gy)
-            plan_gy = rough.dose_of_mu(plan.fluence_mu(case.beam_setup))
+            generated_mu, rough, ideal = self._shown(problems, self.bench.generated(self._start(seed), problems))
             # an ideal fluence is a bound of what apertures deliver
-            if float(rough.objective(rough_gy)) < float(rough.objective(plan_gy)):
+            if ideal < float(rough.objective(rough.dose_of_mu(plan.fluence_mu(case.beam_setup)))):
                 sequenced = project_to_limits(sequence(generated_mu, case.beamlets), case.beam_setup)
                 dose_gy = problem.dose_of_mu(sequenced.fluence_mu(case.beam_setup))
                 if float(problem.objective(dose_gy)) < float(problem.objective(plan_dose_gy)):
@@ -134,6 +127,16 @@ class Proposer:
         apertures = replace(quick_apertures(evaluations), made=self.bench.surrogate)
         with trace.stage("apertures"):
             return apertures.refine(case, problem, plan, trace, dose_gy=known_gy)
+
+    def _shown(self, problems: CaseProblems, x: FluenceMap) -> tuple[FluenceMap, Problem, float]:
+        """Shows a generated fluence; returns it in MU, a problem that shows its dose well enough, and its objective."""
+        case = problems.case
+        generated_mu = x * problems.whole.scale_mu * case.beamlets.inside_jaws.to(x)
+        # a part of the voxels, if there are many
+        rough = problems.part if part_evaluations_within(problems.voxels, 1) else problems.whole
+        dose_gy = rough.dose_of_mu(generated_mu)
+        self.preview(generated_mu, rough, dose_gy)
+        return generated_mu, rough, float(rough.objective(dose_gy))
 
     def _with_surrogate(self, apertures: QuasiNewtonApertures) -> QuasiNewtonApertures:
         """Returns an aperture optimizer that need not make the surrogate of the curvature again."""
@@ -145,15 +148,6 @@ class Proposer:
         staged = self.staged
         start = open_start if staged is None else staged.start
         return replace(start, seed=seed) if isinstance(start, TrainedStart) else start
-
-
-def _rough(problems: CaseProblems) -> Problem:
-    """Returns the smallest problem that shows a dose well enough: a part of the voxels, if there are many."""
-    return problems.part if part_evaluations_within(problems.voxels, 1) else problems.whole
-
-
-def _within_jaws(fluence_mu: FluenceMap, case: Case) -> FluenceMap:
-    return fluence_mu * case.beamlets.inside_jaws.to(fluence_mu)
 
 
 def normalised(bench: Workbench, case: Case, plan: Plan, normalisation: str) -> Plan:

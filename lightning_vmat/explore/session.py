@@ -7,42 +7,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lightning_vmat.api.planners import JAW_MARGIN_MM, ConfiguredPlanner
-from lightning_vmat.api.planners import planner as make_planner
+from lightning_vmat.api.planners import JAW_MARGIN_MM
 from lightning_vmat.cases.patient import OpenedPatient
-from lightning_vmat.explore.cancelling import Cancelled
+from lightning_vmat.explore.cancelling import Cancelled, Check
 from lightning_vmat.explore.history import History, Step
+from lightning_vmat.explore.kept import Kept, never
 from lightning_vmat.explore.made_plan import Computation, MadePlan
-from lightning_vmat.explore.measured import estimated, exact
-from lightning_vmat.explore.proposals import Proposer, normalised
+from lightning_vmat.explore.making import judge_plan, make_plan
 from lightning_vmat.explore.settings import Settings, session_wishes, with_geometry
-from lightning_vmat.explore.workbench import Workbench, plan_objective
-from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.objectives.protocol import load_protocol
-from lightning_vmat.plan.delivery_time import delivery_seconds
-from lightning_vmat.plan.jaws import with_jaws
-from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.body_dose import BodyDose
-from lightning_vmat.planning.evaluation import evaluate_plan
-from lightning_vmat.planning.planner import PlanResult, Trace, TracePoint
 from lightning_vmat.planning.planners import BUDGET
 
 VOXELS = 30_000  # fewer than elsewhere, so that a plan takes 2 s; its figures follow from the whole body
 PLANNERS = ("learned", "generator", "teacher", "regression", "conventional")
 """Planners to choose from, beside the one that the session was opened with."""
 
-GEOMETRIES = 2  # workbenches kept: the case's own arcs, and the arcs tried last
-VOLUMES = 6  # dose volumes kept; others are computed again when they are shown
 FIRST_SEED = 0
 
 Listener = Callable[[int], None]
@@ -88,8 +76,8 @@ class Session:
         seed: int = 0,
         jaw_margin_mm: float | None = JAW_MARGIN_MM,
     ) -> None:
-        self.opened, self.voxels, self.seed, self.jaw_margin_mm = opened, voxels, seed, jaw_margin_mm
-        self.runs = {planner: run}
+        self.opened = opened
+        self.kept = Kept(opened, {planner: run}, voxels, seed, jaw_margin_mm)
         self.planner_names = list(dict.fromkeys((*PLANNERS, planner)))
         self.protocol = load_protocol(opened.case.protocol)
         self.wish_names = session_wishes(opened.case, self.protocol)
@@ -100,10 +88,6 @@ class Session:
         self.history = History()
         self.error = ""
         self.cancelled = 0
-        self._planners: dict[str, ConfiguredPlanner] = {}
-        self._draws: dict[str, bool] = {}
-        self._benches: OrderedDict[tuple[str, float | None], Workbench] = OrderedDict()
-        self._volumes: OrderedDict[tuple[int, bool], Tensor] = OrderedDict()
         self._listeners: list[Listener] = []
         self._running: Computation | None = None
         self._waiting: Computation | None = None
@@ -111,8 +95,7 @@ class Session:
         self._version = self._computations = self._last_seed = 0
         self._closed = False
         self._changed = threading.Condition(threading.RLock())
-        self._computing_volume = threading.Lock()
-        self._planner(planner)  # a wrong name ends the command before the page opens
+        self.kept.planner(planner)  # a wrong name ends the command before the page opens
         self._worker = threading.Thread(target=self._work, name="vmat-session", daemon=True)
         self._worker.start()
         self._request(scratch=True)
@@ -134,7 +117,7 @@ class Session:
             if after.planner not in self.planner_names:  # a page must not name modules to import
                 raise ValueError(f"planner {after.planner!r}: expected one of {', '.join(self.planner_names)}")
             if after.planner != before.planner:
-                self._planner(after.planner)
+                self.kept.planner(after.planner)
             self.settings = after
             if replace(after, evaluations=before.evaluations) == before:
                 self._notify()
@@ -221,10 +204,7 @@ class Session:
     def can_draw(self) -> bool:
         """Whether `another` is possible."""
         with self._changed:
-            name = self.settings.planner
-            if name not in self._draws:
-                self._draws[name] = Proposer(self._planner(name), self._bench(self.settings)).draws
-            return self._draws[name]
+            return self.kept.draws(self.settings)
 
     def plan(self, number: int) -> MadePlan:
         """Returns a plan by its number.
@@ -239,31 +219,13 @@ class Session:
 
     def volume(self, number: int) -> Float[Tensor, "z y x"]:
         """Returns the dose of a plan on the grid: quick and interpolated, or exact once the whole body is computed."""
-        with self._computing_volume:  # the page asks for three planes at once
-            made = self.plan(number)
-            key = (number, made.measured.exact)
-            with self._changed:
-                if key in self._volumes:
-                    self._volumes.move_to_end(key)
-                    return self._volumes[key]
-            bench = self._bench(made.settings)
-            if made.measured.exact:
-                dose_gy = made.case.body_volume(bench.body_dose(_never).of_plan(made.plan))
-            else:
-                dose_gy = bench.quick_volume(made.plan.fluence_mu(made.case.beam_setup))
-            self._keep_volume(key, dose_gy)
-            return dose_gy
+        return self.kept.volume(self.plan(number))
 
     def preview_volume(self) -> Float[Tensor, "z y x"] | None:
         """Returns the quick dose of the generated fluence of the running computation; None without one."""
-        with self._computing_volume:
-            with self._changed:
-                running = self._running
-            if running is None or running.preview is None:
-                return None
-            if running.preview_gy is None:
-                running.preview_gy = self._bench(running.settings).quick_volume(running.preview[0])
-            return running.preview_gy
+        with self._changed:
+            running = self._running
+        return None if running is None else self.kept.preview_volume(running)
 
     def state(self) -> dict[str, Any]:
         """Returns what a page shows, as JSON: settings, numbers of plans, history, and the computation."""
@@ -287,7 +249,7 @@ class Session:
 
     def body_dose(self, made: MadePlan) -> BodyDose:
         """Returns the dose on every voxel of the body, with the operators that the session keeps."""
-        return self._bench(made.settings).body_dose(_never)
+        return self.kept.bench(made.settings).body_dose(never)
 
     def judged(self, number: int) -> MadePlan:
         """Returns a plan judged on every voxel of the body; computes that first if needed.
@@ -296,7 +258,7 @@ class Session:
             ValueError: no such plan.
         """
         made = self.plan(number)
-        return made if made.evaluation is not None else self._judge(made, _never)
+        return made if made.evaluation is not None else self._judge(made, never)
 
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Calls a listener after each change; returns the function that ends this."""
@@ -427,54 +389,11 @@ class Session:
             if self._waiting is not None or self._closed or self._next_to_judge() != self._judging:
                 raise Cancelled("something newer is wanted")
 
-    @torch.no_grad()
     def _compute(self, computation: Computation) -> None:
-        settings = computation.settings
-        self._at(computation, "problem")
-        bench, planner = self._bench(settings), self._planner(settings.planner)
-        case = bench.wished(settings.wishes)
-        problems = bench.problems(case, computation.check)
-        objective = plan_objective(problems.whole)
-        proposer, current = Proposer(planner, bench), self.current
-        trace = Trace()
-        begin = time.perf_counter()
-
-        def watch(point: TracePoint, dose_gy: Tensor | None) -> None:
-            computation.check()
-            course = None if dose_gy is None else estimated(case, objective, dose_gy)
-            with self._changed:
-                computation.stage = point.stage
-                passed_s = time.perf_counter() - begin
-                computation.points.append((point.dose_evaluations, passed_s, point.objective))
-                computation.course = course
-            self._notify()
-
-        def preview(fluence_mu: Tensor, problem: Problem, dose_gy: Tensor) -> None:
-            computation.preview = fluence_mu, estimated(case, plan_objective(problem), dose_gy)
-            self._notify()
-
-        trace.watch = watch
-        self._at(computation, "start")
-        if computation.scratch or current is None or current.settings.geometry != settings.geometry:
-            plan = proposer.from_scratch(problems, computation.seed, trace, preview)
-        else:
-            start = (current.plan, current.sample_dose_gy)
-            plan = proposer.from_plan(problems, *start, settings.evaluations, computation.seed, trace, preview)
-        trace.watch = None
-        plan = normalised(bench, case, plan, settings.normalisation)
-        dose_gy = bench.sample_dose(plan)
-        self._add(computation, MadePlan(
-            number=0, settings=settings, seed=computation.seed, case=case, plan=plan, trace=trace,
-            sample_dose_gy=dose_gy, measured=estimated(case, objective, dose_gy),
-            violations=machine_violations(plan, case.beam_setup),
-            delivery_s=float(delivery_seconds(plan, case.beam_setup).sum()),
-        ))  # fmt: skip
-
-    def _at(self, computation: Computation, stage: str) -> None:
-        computation.check()
-        with self._changed:
-            computation.stage = stage
-        self._notify()
+        settings, current = computation.settings, self.current
+        continues = not computation.scratch and current is not None and current.settings.geometry == settings.geometry
+        start, bench = current if continues else None, self.kept.bench(settings)
+        self._add(computation, make_plan(computation, start, self.kept.planner(settings.planner), bench, self._notify))
 
     def _add(self, computation: Computation, made: MadePlan) -> None:
         """Adds a finished plan as the current step, unless something newer is wanted."""
@@ -484,56 +403,11 @@ class Session:
             self.plans[number] = replace(made, number=number)
             self.history.add(Step(made.settings, number))
 
-    @torch.no_grad()
-    def _judge(self, made: MadePlan, check: Callable[[], None]) -> MadePlan:
-        """Evaluates a plan on every voxel of the body."""
-        bench = self._bench(made.settings)
-        result = self.result(made)
-        evaluation = evaluate_plan(made.case, result, bench.body_dose(check))
-        measured = exact(made.case, evaluation)
-        self._keep_volume((made.number, True), evaluation.dose_gy)
-        made = replace(made, measured=measured, evaluation=replace(evaluation, dose_gy=torch.zeros(0, 0, 0)))
+    def _judge(self, made: MadePlan, check: Check) -> MadePlan:
+        """Judges a plan on every voxel of the body."""
+        made, dose_gy = judge_plan(made, self.kept.bench(made.settings), check)
+        self.kept.keep_volume(made.number, dose_gy, exact=True)
         with self._changed:
             self.plans[made.number] = made
         self._notify()
         return made
-
-    # -- what is kept
-
-    def result(self, made: MadePlan) -> PlanResult:
-        """Returns a plan as the result of a planner, for reports."""
-        fluence_mu = made.plan.fluence_mu(made.case.beam_setup)
-        trace = Trace(list(made.trace.points), dict(made.trace.seconds), made.trace.dose_evaluations)
-        return PlanResult(fluence_mu, made.plan, trace, case=made.case, planner=made.settings.planner)
-
-    def _planner(self, name: str) -> ConfiguredPlanner:
-        with self._changed:
-            if name not in self._planners:
-                made = make_planner(
-                    name, run=self.runs.get(name), jaw_margin_mm=self.jaw_margin_mm, voxels=self.voxels, seed=self.seed
-                )
-                self._planners[name] = made
-            return self._planners[name]
-
-    def _bench(self, settings: Settings) -> Workbench:
-        with self._changed:
-            key = settings.geometry
-            if key not in self._benches:
-                case = with_jaws(with_geometry(self.opened.case, settings), self.jaw_margin_mm)
-                self._benches[key] = Workbench(case, self.voxels, self.seed)
-            self._benches.move_to_end(key)
-            while len(self._benches) > GEOMETRIES:
-                self._benches.popitem(last=False)
-            return self._benches[key]
-
-    def _keep_volume(self, key: tuple[int, bool], dose_gy: Float[Tensor, "z y x"]) -> None:
-        with self._changed:
-            self._volumes[key] = dose_gy
-            if key[1]:
-                self._volumes.pop((key[0], False), None)
-            while len(self._volumes) > VOLUMES:
-                self._volumes.popitem(last=False)
-
-
-def _never() -> None:
-    """Ends nothing."""

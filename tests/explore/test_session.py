@@ -89,7 +89,7 @@ def test_the_plan_never_has_a_higher_objective_than_the_one_before(session: Sess
     session.wait()
     second = session.current
     assert second is not None
-    objective = session._bench(second.settings).problems(second.case, lambda: None).whole.objective
+    objective = session.kept.bench(second.settings).problems(second.case, lambda: None).whole.objective
     assert float(objective(second.sample_dose_gy)) <= float(objective(first.sample_dose_gy))
 
 
@@ -107,7 +107,7 @@ def test_a_plan_may_be_explored_on_smaller_samples_of_voxels() -> None:
 
 def test_weights_alone_change_with_a_wish(still: Session) -> None:
     """The objective of a session is that of a problem built with the wish; the operator is the same object."""
-    bench, wishes = still._bench(still.settings), {"Rectum": 3.0, "FemoralHeads": 0.5, "homogeneity": 2.0}
+    bench, wishes = still.kept.bench(still.settings), {"Rectum": 3.0, "FemoralHeads": 0.5, "homogeneity": 2.0}
     wished, plain = bench.wished(wishes), bench.wished({})
     built = vmat.build_problem(wished, bench.voxels, bench.seed)
     kept = bench.problems(wished, lambda: None).whole
@@ -134,7 +134,7 @@ def test_estimates_are_close_to_the_exact_figures() -> None:
     session = started(voxels=1500)
     made = session.current
     assert made is not None
-    quick = session._bench(made.settings).quick_volume(made.plan.fluence_mu(made.case.beam_setup))
+    quick = session.kept.bench(made.settings).quick_volume(made.plan.fluence_mu(made.case.beam_setup))
     session.wait(judged=True)
     judged = session.current
     assert judged is not None
@@ -206,7 +206,7 @@ def test_many_moves_leave_one_computation_and_no_threads(session: Session) -> No
     assert session.settings.wishes == {} or session.settings.wishes == {"Rectum": 2.0 ** (99 % 9 / 2 - 2)}
     assert session.computation is None and threading.active_count() == threads
     assert len(session.plans) < 50, "most moves are overtaken by newer ones"
-    assert len(session._volumes) <= 6 and len(session._benches) == 1
+    assert len(session.kept.volumes) <= 6 and len(session.kept.benches) == 1
 
 
 def resident_mb() -> float:
