@@ -17,7 +17,7 @@ from torch import nn
 
 from lightning_vmat.callbacks import checkpoint, dose_volumes, figures, wandb_run
 from lightning_vmat.diffusion import heun_sampler, noise
-from lightning_vmat.l2o import learned
+from lightning_vmat.l2o import aperture_lstm, learned
 from lightning_vmat.networks.critic import FluenceCritic
 from lightning_vmat.networks.denoiser import FluenceDenoiser
 from lightning_vmat.recipes import distillation, learned_optimizer, regression, teacher
@@ -25,6 +25,7 @@ from lightning_vmat.recipes.base import PlanRecipe
 from lightning_vmat.registry import PACKAGE, import_object
 
 IMPORTED = (
+    aperture_lstm,
     checkpoint,
     distillation,
     dose_volumes,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_vmat.data.mirror import Mirror
 from lightning_vmat.l2o.problem import Problem
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.shapes import FluenceMap
 
 
@@ -26,6 +27,7 @@ class PlanItem:
     fluence: FluenceMap | None
     scale_mu: float
     problem: Problem | None
+    setup: BeamSetup
     mirror: Mirror | None = None
 
 
@@ -40,6 +42,7 @@ class PlanBatch:
         fluence: delivered fluence of the reference plans in one fraction, in units of `scale_mu`; None without plans.
         scale_mu: monitor units of a fluence of 1.
         problems: planning problem of each case; empty unless requested.
+        setups: beam setup of each case; empty where nothing needs them.
         mirrors: how to mirror each case; None if its arcs have no mirror image. Empty: cases cannot be mirrored.
         mirrored: whether condition and fluence of each case are mirror images; the problems never are. Empty: none is.
 
@@ -53,6 +56,7 @@ class PlanBatch:
     fluence: Float[Tensor, "batch control_point leaf_pair beamlet"] | None
     scale_mu: Float[Tensor, " batch"]
     problems: tuple[Problem, ...] = ()
+    setups: tuple[BeamSetup, ...] = ()
     mirrors: tuple[Mirror | None, ...] = ()
     mirrored: tuple[bool, ...] = ()
 
@@ -90,6 +94,7 @@ class PlanBatch:
             fluence=torch.stack(fluences) if len(fluences) == len(items) else None,
             scale_mu=torch.tensor([item.scale_mu for item in items]),
             problems=problems if len(problems) == len(items) else (),
+            setups=tuple(item.setup for item in items),
             mirrors=tuple(item.mirror for item in items),
         )
 

@@ -128,6 +128,7 @@ class MakeItem(Transform):
             fluence=record["fluence"],
             scale_mu=record["scale_mu"],
             problem=record["problem"],
+            setup=record["case"].beam_setup,
             mirror=Mirror.of(record["case"], self.channels),
         )
 

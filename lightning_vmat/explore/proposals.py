@@ -124,9 +124,10 @@ class Proposer:
                 dose_gy = problem.dose_of_mu(sequenced.fluence_mu(case.beam_setup))
                 if float(problem.objective(dose_gy)) < float(problem.objective(plan_dose_gy)):
                     plan, known_gy = sequenced, dose_gy
-        apertures = replace(quick_apertures(evaluations), made=self.bench.surrogate)
+        own = None if self.staged is None or self.staged.apertures is None else self.staged.apertures.correction
+        apertures = replace(quick_apertures(evaluations, correction=own), made=self.bench.surrogate)
         with trace.stage("apertures"):
-            return apertures.refine(case, problem, plan, trace, dose_gy=known_gy)
+            return apertures.refine(case.beam_setup, problem, plan, trace, dose_gy=known_gy)
 
     def _shown(self, problems: CaseProblems, x: FluenceMap) -> tuple[FluenceMap, Problem, float]:
         """Shows a generated fluence; returns it in MU, a problem that shows its dose well enough, and its objective."""

@@ -75,7 +75,7 @@ class Workbench:
     @cached_property
     def surrogate(self) -> CurvatureSurrogate | None:
         """The surrogate of the problem's curvature for aperture optimization."""
-        return quick_apertures(1).surrogate_of(self.case, self._problems.whole)
+        return quick_apertures(1).surrogate_of(self.case.beam_setup, self._problems.whole)
 
     def quick_volume(self, fluence_mu: FluenceMap) -> Float[Tensor, "z y x"]:
         """Returns the dose of a fluence on a coarse lattice of voxels, interpolated to the grid; 0 outside the body."""

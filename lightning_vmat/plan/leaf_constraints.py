@@ -101,7 +101,7 @@ def parked(given: tuple[Tips, Tips], projected: tuple[Tips, Tips], machine: Mach
     left, right = (bank.mean(dim=0).clamp(-limit_mm, limit_mm) for bank in given)
     tips = opened(left, right, machine.min_still_leaf_gap_mm)
     left, right = (torch.where(closed, tip, bank) for tip, bank in zip(tips, projected, strict=True))
-    span_mm = max(float((bank.amax(dim=-1) - bank.amin(dim=-1)).max()) for bank in (left, right))
+    span_mm = max(float((bank.amax(dim=-1) - bank.amin(dim=-1)).detach().max()) for bank in (left, right))
     collides = not machine.interdigitation and bool(interdigitating(left, right).any())
     return projected if collides or span_mm > machine.max_leaf_span_mm + TOLERANCE_MM / 2 else (left, right)
 

@@ -12,7 +12,7 @@ from lightning_vmat.l2o.descent import scaled_start
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.quasi_newton import QuasiNewton
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.planner import Trace
@@ -52,11 +52,11 @@ class AlternatingSequencing:
         """Dose evaluations of all rounds and of setting up."""
         return 1 + self.rounds * self.evaluations
 
-    def sequence(self, case: Case, problem: Problem, x: FluenceMap, trace: Trace) -> Plan:
+    def sequence(self, setup: BeamSetup, problem: Problem, x: FluenceMap, trace: Trace) -> Plan:
         """Returns a plan for a fluence map, which changes in the process to become deliverable.
 
         Args:
-            case: gives beamlets, machine and control points.
+            setup: control points, beamlets with jaws, and machine.
             problem: objective of the dose.
             x: fluence over `problem.scale_mu` to start from.
             trace: records the course; its objective is that of the fluence, which is not yet deliverable.
@@ -70,8 +70,8 @@ class AlternatingSequencing:
         pull, optimizer = self.pull * float(majoriser.mean()), LBFGS()
         model = QuasiNewton(majoriser, optimizer.reach, optimizer.memory)
         for turn in track(range(self.rounds), "sequencing", shown=self.progress, lasting=False):
-            plan = deliverable(case, problem, x + missed)
-            delivered = plan.fluence_mu(case.beam_setup) / problem.scale_mu
+            plan = deliverable(setup, problem, x + missed)
+            delivered = plan.fluence_mu(setup) / problem.scale_mu
             missed = missed + x - delivered
             pulled = PulledProblem.of(problem, delivered - missed, pull)
             seen = torch.cat((dose_gy, x.flatten()))
@@ -88,10 +88,10 @@ class AlternatingSequencing:
             spent = 1 + (turn + 1) * self.evaluations
             trace.add("sequencing", spent, time.perf_counter() - begin, float(problem.objective(dose_gy)))
         trace.spend(self.cost)
-        return deliverable(case, problem, x + missed)
+        return deliverable(setup, problem, x + missed)
 
 
-def deliverable(case: Case, problem: Problem, x: FluenceMap) -> Plan:
+def deliverable(setup: BeamSetup, problem: Problem, x: FluenceMap) -> Plan:
     """Returns the sequenced plan of a fluence over `problem.scale_mu`, without violations."""
-    plan = sequence(x.clamp(min=0) * problem.scale_mu, case.beamlets)
-    return project_to_limits(plan, case.beam_setup)
+    plan = sequence(x.clamp(min=0) * problem.scale_mu, setup.beamlets)
+    return project_to_limits(plan, setup)

@@ -12,6 +12,7 @@ from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.aperture import Plan
+from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
@@ -95,16 +96,16 @@ class Exploration:
                 x = run(small, self.optimizer, x, self.fluence_evaluations).x if self.fluence_evaluations else x
                 trace.spend(self.fluence_evaluations)
             with trace.stage("sequencing"):
-                plan = self._sequenced(case, small, x, trace)
+                plan = self._sequenced(case.beam_setup, small, x, trace)
             sequenced_mu = plan.fluence_mu(case.beam_setup)
             with trace.stage("exploration"):
                 plan = quick_apertures(self.aperture_evaluations, self.progress).refine(
-                    case, small, plan, trace, "exploration"
+                    case.beam_setup, small, plan, trace, "exploration"
                 )
         return Explored(plan, x * small.scale_mu * case.beamlets.inside_jaws.to(x), sequenced_mu)
 
-    def _sequenced(self, case: Case, small: Problem, x: FluenceMap, trace: Trace) -> Plan:
-        return self._alternating.sequence(case, small, x, trace) if self.rounds else deliverable(case, small, x)
+    def _sequenced(self, setup: BeamSetup, small: Problem, x: FluenceMap, trace: Trace) -> Plan:
+        return self._alternating.sequence(setup, small, x, trace) if self.rounds else deliverable(setup, small, x)
 
 
 def exploration_within(

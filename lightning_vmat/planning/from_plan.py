@@ -59,7 +59,7 @@ class PolishingPlanner:
         with trace.stage("start"):
             trace.add("start", 0, 0.0, float(problem.value(DeliveredStart(self.given)(problems))))
         with trace.stage("apertures"):
-            polished = self.apertures.refine(case, problem, self.given, trace)
+            polished = self.apertures.refine(case.beam_setup, problem, self.given, trace)
         with trace.stage("choice"):
             plan = self._better(case, polished)
         trace.spend(1)  # two forward projections count as one evaluation, although they are of the whole body

@@ -87,6 +87,21 @@ class LeafSteps:
         return project_to_limits(moved, setup)
 
 
+def gradient_step(
+    setup: BeamSetup, plan: Plan, function: FluenceFunction, curvature: FluenceMap
+) -> tuple[Float[Tensor, "bank control_point leaf_pair"], Float[Tensor, " control_point"]]:
+    """Returns the step of steepest descent over the second derivative of each variable: of tips in mm, at most one
+    beamlet width, and of monitor units.
+
+    Args:
+        setup: see `LeafSteps.descend`, as all other arguments.
+    """
+    _, gradient, _ = _evaluate(setup, plan, function)
+    step = -gradient / _diagonal(setup, plan, curvature)
+    points, width_mm = len(plan.mu), setup.beamlets.beamlet_width_mm
+    return step[:-points].view(2, *plan.left_mm.shape).clamp(-width_mm, width_mm), step[-points:]
+
+
 def _evaluate(setup: BeamSetup, plan: Plan, function: FluenceFunction) -> tuple[float, Tensor, Tensor]:
     """Returns value, gradient by all variables, and fluence."""
     left, right, mu = (value.detach().requires_grad_() for value in (plan.left_mm, plan.right_mm, plan.mu))

@@ -16,7 +16,7 @@ from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.planning.exploration import Exploration, exploration_within
 from lightning_vmat.planning.from_plan import PolishingPlanner
 from lightning_vmat.planning.problem import PART, SHARE, VOXELS
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, StepCorrection, quick_apertures
 from lightning_vmat.planning.staged import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
 from lightning_vmat.registry import find, import_object, is_import_path, register
 
@@ -163,6 +163,7 @@ def learned_planner(
     evaluations: int = BUDGET,
     progress: bool = False,
     start_evaluations: int = 0,
+    correction: StepCorrection | None = None,
 ) -> SequencedPlanner:
     """Returns the planner of a generator's fluence, a few optimizer steps, exploration and aperture optimization.
 
@@ -179,6 +180,7 @@ def learned_planner(
         evaluations: total number of dose evaluations.
         progress: show progress bars.
         start_evaluations: dose evaluations of the generator's condition, see `SequencedPlanner`.
+        correction: learned correction of aperture optimization; None for none.
 
     Raises:
         ValueError: a budget that leaves too few evaluations for the apertures.
@@ -202,11 +204,15 @@ def learned_planner(
         pull=0.01,
         start_evaluations=start_evaluations,
     )
-    return _explored(planner, exploration, evaluations, progress)
+    return _explored(planner, exploration, evaluations, progress, correction)
 
 
 def _explored(
-    planner: SequencedPlanner, exploration: Exploration | None, evaluations: int, progress: bool
+    planner: SequencedPlanner,
+    exploration: Exploration | None,
+    evaluations: int,
+    progress: bool,
+    correction: StepCorrection | None = None,
 ) -> SequencedPlanner:
     """Returns the planner with an exploration and aperture optimization within a number of dose evaluations.
 
@@ -222,7 +228,7 @@ def _explored(
     return replace(
         planner,
         exploration=exploration,
-        apertures=quick_apertures(_whole(left - on_part * PART), progress),
+        apertures=quick_apertures(_whole(left - on_part * PART), progress, correction),
         part_evaluations=on_part,
         alone_evaluations=_whole(alone - on_part * PART),
     )

@@ -108,6 +108,8 @@ class SequencedPlanner:
         if self.apertures is None:
             return PlanResult(fluence_mu, None, trace)
         apertures, wanted_mu, sequenced_mu = self.apertures, None, None
+        if isinstance(apertures.correction, nn.Module):
+            apertures.correction.to(x.device)
         if exploration is not None:
             found = exploration.explore(problems, x, trace)
             plan, wanted_mu, sequenced_mu = found.plan, found.wanted_mu, found.sequenced_mu
@@ -124,9 +126,9 @@ class SequencedPlanner:
                 part = problems.part
             with trace.stage("exploration"), trace.sample(PART):
                 first = replace(apertures, evaluations=self.part_evaluations, made=None)
-                plan = first.refine(case, part, plan, trace, "exploration", pairs)
+                plan = first.refine(case.beam_setup, part, plan, trace, "exploration", pairs)
         with trace.stage("apertures"):
-            plan = apertures.refine(case, problem, plan, trace, pairs=pairs)
+            plan = apertures.refine(case.beam_setup, problem, plan, trace, pairs=pairs)
         return PlanResult(plan.fluence_mu(case.beam_setup), plan, trace, wanted_mu, sequenced_mu)
 
     def _optimise(
@@ -143,7 +145,7 @@ class SequencedPlanner:
         with trace.stage("fluence"):
             begin = time.perf_counter()
             if self.pull:
-                delivered = deliverable(case, problem, x).fluence_mu(case.beam_setup) / problem.scale_mu
+                delivered = deliverable(case.beam_setup, problem, x).fluence_mu(case.beam_setup) / problem.scale_mu
                 pull = self.pull * float(problem.majoriser(problem.dose(delivered)).mean())
                 x = run(PulledProblem.of(problem, delivered, pull), optimizer, x, self.evaluations).x
                 spent = self.evaluations + PULL_EVALUATIONS

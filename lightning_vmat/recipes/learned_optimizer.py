@@ -1,8 +1,9 @@
-"""Meta-training of the learned optimizer on the planning problems of a cohort."""
+"""Meta-training of the learned optimizer, of fluence and of apertures, on the planning problems of a cohort."""
 
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from lightning_vmat.data.batch import PlanBatch
+from lightning_vmat.l2o.aperture_lstm import ApertureLSTM
 from lightning_vmat.l2o.comparison import JUDGED, LEARNED, Comparison, Table, as_text
 from lightning_vmat.l2o.learned import LearnedOptimizer, LearnedState
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.l2o.unroll import run, unroll
 from lightning_vmat.objectives.plan_objective import PlanObjective
-from lightning_vmat.recipes.base import Fluence, PlanRecipe, require_finite, warmup_cosine
+from lightning_vmat.planning.aperture_unroll import begin_apertures, refined_value, unroll_apertures
+from lightning_vmat.recipes.base import Fluence, PerCase, PlanRecipe, require_finite, warmup_cosine
 from lightning_vmat.recipes.loading import check_condition, load_recipe
 
 TABLE_FILE = "comparison.json"
@@ -26,11 +29,12 @@ TABLE_FILE = "comparison.json"
 class LearnedOptimization(PlanRecipe):
     """Learns to lower the objective of any case, from any start, for any objective weights.
 
-    Each case has its own unroll. Training uses one window of inner steps at a time; after `horizon` dose evaluations
-    the unroll restarts with other objective weights and another start.
+    In fluence, each case has its own unroll. Training uses one window of inner steps at a time; after `horizon` dose
+    evaluations the unroll restarts with other objective weights and another start. On apertures, each unroll begins
+    from a start that is sequenced, with other weights, makes up to `aperture_horizon` steps, and then a window.
 
     Args:
-        network: the learned optimizer.
+        network: the learned optimizer of fluence.
         optimizer: makes the optimizer of its parameters.
         generator: run directory or checkpoint of the recipe whose maps are the start; None for the open field.
         evaluations: dose evaluations for one plan.
@@ -39,6 +43,9 @@ class LearnedOptimization(PlanRecipe):
         open_field_share: share of training unrolls that start from the open field instead of the generator's maps.
         weight_spread: objective weights are multiplied by `exp(u)`, u uniform in [-spread, spread].
         warmup_steps: optimizer steps of rising learning rate.
+        apertures: learned correction of aperture optimization; None for none.
+        aperture_window: steps of apertures that are differentiated together.
+        aperture_horizon: steps of apertures before the window, at most.
 
     Raises:
         ValueError: fewer than one evaluation, or a window that does not fit the horizon.
@@ -57,6 +64,9 @@ class LearnedOptimization(PlanRecipe):
         open_field_share: float = 0.25,
         weight_spread: float = 1.0,
         warmup_steps: int = 0,
+        apertures: ApertureLSTM | None = None,
+        aperture_window: int = 3,
+        aperture_horizon: int = 15,
     ) -> None:
         super().__init__()
         if evaluations < 1 or not 1 <= window < horizon:
@@ -64,12 +74,13 @@ class LearnedOptimization(PlanRecipe):
                 f"evaluations {evaluations}, window {window}, horizon {horizon}: expected evaluations of at least 1 "
                 "and 1 <= window < horizon"
             )
-        self.network = network
+        self.network, self.apertures = network, apertures
         self.make_optimizer = optimizer
         self.generator_run = generator
         self.evaluations, self.window, self.horizon = evaluations, window, horizon
         self.open_field_share, self.weight_spread = open_field_share, weight_spread
         self.warmup_steps = warmup_steps
+        self.aperture_window, self.aperture_horizon = aperture_window, aperture_horizon
         self._generator: list[PlanRecipe] = []  # in a list, so that it is no submodule and in no checkpoint
         self._unrolls: dict[str, tuple[Problem, LearnedState]] = {}
         self._comparison = Comparison()
@@ -100,7 +111,7 @@ class LearnedOptimization(PlanRecipe):
         return torch.stack([run(problem, self.network, x0, self.evaluations).x for problem, x0 in starts])
 
     def training_step(self, batch: PlanBatch, batch_index: int) -> Tensor:
-        """Unrolls one window of each case and returns the mean meta-loss."""
+        """Unrolls one window of each case, in fluence and on apertures, and returns the mean meta-loss."""
         losses = []
         begun = self._begin(batch)
         for case_id, (problem, state) in begun.items():
@@ -109,9 +120,33 @@ class LearnedOptimization(PlanRecipe):
             self.dose_evaluations += steps
             self._unrolls[case_id] = problem, state.detach()
             losses.append(loss)
-        loss = require_finite(torch.stack(losses).mean(), batch)
+        loss = torch.stack(losses).mean()
+        if self.apertures is not None:
+            aperture_loss = self._aperture_loss(batch, self.apertures)
+            self.log("train/aperture_loss", aperture_loss.detach(), prog_bar=True, batch_size=len(batch))
+            loss = loss + aperture_loss
         self.log("train/loss", loss.detach(), prog_bar=True, batch_size=len(batch))
-        return loss
+        return require_finite(loss, batch)
+
+    def _aperture_loss(self, batch: PlanBatch, correction: ApertureLSTM) -> Tensor:
+        """Returns the mean meta-loss of one window on apertures for each case."""
+        losses = []
+        starts = self._varied_starts(batch)
+        for problem, setup, x0 in zip(batch.required_problems(), batch.setups, starts, strict=True):
+            steps = int(torch.randint(self.aperture_horizon + 1, ()))
+            run = begin_apertures(setup, with_other_weights(problem, self.weight_spread), x0, correction, steps)
+            if run.may_go_on:
+                losses.append(unroll_apertures(run, self.aperture_window))
+            self.dose_evaluations += run.halves // 2
+        if not losses:  # a loss all the same: several processes must agree on the parameters that have gradients
+            return 0 * torch.cat([parameter.flatten() for parameter in correction.parameters()]).sum()
+        return torch.stack(losses).mean()
+
+    def _varied_starts(self, batch: PlanBatch) -> Fluence:
+        """Returns the generator's maps or open fields of the cases, half of them with noise."""
+        starts = self.start(batch, seed=int(torch.randint(2**31, ())))
+        open_fields = torch.stack([problem.open_field for problem in batch.required_problems()])
+        return varied_start(mixed(starts, open_fields, self.open_field_share))
 
     def _begin(self, batch: PlanBatch) -> dict[str, tuple[Problem, LearnedState]]:
         """Returns the unroll of each case, restarted if there is none or it has reached the horizon."""
@@ -120,9 +155,7 @@ class LearnedOptimization(PlanRecipe):
             for case_id in batch.case_ids
         ]
         if any(over):
-            starts = self.start(batch, seed=int(torch.randint(2**31, ())))
-            open_fields = torch.stack([problem.open_field for problem in batch.required_problems()])
-            starts = varied_start(mixed(starts, open_fields, self.open_field_share))
+            starts = self._varied_starts(batch)
             for case_id, problem, x0, new in zip(batch.case_ids, batch.required_problems(), starts, over, strict=True):
                 if new:
                     problem = with_other_weights(problem, self.weight_spread)
@@ -131,23 +164,44 @@ class LearnedOptimization(PlanRecipe):
 
     def on_after_backward(self) -> None:
         """Sets gradients that are not finite to zero, so that they do not change the weights."""
-        for parameter in self.network.parameters():
+        for parameter in self.parameters():
             if parameter.grad is not None and not bool(parameter.grad.isfinite().all()):
                 parameter.grad.zero_()
 
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
-        """Logs the mean log ratio of the objective after and before optimization, and evaluates the dose."""
+        """Logs the mean log ratio of the objective after and before optimization, and evaluates the dose.
+
+        With apertures, the ratio is the mean of both modes.
+        """
         reached = self._judge_dose(batch, self.generate(batch), "val")
         ratios = (reached / batch.objective(self.start(batch))).log()
+        if self.apertures is not None:
+            on_apertures = self._aperture_ratios(batch, self.apertures)
+            self.log("val/aperture_log_ratio", on_apertures.mean(), batch_size=len(batch), sync_dist=True)
+            ratios = (ratios + on_apertures) / 2
         self.log("val/log_ratio", ratios.mean(), prog_bar=True, batch_size=len(batch), sync_dist=True)
+
+    def _aperture_ratios(self, batch: PlanBatch, correction: ApertureLSTM | None) -> PerCase:
+        """Returns the log ratio of each case's objective after and before aperture optimization."""
+        ratios = []
+        for problem, setup, x0 in zip(batch.required_problems(), batch.setups, self.start(batch), strict=True):
+            before, after = refined_value(setup, problem, x0, correction, self.evaluations)
+            ratios.append(math.log(max(after, 1e-30) / max(before, 1e-30)))
+        return torch.tensor(ratios, device=self.device)
 
     def on_test_start(self) -> None:
         """Starts an empty comparison with hand-designed optimizers."""
         self._comparison = Comparison()
 
     def test_step(self, batch: PlanBatch, batch_index: int) -> None:
-        """Evaluates the optimised maps, and runs all optimizers from the same starts."""
+        """Evaluates the optimised maps, runs all optimizers from the same starts, and compares both modes of apertures.
+
+        `test/aperture_correction` is the log ratio of objectives with and without the correction.
+        """
         self.evaluate(batch, "test")
+        if self.apertures is not None:
+            gain = self._aperture_ratios(batch, self.apertures) - self._aperture_ratios(batch, None)
+            self.log("test/aperture_correction", gain.mean(), batch_size=len(batch), sync_dist=True)
         for problem, x0 in zip(batch.required_problems(), self.start(batch), strict=True):
             self._comparison.add(problem, self.network, x0)
 
@@ -170,7 +224,7 @@ class LearnedOptimization(PlanRecipe):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Returns the optimizer of the network with warm-up and cosine decay."""
-        optimizer = self.make_optimizer(self.network.parameters())
+        optimizer = self.make_optimizer(self.parameters())
         return warmup_cosine(optimizer, self.warmup_steps, float(self.trainer.estimated_stepping_batches))
 
 

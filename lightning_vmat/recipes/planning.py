@@ -12,7 +12,14 @@ from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.planners import BUDGET, learned_planner
 from lightning_vmat.planning.problem import SHARE, VOXELS, CaseProblems
 from lightning_vmat.planning.staged import KnownStart, SequencedPlanner
-from lightning_vmat.recipes.trained import RECIPES, TrainedStart, learned_optimizer, load_start, read_run
+from lightning_vmat.recipes.trained import (
+    RECIPES,
+    TrainedStart,
+    learned_optimizer,
+    load_start,
+    read_run,
+    step_correction,
+)
 
 EVALUATIONS = 10  # of a hand-designed optimizer after a generator
 
@@ -39,12 +46,12 @@ def recipe_planner(
         ValueError: no such run, a generator with other condition channels than the run's, or a budget too small.
     """
     start, files = load_start(run, seed), read_run(run)
-    evaluations = EVALUATIONS if optimizer is not None else 0
+    evaluations, correction = EVALUATIONS if optimizer is not None else 0, None
     if files.class_path == RECIPES["learned"]:
         evaluations = int(files.number("evaluations", EVALUATIONS))
-        optimizer = optimizer or learned_optimizer(run)
+        optimizer, correction = optimizer or learned_optimizer(run), step_correction(run)
     seen = start.channels.fluence_evaluations
-    return learned_planner(start, optimizer, voxels, seed, evaluations, budget, progress, seen)
+    return learned_planner(start, optimizer, voxels, seed, evaluations, budget, progress, seen, correction)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lightning_vmat.data.batch import PlanBatch, unit_noise
 from lightning_vmat.diffusion.preconditioning import EDMPreconditioning
 from lightning_vmat.files.yaml_file import read_mapping
+from lightning_vmat.l2o.aperture_lstm import ApertureLSTM
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
@@ -152,6 +153,23 @@ def learned_optimizer(run: Path) -> LearnedOptimizer:
     if not isinstance(network, LearnedOptimizer):
         raise ValueError(f"run {run}: holds a {type(network).__name__}, expected a LearnedOptimizer")
     files.load(network, "network.")
+    return network
+
+
+def step_correction(run: Path) -> ApertureLSTM | None:
+    """Returns the correction of aperture optimization of a trained `LearnedOptimization`; None if it has none.
+
+    Raises:
+        ValueError: no such run, or one of another recipe.
+    """
+    check_recipe(run, "learned")
+    files = read_run(run)
+    if files.settings.get("apertures") is None:
+        return None
+    network = files.build("apertures")
+    if not isinstance(network, ApertureLSTM):
+        raise ValueError(f"run {run}: holds a {type(network).__name__}, expected an ApertureLSTM")
+    files.load(network, "apertures.")
     return network
 
 

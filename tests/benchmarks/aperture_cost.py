@@ -50,7 +50,7 @@ def main() -> None:
         torch.autograd.grad(fluence_mu, (left, right, mu), by_fluence)
 
     def optimise(evaluations: int) -> Plan:
-        return QuasiNewtonApertures(evaluations).refine(case, problem, plan, Trace())
+        return QuasiNewtonApertures(evaluations).refine(case.beam_setup, problem, plan, Trace())
 
     work: dict[str, Callable[[], object]] = {
         "dose_evaluation_s": lambda: problem.evaluate(problem.open_field),

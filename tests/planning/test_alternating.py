@@ -61,7 +61,7 @@ def test_a_strong_pull_ends_at_its_target(problem: Problem) -> None:
 def test_turns_make_a_better_plan_than_sequencing_once(case: Case, problem: Problem, optimised: torch.Tensor) -> None:
     trace = Trace()
     alternating = AlternatingSequencing(rounds=15)
-    plan = alternating.sequence(case, problem, optimised, trace)
+    plan = alternating.sequence(case.beam_setup, problem, optimised, trace)
     once = project_to_limits(sequence(optimised * problem.scale_mu, case.beamlets), case.beam_setup)
     value, value_once = (float(problem.value(p.fluence_mu(case.beam_setup) / problem.scale_mu)) for p in (plan, once))
     assert value < 0.5 * value_once  # it is about a tenth
@@ -70,7 +70,9 @@ def test_turns_make_a_better_plan_than_sequencing_once(case: Case, problem: Prob
 
 
 def test_an_open_field_is_sequenced_as_it_is(case: Case, problem: Problem) -> None:
-    plan = AlternatingSequencing(rounds=1, evaluations=0).sequence(case, problem, problem.open_field, Trace())
+    plan = AlternatingSequencing(rounds=1, evaluations=0).sequence(
+        case.beam_setup, problem, problem.open_field, Trace()
+    )
     grown = plan.fluence_mu(case.beam_setup)
     assert bool(grown.isfinite().all())
     assert error_of(case, problem, plan, problem.open_field * float(plan.mu.mean()) / problem.scale_mu) < 0.2

@@ -95,7 +95,7 @@ def test_each_stage_earns_its_place(case: Case, problem: Problem, reference: Pla
 def test_aperture_optimization_never_ends_worse_than_it_started(case: Case, problem: Problem) -> None:
     plan = project_to_limits(sequence(problem.open_field * problem.scale_mu, case.beamlets), case.beam_setup)
     before = objective(problem, plan.fluence_mu(case.beam_setup))
-    after = QuasiNewtonApertures(2).refine(case, problem, plan, Trace())
+    after = QuasiNewtonApertures(2).refine(case.beam_setup, problem, plan, Trace())
     assert objective(problem, after.fluence_mu(case.beam_setup)) <= before * (1 + 1e-6)
     assert sum(machine_violations(after, case.beam_setup).values()) == 0
 

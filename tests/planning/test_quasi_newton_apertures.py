@@ -131,7 +131,7 @@ def test_it_spends_what_it_says(
     """Half a dose evaluation for each projection; the surrogate's rows take none."""
     halves = counted_projections(monkeypatch)
     trace = Trace()
-    QuasiNewtonApertures(evaluations, surrogate=surrogate).refine(case, problem, start(case, problem), trace)
+    QuasiNewtonApertures(evaluations, surrogate=surrogate).refine(case.beam_setup, problem, start(case, problem), trace)
     assert len(halves) in (2 * evaluations - 1, 2 * evaluations)
     assert trace.dose_evaluations == evaluations == trace.points[-1].dose_evaluations
 
@@ -161,7 +161,7 @@ def test_the_objective_never_rises_and_all_limits_hold(
     case: Case, problem: Problem, surrogate: SurrogateSettings | None
 ) -> None:
     trace = Trace()
-    plan = QuasiNewtonApertures(25, surrogate=surrogate).refine(case, problem, start(case, problem), trace)
+    plan = QuasiNewtonApertures(25, surrogate=surrogate).refine(case.beam_setup, problem, start(case, problem), trace)
     course = [point.objective for point in trace.points]
     assert course == sorted(course, reverse=True) and course[-1] < 0.7 * course[0]
     final = float(problem.value(plan.fluence_mu(case.beam_setup) / problem.scale_mu))
@@ -178,7 +178,7 @@ def test_rows_behind_the_jaws_stay_where_they_are(
     behind[rows] = False
     assert bool(behind.any())
     first = project_to_limits(start(case, problem), case.beam_setup)
-    plan = QuasiNewtonApertures(6, surrogate=surrogate).refine(case, problem, first, Trace())
+    plan = QuasiNewtonApertures(6, surrogate=surrogate).refine(case.beam_setup, problem, first, Trace())
     torch.testing.assert_close(plan.left_mm[:, behind], first.left_mm[:, behind])
     assert float((plan.left_mm - first.left_mm)[:, ~behind].abs().max()) > 1.0
 
@@ -187,9 +187,11 @@ def test_the_surrogate_saves_half_of_the_evaluations() -> None:
     case = with_jaws(make_phantom(3, "demo"), 8.0)
     problem = build_problem(case, 1500)
     plain, quick = Trace(), Trace()
-    QuasiNewtonApertures(12).refine(case, problem, start(case, problem), plain)
+    QuasiNewtonApertures(12).refine(case.beam_setup, problem, start(case, problem), plain)
     steps = LeafSteps(iterations=25)
-    QuasiNewtonApertures(6, steps, surrogate=SurrogateSettings()).refine(case, problem, start(case, problem), quick)
+    QuasiNewtonApertures(6, steps, surrogate=SurrogateSettings()).refine(
+        case.beam_setup, problem, start(case, problem), quick
+    )
     assert quick.points[-1].objective < plain.points[-1].objective
 
 
@@ -217,18 +219,18 @@ def test_a_watcher_sees_every_point_with_its_dose_and_may_end_the_run(case: Case
 
     trace = Trace(watch=watch)
     with pytest.raises(EnoughError):
-        QuasiNewtonApertures(25).refine(case, problem, start(case, problem), trace)
+        QuasiNewtonApertures(25).refine(case.beam_setup, problem, start(case, problem), trace)
     assert seen == [(point.dose_evaluations, point.objective) for point in trace.points] and len(seen) == 4
 
 
 def test_a_surrogate_made_before_gives_the_same_plan(case: Case, problem: Problem) -> None:
     """Also when the objective's weights have changed since, because it depends on the dose alone."""
     optimizer = QuasiNewtonApertures(6, surrogate=SurrogateSettings())
-    made = replace(optimizer, made=optimizer.surrogate_of(case, problem))
+    made = replace(optimizer, made=optimizer.surrogate_of(case.beam_setup, problem))
     assert isinstance(problem.objective, PlanObjective)
     wished = replace(problem, objective=problem.objective.with_wishes({"Rectum": 4.0}, "test"))
     first = start(case, problem)
-    plans = [one.refine(case, wished, first, Trace()) for one in (optimizer, made)]
+    plans = [one.refine(case.beam_setup, wished, first, Trace()) for one in (optimizer, made)]
     torch.testing.assert_close(plans[0].left_mm, plans[1].left_mm)
     torch.testing.assert_close(plans[0].mu, plans[1].mu)
 
@@ -240,9 +242,9 @@ def test_a_known_dose_saves_its_projection_and_changes_nothing(
     dose_gy = problem.dose(first.fluence_mu(case.beam_setup) / problem.scale_mu)
     plain, known = Trace(), Trace()
     halves = counted_projections(monkeypatch)
-    plan = QuasiNewtonApertures(6).refine(case, problem, first, plain)
+    plan = QuasiNewtonApertures(6).refine(case.beam_setup, problem, first, plain)
     before = len(halves)
-    again = QuasiNewtonApertures(6).refine(case, problem, first, known, dose_gy=dose_gy)
+    again = QuasiNewtonApertures(6).refine(case.beam_setup, problem, first, known, dose_gy=dose_gy)
     assert len(halves) - before == before - 1 and known.dose_evaluations == plain.dose_evaluations
     torch.testing.assert_close(again.left_mm, plan.left_mm)
     torch.testing.assert_close(again.mu, plan.mu)
@@ -252,13 +254,13 @@ def test_pairs_of_a_problem_with_other_voxels_save_evaluations() -> None:
     """The first steps on a problem are better with what the steps on a part of its voxels told of the curvature."""
     problems = CaseProblems(with_jaws(make_phantom(3, "tiny"), 8.0), 4000)
     case, pairs = problems.case, Pairs()
-    plan = quick_apertures(14).refine(case, problems.part, start(case, problems.part), Trace(), pairs=pairs)
+    plan = quick_apertures(14).refine(case.beam_setup, problems.part, start(case, problems.part), Trace(), pairs=pairs)
     found = len(pairs.steps)
     assert found > 3
     ends = []
     for known in (Pairs(), pairs):
         trace = Trace()
-        quick_apertures(4).refine(case, problems.whole, plan, trace, pairs=known)
+        quick_apertures(4).refine(case.beam_setup, problems.whole, plan, trace, pairs=known)
         ends.append(trace.points[-1].objective)
     assert ends[1] < 0.96 * ends[0] and len(pairs.steps) > found
 
