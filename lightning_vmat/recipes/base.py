@@ -54,6 +54,10 @@ class PlanRecipe(LightningModule, ABC):
             seed: seed of the sample, for recipes that sample.
         """
 
+    def own_figures(self, batch: PlanBatch) -> dict[str, float]:
+        """Returns further figures of a case for the card of the weights; the batch has its problem."""
+        return {}
+
     def validation_step(self, batch: PlanBatch, batch_index: int) -> None:
         """Evaluates generated maps; their means are logged at the end of the epoch."""
         self.evaluate(batch, "val")

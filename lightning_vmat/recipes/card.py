@@ -62,7 +62,7 @@ def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str,
 
 
 def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> dict[str, dict[str, float]]:
-    """Returns objective and error of the generated fluence for the first validation cases.
+    """Returns objective and error of the generated fluence for the first validation cases, and `own_figures`.
 
     Args:
         recipe: the trained recipe.
@@ -75,7 +75,7 @@ def case_figures(recipe: PlanRecipe, data: dict[str, Any], cohort: Cohort) -> di
         batch = PlanBatch.collate([transform({"case_dir": folder})])
         with torch.no_grad():
             x = recipe.generate(batch)
-            row = {"objective": float(batch.objective(x))}
+            row = {"objective": float(batch.objective(x)), **recipe.own_figures(batch)}
         if batch.fluence is not None:
             row["fluence_error"] = float(fluence_error(x, batch.fluence))
         figures[folder.name] = {name: round(value, 4) for name, value in row.items()}

@@ -189,6 +189,12 @@ class LearnedOptimization(PlanRecipe):
             ratios.append(math.log(max(after, 1e-30) / max(before, 1e-30)))
         return torch.tensor(ratios, device=self.device)
 
+    def own_figures(self, batch: PlanBatch) -> dict[str, float]:
+        """Returns the log ratio of the objective after and before aperture optimization."""
+        if self.apertures is None:
+            return {}
+        return {"aperture_log_ratio": float(self._aperture_ratios(batch, self.apertures).mean())}
+
     def on_test_start(self) -> None:
         """Starts an empty comparison with hand-designed optimizers."""
         self._comparison = Comparison()

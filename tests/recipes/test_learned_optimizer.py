@@ -14,6 +14,8 @@ from synthetic import synthetic_batch
 
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cli import main
+from lightning_vmat.l2o.aperture_lstm import ApertureLSTM
+from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.comparison import Comparison
 from lightning_vmat.l2o.learned import LearnedOptimizer
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
@@ -22,6 +24,7 @@ from lightning_vmat.recipes.learned_optimizer import LearnedOptimization, mixed,
 from lightning_vmat.recipes.loading import load_recipe
 from lightning_vmat.recipes.planning import recipe_planner
 from lightning_vmat.recipes.runs import check_channels
+from lightning_vmat.recipes.trained import step_correction
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -115,6 +118,31 @@ def test_run_can_be_read_back_and_plans(run_directory: Path) -> None:
     x = loaded.generate(batch)
     assert x.min() >= 0
     assert problem.value(x[0]) < 0.7 * problem.value(problem.open_field)
+
+
+def test_the_planner_corrects_the_steps_of_apertures(run_directory: Path) -> None:
+    correction = step_correction(run_directory)
+    assert isinstance(correction, ApertureLSTM)
+    assert not any(parameter.requires_grad for parameter in correction.parameters())
+    assert float(correction.tip_gains.weight.abs().max()) > 0  # training changed it
+    staged = recipe_planner(run_directory, voxels=500)
+    assert staged.apertures is not None and isinstance(staged.apertures.correction, ApertureLSTM)
+    other = recipe_planner(run_directory, voxels=500, optimizer=LBFGS())
+    assert other.apertures is not None and isinstance(other.apertures.correction, ApertureLSTM)
+
+
+def test_both_modes_are_logged(run_directory: Path) -> None:
+    tables = run_directory.glob("metrics*/**/metrics.csv")
+    logged = {name for table in tables for name in table.read_text().splitlines()[0].split(",")}
+    assert {"train/aperture_loss", "val/aperture_log_ratio", "test/aperture_correction"} <= logged
+
+
+def test_without_apertures_there_is_no_correction(run_directory: Path, tmp_path: Path) -> None:
+    content = yaml.safe_load((run_directory / "config.yaml").read_text())
+    del content["model"]["init_args"]["apertures"]
+    shutil.copytree(run_directory / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+    assert step_correction(tmp_path) is None
 
 
 def test_problems_are_asked_for_by_name() -> None:
