@@ -15,6 +15,7 @@ from synthetic import TEACHER, small_network, synthetic_batch, synthetic_problem
 from torch.utils.data import DataLoader
 from yaml import safe_dump
 
+from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.data.batch import PlanBatch, PlanItem
 from lightning_vmat.data.batching import SameShapeBatches
 from lightning_vmat.l2o.learned import LearnedOptimizer
@@ -65,7 +66,8 @@ def item(seed: int, with_problem: bool) -> PlanItem:
     batch = synthetic_batch(1, seed)
     assert batch.fluence is not None
     problem = synthetic_problem() if with_problem else None
-    return PlanItem(batch.case_ids[0], batch.case_dirs[0], batch.condition[0], batch.fluence[0], 1.0, problem)
+    setup = make_phantom(0, "tiny").beam_setup
+    return PlanItem(batch.case_ids[0], batch.case_dirs[0], batch.condition[0], batch.fluence[0], 1.0, problem, setup)
 
 
 def trained(recipe: PlanRecipe, folder: Path, data: Shared, ranks: int = 2) -> list[dict[str, torch.Tensor]]:
