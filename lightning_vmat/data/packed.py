@@ -38,7 +38,7 @@ from lightning_vmat.plan.limits import project_to_limits
 
 PACK_VERSION = 2
 SUFFIX = ".safetensors"
-PARTS = {1: ("left_mm", "right_mm", "mu"), PACK_VERSION: ("leaf_tips", "mu")}  # version 1 held float32
+PARTS = "leaf_tips", "mu"
 ROUNDED = {"rounded_to": {"leaf_tips_mm": 0.1, "mu_fraction": 0.001}}  # metadata of an unpacked plan
 
 
@@ -52,7 +52,6 @@ class Pack:
         split: names of the cases of each split.
         plans: how each plan was made, by case.
         checksums: checksum of each case's voxels, jaws and wishes.
-        version: version of the file.
     """
 
     path: Path
@@ -60,7 +59,6 @@ class Pack:
     split: dict[str, list[str]]
     plans: dict[str, dict[str, Any]]
     checksums: dict[str, str]
-    version: int = PACK_VERSION
 
     @property
     def sources(self) -> list[PackedSource]:
@@ -71,7 +69,7 @@ class Pack:
     def stored(self, name: str) -> list[Tensor]:
         """Read the tensors of a case's plan."""
         with safe_open(self.path, framework="pt") as file:
-            return [file.get_tensor(f"{name}.{part}") for part in PARTS[self.version]]
+            return [file.get_tensor(f"{name}.{part}") for part in PARTS]
 
 
 @dataclass(frozen=True)
@@ -118,8 +116,6 @@ class PackedSource:
             ValueError: tensors that do not make a plan.
         """
         tensors = self.pack.stored(self.name)
-        if self.pack.version == 1:
-            return Plan(*tensors)
         try:
             return project_to_limits(unpack_plan(*tensors), setup)
         except (ValueError, TypeError) as error:
@@ -149,7 +145,7 @@ def write_pack(roots: Sequence[Path], out: Path) -> None:
                 split[part].append(name)
                 plans[name], checksums[name] = pack.plans[name] | ROUNDED, pack.checksums[name]
                 values = pack.stored(name) if pack.path.is_file() else _rounded_parts(pack.path / name)
-                tensors |= {f"{name}.{kind}": value for kind, value in zip(PARTS[PACK_VERSION], values, strict=True)}
+                tensors |= {f"{name}.{kind}": value for kind, value in zip(PARTS, values, strict=True)}
     if not plans:
         raise ValueError(f"{', '.join(map(str, roots))}: no case with a plan, expected at least 1")
     split = {part: sorted(names, key=phantom_seed) for part, names in split.items()}
@@ -226,11 +222,10 @@ def read_pack(name_or_path: str | Path) -> Pack:
         about = json.loads(header.get("cohort", "null"))
     except (SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a packed cohort ({' '.join(str(error).split())})") from error
-    version = next((number for number in PARTS if header.get("pack_version") == str(number)), None)
-    if version is None:
+    if header.get("pack_version") != str(PACK_VERSION):
         raise ValueError(f"{path}: pack version {header.get('pack_version')}, expected {PACK_VERSION}")
-    pack = Pack(path, **about, version=version)
-    missing = [f"{source.name}.{part}" for source in pack.sources for part in PARTS[version]]
+    pack = Pack(path, **about)
+    missing = [f"{source.name}.{part}" for source in pack.sources for part in PARTS]
     if missing := sorted(set(missing) - stored):
         raise ValueError(f"{path}: {missing[0]} missing, expected leaves and monitor units of every case")
     return pack

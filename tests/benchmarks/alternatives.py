@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, help="of each split; all if not given")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
-    cohort = read_cohort(unpacked(Path("prostate_base")))
+    cohort = read_cohort(unpacked(Path("prostate_wished")))
     transform = item_transform(ChannelSettings(STRUCTURES), 15000, True)
     folders = {part: cohort.folders(part)[: options.cases] for part in ("train", "validation")}
     items = {part: [transform({"case_dir": folder}) for folder in those] for part, those in folders.items()}

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from lightning_vmat.cases.sizes import get_size
 from lightning_vmat.data.packed import read_pack
@@ -56,7 +55,7 @@ def test_rounding_is_small_and_keeps_the_limits() -> None:
 
 
 def test_the_shipped_plans_take_four_kilobytes_each() -> None:
-    pack = read_pack("prostate_base")
+    pack = read_pack("prostate_wished")
     size = get_size("base")
     setup = beam_setup(Arc(control_points=size.control_points))
     packed = 0
@@ -83,12 +82,3 @@ def test_bytes_that_are_no_plan_are_refused(content: bytes, message: str) -> Non
         unpack_plan(
             pack_leaf_tips(Plan(torch.zeros(1, 2), torch.ones(1, 2), torch.ones(1))), torch.tensor([1e9]).half()
         )
-
-
-def test_version_1_is_read_as_it_is() -> None:
-    pack = read_pack("prostate_base")
-    if pack.version != 1:
-        pytest.skip("no file of version 1 is shipped any more")
-    with safe_open(pack.path, framework="pt") as file:
-        left = file.get_tensor("phantom_0007.left_mm")
-    assert torch.equal(pack.sources[7].plan(beam_setup(Arc(control_points=90))).left_mm, left)

@@ -160,7 +160,7 @@ def test_scale_of_a_plan_spares_the_problem(cohort: Path) -> None:
 def test_another_phantom_than_the_planned_one_is_refused(file: Path, tmp_path: Path) -> None:
     about = json.loads(json.dumps(vars(read_pack(file)), default=str))
     about["checksums"]["phantom_0003"] = "0" * 16
-    del about["path"], about["version"]
+    del about["path"]
     damaged = tmp_path / "damaged.safetensors"
     save_file(load_file(file), damaged, {"pack_version": "2", "cohort": json.dumps(about)})
     with pytest.raises(ValueError, match=r"damaged\.safetensors: phantom_0003 made here differs"):

@@ -14,10 +14,12 @@ def pack(request: pytest.FixtureRequest) -> Pack:
     return read_pack(request.param)
 
 
-def test_the_base_cohort_is_there() -> None:
-    assert {"prostate_base", "prostate_wished"} <= set(shipped_cohorts())
-    assert len(read_pack("prostate_base").sources) >= 200
-    assert len(read_pack("prostate_wished").split["train"]) >= 198
+def test_the_cohort_is_there_and_learns_from_no_held_out_phantom() -> None:
+    assert shipped_cohorts() == ["prostate_wished"]
+    pack = read_pack("prostate_wished")
+    assert len(pack.sources) == 640 and len(pack.split["train"]) >= 500
+    held_out = {f"phantom_{seed:04d}" for seed in range(160, 200)}
+    assert set(pack.split["test"]) == held_out
 
 
 def test_a_few_megabytes(pack: Pack) -> None:
