@@ -31,6 +31,10 @@ MOST_ON_PART = 20
 FEWEST_ON_PART = 500
 """Voxels of that part, at least."""
 
+LEAST_FOR_FLUENCE = 15
+"""Dose evaluations from which steps of a fluence optimizer before the exploration pay: with 10, objectives were 2 and
+3 % lower without them on the validation phantoms 733 and 750."""
+
 LEAST = 3
 """Minimum dose evaluations of aperture optimization: setting up and one step."""
 
@@ -167,9 +171,10 @@ def learned_planner(
 ) -> SequencedPlanner:
     """Returns the planner of a generator's fluence, a few optimizer steps, exploration and aperture optimization.
 
-    A third of the evaluations goes to the optimizer's steps on the small problem and a short exploration that keeps the
-    generator's pattern. If these are too few, or the sectors too wide, the optimizer's steps are on the whole problem
-    and the fluence is sequenced once; with too few evaluations for that, the generator's map is.
+    A third of the evaluations goes to the optimizer's steps on the small problem (with a budget of at least
+    `LEAST_FOR_FLUENCE`) and a short exploration that keeps the generator's pattern. If these are too few, or the
+    sectors too wide, the optimizer's steps are on the whole problem and the fluence is sequenced once; with too few
+    evaluations for that, the generator's map is.
 
     Args:
         start: the generator.
@@ -190,7 +195,7 @@ def learned_planner(
     if evaluations < least:
         raise ValueError(f"evaluations {evaluations}: expected at least {least}")
     longest = Exploration(5, 0, min(12, evaluations // 2), pull=2e-2, progress=progress)
-    if optimizer is not None:
+    if optimizer is not None and evaluations >= LEAST_FOR_FLUENCE:
         longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
     exploration = exploration_within((evaluations - before) / 3, voxels, longest, fewest_rounds=1)
     if evaluations < before + fluence_evaluations + PULL_EVALUATIONS + LEAST:
