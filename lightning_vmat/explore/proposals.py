@@ -124,8 +124,8 @@ class Proposer:
                 dose_gy = problem.dose_of_mu(sequenced.fluence_mu(case.beam_setup))
                 if float(problem.objective(dose_gy)) < float(problem.objective(plan_dose_gy)):
                     plan, known_gy = sequenced, dose_gy
-        own = None if self.staged is None or self.staged.apertures is None else self.staged.apertures.correction
-        apertures = replace(quick_apertures(evaluations, correction=own), made=self.bench.surrogate)
+        # without a learned correction, which is for the way from a map to a plan, not from one plan to another
+        apertures = replace(quick_apertures(evaluations), made=self.bench.surrogate)
         with trace.stage("apertures"):
             return apertures.refine(case.beam_setup, problem, plan, trace, dose_gy=known_gy)
 
