@@ -38,6 +38,7 @@ def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str,
         config: configuration of the run.
         recipe: the trained recipe.
     """
+    trained = _checkpoint(run)  # refuses before a cohort is unpacked, which takes minutes
     cohort = read_cohort(unpacked(Path(config["data"]["cohort"])))
     manifest = read_mapping(cohort.root / MANIFEST_FILE)
     used = sum(p.numel() for name, p in recipe.named_parameters() if not name.startswith(recipe.TRAINING_ONLY))
@@ -46,7 +47,7 @@ def describe(run: Path, config: dict[str, Any], recipe: PlanRecipe) -> dict[str,
         "use": "research on planning; not for treatment",
         "parameters": used,
         "seed": config.get("seed_everything"),
-        **_checkpoint(run),
+        **trained,
         "hours_of_whole_run": training_hours(run, len(cohort.split["train"])),
         "trainer": {key: config["trainer"].get(key) for key in TRAINER_KEYS},
         "versions": {"lightning_vmat": __version__, "torch": torch.__version__.partition("+")[0]},
