@@ -312,15 +312,15 @@ class Session:
             self._cancel()
             self._computations += 1
             seed = self._seed_of_current() if seed is None else seed
-            evaluations = BUDGET if scratch or not self._can_continue() else self.settings.evaluations
+            evaluations = BUDGET if scratch or self._start(self.settings) is None else self.settings.evaluations
             self._waiting = Computation(self._computations, self.settings, seed, scratch, evaluations)
             self.error = ""
             self._notify()
 
-    def _can_continue(self) -> bool:
-        """Whether the current plan has the arcs of the settings."""
+    def _start(self, settings: Settings) -> MadePlan | None:
+        """Returns the current plan if it has the arcs of the settings."""
         current = self.current
-        return current is not None and current.settings.geometry == self.settings.geometry
+        return current if current is not None and current.settings.geometry == settings.geometry else None
 
     def _seed_of_current(self) -> int:
         current = self.current
@@ -390,10 +390,10 @@ class Session:
                 raise Cancelled("something newer is wanted")
 
     def _compute(self, computation: Computation) -> None:
-        settings, current = computation.settings, self.current
-        continues = not computation.scratch and current is not None and current.settings.geometry == settings.geometry
-        start, bench = current if continues else None, self.kept.bench(settings)
-        self._add(computation, make_plan(computation, start, self.kept.planner(settings.planner), bench, self._notify))
+        settings = computation.settings
+        start = None if computation.scratch else self._start(settings)
+        planner, bench = self.kept.planner(settings.planner), self.kept.bench(settings)
+        self._add(computation, make_plan(computation, start, planner, bench, self._notify))
 
     def _add(self, computation: Computation, made: MadePlan) -> None:
         """Adds a finished plan as the current step, unless something newer is wanted."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,8 @@ RECIPES = {
     "learned": "lightning_vmat.recipes.learned_optimizer.LearnedOptimization",
 }
 """Planner -> class path of the recipe whose runs it uses."""
+
+AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 
 Maps = Callable[[Condition, Problem, int], Fluence]
 """Returns fluence maps from the condition of one case, its problem and a seed; batch axes have length 1."""
@@ -148,12 +150,7 @@ def learned_optimizer(run: Path) -> LearnedOptimizer:
         ValueError: no such run, or one of another recipe.
     """
     check_recipe(run, "learned")
-    files = read_run(run)
-    network = files.build("network")
-    if not isinstance(network, LearnedOptimizer):
-        raise ValueError(f"run {run}: holds a {type(network).__name__}, expected a LearnedOptimizer")
-    files.load(network, "network.")
-    return network
+    return _network(read_run(run), "network", LearnedOptimizer)
 
 
 def step_correction(run: Path) -> ApertureLSTM | None:
@@ -164,12 +161,15 @@ def step_correction(run: Path) -> ApertureLSTM | None:
     """
     check_recipe(run, "learned")
     files = read_run(run)
-    if files.settings.get("apertures") is None:
-        return None
-    network = files.build("apertures")
-    if not isinstance(network, ApertureLSTM):
-        raise ValueError(f"run {run}: holds a {type(network).__name__}, expected an ApertureLSTM")
-    files.load(network, "apertures.")
+    return None if files.settings.get("apertures") is None else _network(files, "apertures", ApertureLSTM)
+
+
+def _network(files: RunFiles, name: str, kind: type[AnyNetwork]) -> AnyNetwork:
+    """Builds a network of a run from the recipe's argument of that name, with its weights."""
+    network = files.build(name)
+    if not isinstance(network, kind):
+        raise ValueError(f"run {files.run}: holds a {type(network).__name__}, expected a {kind.__name__}")
+    files.load(network, f"{name}.")
     return network
 
 
