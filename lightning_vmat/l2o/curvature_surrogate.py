@@ -18,7 +18,7 @@ from lightning_vmat.dose.pooled_rows import BeamletCells, Cell, Cells, pooled_ro
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.shapes import FluenceMap, FluenceMaps
 
-LLOYD_ROUNDS = 3
+LLOYD_ROUNDS, LLOYD_SHARE = 3, 20  # rounds, and voxels for each chosen one on which they are made
 TARGET_SHARE = 0.5  # of the chosen voxels lies in targets, where most of the curvature is
 
 
@@ -154,14 +154,14 @@ def choose_voxels(
         own = side.nonzero()[:, 0]
         if len(own) == 0 or wanted == 0:
             continue
-        places = centres_mm[own]
-        picked = torch.randperm(len(own), generator=generator)[:wanted].to(own.device)
+        some = own[torch.randperm(len(own), generator=generator)[: LLOYD_SHARE * wanted].to(own.device)]
+        places, picked = centres_mm[some], torch.arange(min(wanted, len(some)), device=own.device)
         for _ in range(LLOYD_ROUNDS):
             nearest = torch.cdist(places, places[picked]).argmin(dim=1)
             sums = torch.zeros(len(picked), 3, device=own.device).index_add(0, nearest, places)
             means = sums / torch.bincount(nearest, minlength=len(picked)).clamp(min=1)[:, None]
             picked = torch.cdist(means, places).argmin(dim=1)
-        neighbourhood[own] = torch.cdist(places, places[picked]).argmin(dim=1) + before
-        chosen.append(own[picked])
+        neighbourhood[own] = torch.cdist(centres_mm[own], places[picked]).argmin(dim=1) + before
+        chosen.append(some[picked])
         before += len(picked)
     return torch.cat(chosen), neighbourhood

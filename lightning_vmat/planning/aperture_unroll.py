@@ -10,7 +10,7 @@ from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import deliverable
-from lightning_vmat.planning.fluence_model import Pairs
+from lightning_vmat.planning.pairs import PlanPairs
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.quasi_newton_apertures import ApertureRun, StepCorrection, quick_apertures
 
@@ -32,7 +32,7 @@ def begin_apertures(
         steps: steps to make; more until one succeeds, because only then a correction is asked.
     """
     settings = quick_apertures(UNLIMITED, correction=correction)
-    run = ApertureRun(setup, problem, deliverable(setup, problem, x), settings, Trace(), "apertures", Pairs())
+    run = ApertureRun(setup, problem, deliverable(setup, problem, x), settings, Trace(), "apertures", PlanPairs())
     while (run.steps < steps or run.failures) and run.may_go_on:
         run.iterate()
     run.detach()

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lightning_vmat.l2o.curvature_surrogate import CurvatureSurrogate
 from lightning_vmat.plan.shapes import FluenceMap
+from lightning_vmat.planning.pairs import Pairs
 
 Maps = Float[Tensor, "*stack control_point leaf_pair beamlet"]
 
@@ -102,27 +103,6 @@ class SurrogateGuess:
     def diagonal(self) -> FluenceMap:
         """Returns a tenth of the majoriser."""
         return self.majoriser / 10  # what is far from its true one only costs inner iterations
-
-
-@dataclass
-class Pairs:
-    """Steps in fluence and the changes of the gradient along them, the oldest first.
-
-    Args:
-        memory: number of pairs that are kept.
-        steps: those kept, MU.
-        changes: of the gradient by fluence.
-    """
-
-    memory: int = 16
-    steps: list[Maps] = field(default_factory=list)
-    changes: list[Maps] = field(default_factory=list)
-
-    def observe(self, step: Maps, change: Maps) -> None:
-        """Take in a step in fluence and the change of the gradient; a pair without curvature is left out."""
-        if float((step * change).sum()) > 1e-4 * float(step.norm() * change.norm()):
-            self.steps = [*self.steps, step][-self.memory :]
-            self.changes = [*self.changes, change][-self.memory :]
 
 
 @dataclass

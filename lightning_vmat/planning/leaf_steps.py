@@ -14,6 +14,7 @@ from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.leaf_motion import sector_ends, time_in_beamlets
 from lightning_vmat.plan.limits import project_to_limits
 from lightning_vmat.plan.shapes import FluenceMap
+from lightning_vmat.planning.pairs import Pairs
 
 FluenceFunction = Callable[[Tensor], tuple[float, Tensor]]
 """Value and gradient by fluence [control_point, leaf_pair, beamlet] in MU."""
@@ -28,15 +29,13 @@ class LeafSteps:
 
     Args:
         iterations: maximum number of evaluations of the function; the last line search may exceed it.
-        memory: number of pairs kept.
         max_tip_beamlets: longest step of a leaf tip, in beamlet widths.
         max_mu_share: largest change of a sector's monitor units in a step, as a share of them.
 
     Reference: Nocedal and Wright 2006, algorithm 7.4.
     """
 
-    iterations: int = 15
-    memory: int = 10
+    iterations: int = 12
     max_tip_beamlets: float = 1.0
     max_mu_share: float = 0.3
 
@@ -46,6 +45,7 @@ class LeafSteps:
         plan: Plan,
         function: FluenceFunction,
         curvature: FluenceMap,
+        pairs: Pairs,
     ) -> tuple[Plan, FluenceMap, float]:
         """Returns the best plan found, its fluence and its value.
 
@@ -54,10 +54,11 @@ class LeafSteps:
             plan: start, within the limits.
             function: function of the delivered fluence.
             curvature: rough second derivative by fluence, which scales the first step.
+            pairs: what earlier steps told of the curvature by leaf tips and monitor units, on this function or on one
+                like it; the new steps are added.
         """
         value, gradient, fluence_mu = _evaluate(setup, plan, function)
         inverse = 1 / _diagonal(setup, plan, curvature)
-        pairs: list[tuple[Tensor, Tensor, float]] = []
         reach, used, failures = 1.0, 1, 0
         while used < self.iterations and failures < 4:
             direction = _quasi_newton_step(gradient, pairs, inverse, reach)
@@ -68,13 +69,14 @@ class LeafSteps:
                 if trial_value < value:
                     break
             else:
-                pairs, reach, failures = [], reach * 0.3, failures + 1
+                pairs.forget()
+                reach, failures = reach * 0.3, failures + 1
                 continue
             failures = 0
-            if not pairs:
+            if not pairs.steps:
                 reach *= 1.5 if shortening == 0 else 0.6
             # the step after projection, not the direction: the pair describes where the plan really went
-            pairs = _with_pair(pairs, _flat(trial) - _flat(plan), trial_gradient - gradient, self.memory)
+            pairs.observe(_flat(trial) - _flat(plan), trial_gradient - gradient)
             plan, value, gradient, fluence_mu = trial, trial_value, trial_gradient, trial_mu
         return plan, fluence_mu, value
 
@@ -133,30 +135,19 @@ def _diagonal(setup: BeamSetup, plan: Plan, curvature: FluenceMap) -> Float[Tens
     return torch.cat((by_tip.flatten(), by_mu)).clamp(min=TINY)
 
 
-def _with_pair(
-    pairs: list[tuple[Tensor, Tensor, float]], step: Tensor, change: Tensor, memory: int
-) -> list[tuple[Tensor, Tensor, float]]:
-    curvature = float(step @ change)
-    if curvature > 1e-4 * float(step.norm() * change.norm()):
-        return [*pairs, (step, change, curvature)][-memory:]
-    return pairs
-
-
 def _quasi_newton_step(
-    gradient: Float[Tensor, " variable"],
-    pairs: list[tuple[Tensor, Tensor, float]],
-    inverse: Float[Tensor, " variable"],
-    reach: float,
+    gradient: Float[Tensor, " variable"], pairs: Pairs, inverse: Float[Tensor, " variable"], reach: float
 ) -> Float[Tensor, " variable"]:
     """Returns the quasi-Newton step by two-loop recursion."""
+    known = [(step, change, float(step @ change)) for step, change in zip(pairs.steps, pairs.changes, strict=True)]
     shift, weights = gradient, []
-    for step, change, curvature in reversed(pairs):
+    for step, change, curvature in reversed(known):
         weights.append((step @ shift) / curvature)
         shift = shift - weights[-1] * change
-    if pairs:
-        _, change, curvature = pairs[-1]
+    if known:
+        _, change, curvature = known[-1]
         reach = curvature / max(float(change @ (inverse * change)), TINY)
     shift = reach * inverse * shift
-    for (step, change, curvature), weight in zip(pairs, reversed(weights), strict=True):
+    for (step, change, curvature), weight in zip(known, reversed(weights), strict=True):
         shift = shift + step * (weight - (change @ shift) / curvature)
     return -shift

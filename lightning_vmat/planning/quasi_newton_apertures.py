@@ -19,8 +19,9 @@ from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.limits import project_to_limits
-from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel, MajoriserGuess, Pairs, SurrogateGuess
+from lightning_vmat.planning.fluence_model import BfgsMatrix, FluenceModel, MajoriserGuess, SurrogateGuess
 from lightning_vmat.planning.leaf_steps import LeafSteps, gradient_step
+from lightning_vmat.planning.pairs import PlanPairs
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.progress import Progress
 
@@ -91,7 +92,7 @@ class QuasiNewtonApertures:
         plan: Plan,
         trace: Trace,
         stage: str = "apertures",
-        pairs: Pairs | None = None,
+        pairs: PlanPairs | None = None,
         dose_gy: Float[Tensor, " voxel"] | None = None,
     ) -> Plan:
         """Improves a plan.
@@ -110,7 +111,7 @@ class QuasiNewtonApertures:
         Returns:
             The best plan found, without violations.
         """
-        run = ApertureRun(setup, problem, plan, self, trace, stage, pairs or Pairs(), dose_gy)
+        run = ApertureRun(setup, problem, plan, self, trace, stage, pairs or PlanPairs(), dose_gy)
         with Progress(self.evaluations, stage, shown=self.progress, lasting=False) as progress:
             while run.may_go_on:
                 run.iterate()
@@ -123,8 +124,7 @@ def quick_apertures(
     evaluations: int, progress: bool = False, correction: StepCorrection | None = None
 ) -> QuasiNewtonApertures:
     """The aperture optimizer of all planners: the quasi-Newton model, from the surrogate's first guess."""
-    steps = LeafSteps(iterations=25)  # a better model is worth more work between two dose evaluations
-    return QuasiNewtonApertures(evaluations, steps, SurrogateSettings(), progress, correction)
+    return QuasiNewtonApertures(evaluations, LeafSteps(), SurrogateSettings(), progress, correction)
 
 
 class ApertureRun:
@@ -144,7 +144,7 @@ class ApertureRun:
         settings: QuasiNewtonApertures,
         trace: Trace,
         stage: str,
-        pairs: Pairs,
+        pairs: PlanPairs,
         dose_gy: Tensor | None = None,
     ) -> None:
         self.setup, self.problem, self.settings, self.trace, self.stage = setup, problem, settings, trace, stage
@@ -158,7 +158,8 @@ class ApertureRun:
         self.halves += 2
         self.surrogate = settings.made or settings.surrogate_of(setup, problem)
         self.majoriser = majoriser
-        self.model = FluenceModel(MajoriserGuess(majoriser.sqrt()), pairs)
+        self.model = FluenceModel(MajoriserGuess(majoriser.sqrt()), pairs.fluence)
+        self.leaf_pairs = pairs.leaves
         self.gradient: Tensor | None = None
         self.last: tuple[Tensor, Tensor] | None = None
         self.steps, self.decrease = 0, 0.0
@@ -178,7 +179,9 @@ class ApertureRun:
         with torch.no_grad():
             inner = self._inner(self.plan)
             model = self._quadratic(inner)
-            moved, _, expected = self.settings.steps.descend(self.inner_setup, inner, model, model.matrix.diagonal())
+            moved, _, expected = self.settings.steps.descend(
+                self.inner_setup, inner, model, model.matrix.diagonal(), self.leaf_pairs
+            )
         memory = self.memory
         if self.settings.correction is not None and not self.failures:
             step, memory = self.settings.correction(self._seen(inner, moved, model), self.memory)

@@ -16,7 +16,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import deliverable
 from lightning_vmat.planning.exploration import Exploration
-from lightning_vmat.planning.fluence_model import Pairs
+from lightning_vmat.planning.pairs import PlanPairs
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.problem import PART, SHARE, VOXELS, CaseProblems
 from lightning_vmat.planning.pulled_problem import PulledProblem
@@ -120,7 +120,7 @@ class SequencedPlanner:
                 plan = sequence(fluence_mu, case.beamlets)
             if self.start is not open_start or self.optimizer is not None:  # the open field is no wanted fluence
                 wanted_mu, sequenced_mu = fluence_mu, plan.fluence_mu(case.beam_setup)
-        pairs = Pairs()
+        pairs = PlanPairs()
         if self.part_evaluations:
             with trace.stage("problem"):
                 part = problems.part

@@ -19,8 +19,9 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.leaf_motion import mean_coverage, time_in_beamlets
 from lightning_vmat.plan.limits import machine_violations, project_to_limits
-from lightning_vmat.planning.fluence_model import FluenceModel, MajoriserGuess, Pairs
+from lightning_vmat.planning.fluence_model import FluenceModel, MajoriserGuess
 from lightning_vmat.planning.leaf_steps import LeafSteps
+from lightning_vmat.planning.pairs import Pairs, PlanPairs
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner
 from lightning_vmat.planning.problem import PART, CaseProblems, build_problem
@@ -113,9 +114,33 @@ def test_leaf_steps_reach_a_fluence_that_leaves_can_deliver(case: Case) -> None:
         return float((fluence_mu - target).square().sum() / 2), fluence_mu - target
 
     before = squared_error(start.fluence_mu(setup))[0]
-    plan, fluence_mu, value = LeafSteps(iterations=60).descend(setup, start, squared_error, torch.ones_like(target))
+    plan, fluence_mu, value = LeafSteps(iterations=60).descend(
+        setup, start, squared_error, torch.ones_like(target), Pairs()
+    )
     assert value < 1e-3 * before
     torch.testing.assert_close(fluence_mu, plan.fluence_mu(setup))
+    assert not any(machine_violations(plan, setup).values())
+
+
+def test_pairs_of_earlier_leaf_steps_save_iterations(case: Case, problem: Problem) -> None:
+    """The next search over the leaves goes on with the curvature that the search before it found."""
+    setup, first = case.beam_setup, project_to_limits(start(case, problem), case.beam_setup)
+    wanted = problem.open_field.square() * problem.scale_mu
+    weight = problem.majoriser(problem.dose(problem.open_field))
+
+    def squared_error(fluence_mu: Tensor) -> tuple[float, Tensor]:
+        error = fluence_mu - wanted
+        return float((weight * error.square()).sum() / 2), weight * error
+
+    ends = []
+    for kept in (False, True):
+        pairs, plan = Pairs(), first
+        for _ in range(4):
+            plan, _, value = LeafSteps(iterations=8).descend(setup, plan, squared_error, weight, pairs)
+            if not kept:
+                pairs.forget()
+        ends.append(value)
+    assert ends[1] < ends[0]
     assert not any(machine_violations(plan, setup).values())
 
 
@@ -188,10 +213,7 @@ def test_the_surrogate_saves_half_of_the_evaluations() -> None:
     problem = build_problem(case, 1500)
     plain, quick = Trace(), Trace()
     QuasiNewtonApertures(12).refine(case.beam_setup, problem, start(case, problem), plain)
-    steps = LeafSteps(iterations=25)
-    QuasiNewtonApertures(6, steps, surrogate=SurrogateSettings()).refine(
-        case.beam_setup, problem, start(case, problem), quick
-    )
+    quick_apertures(6).refine(case.beam_setup, problem, start(case, problem), quick)
     assert quick.points[-1].objective < plain.points[-1].objective
 
 
@@ -253,16 +275,16 @@ def test_a_known_dose_saves_its_projection_and_changes_nothing(
 def test_pairs_of_a_problem_with_other_voxels_save_evaluations() -> None:
     """The first steps on a problem are better with what the steps on a part of its voxels told of the curvature."""
     problems = CaseProblems(with_jaws(make_phantom(3, "tiny"), 8.0), 4000)
-    case, pairs = problems.case, Pairs()
-    plan = quick_apertures(14).refine(case.beam_setup, problems.part, start(case, problems.part), Trace(), pairs=pairs)
-    found = len(pairs.steps)
+    case, pairs = problems.case, PlanPairs()
+    plan = quick_apertures(10).refine(case.beam_setup, problems.part, start(case, problems.part), Trace(), pairs=pairs)
+    found = len(pairs.fluence.steps)
     assert found > 3
     ends = []
-    for known in (Pairs(), pairs):
+    for known in (PlanPairs(), pairs):
         trace = Trace()
         quick_apertures(4).refine(case.beam_setup, problems.whole, plan, trace, pairs=known)
         ends.append(trace.points[-1].objective)
-    assert ends[1] < 0.96 * ends[0] and len(pairs.steps) > found
+    assert ends[1] < 0.96 * ends[0] and len(pairs.fluence.steps) > found
 
 
 def test_evaluations_on_part_of_the_voxels_count_as_their_share() -> None:
