@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -118,6 +119,27 @@ def radiological_depth(
 
 DepthFunction = Callable[[Case, Int[Tensor, " voxel"]], Float[Tensor, "control_point voxel"]]
 """A function like `radiological_depth` for the control points of the case."""
+
+
+def traced_once(case: Case, voxel_index: Int[Tensor, " voxel"]) -> DepthFunction:
+    """Returns a function that traces the rays of a case at its first call, and then reads the depths of some voxels.
+
+    Most of the time of `radiological_depth` goes to rays, and samples of voxels share these.
+
+    Args:
+        case: the case.
+        voxel_index: flat indices of all voxels that will be asked for, in any order, repeated or not.
+    """
+    index = voxel_index.unique()
+
+    @cache
+    def traced() -> Float[Tensor, "control_point voxel"]:
+        return radiological_depth(case, index)
+
+    def depth(_: Case, some: Int[Tensor, " some_voxel"]) -> Float[Tensor, "control_point some_voxel"]:
+        return traced()[:, torch.searchsorted(index, some.contiguous())]
+
+    return depth
 
 
 class _Planes:

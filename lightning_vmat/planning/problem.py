@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import torch
+
 from lightning_vmat.dose.pooled_operator import PooledOperator
 from lightning_vmat.dose.projection import DoseProjection
-from lightning_vmat.dose.ray_tracing import DepthFunction, radiological_depth
+from lightning_vmat.dose.ray_tracing import DepthFunction, radiological_depth, traced_once
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.objectives.plan_objective import PlanObjective
 from lightning_vmat.objectives.protocol import load_protocol
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.open_field import conformal_field
-from lightning_vmat.plan.voxels import sample_voxels
+from lightning_vmat.plan.voxels import VoxelSample, sample_voxels
 from lightning_vmat.planning.dose_operator import dose_operator
 
 VOXELS = 40_000
@@ -54,7 +56,10 @@ def build_problem(
     Raises:
         ValueError: a protocol or a stored influence that does not fit the case, or a target that receives no dose.
     """
-    sample = sample_voxels(case, voxels, seed)
+    return _problem_on(case, sample_voxels(case, voxels, seed), depth)
+
+
+def _problem_on(case: Case, sample: VoxelSample, depth: DepthFunction) -> Problem:
     projection = DoseProjection(dose_operator(case, sample.index, depth=depth))
     objective = PlanObjective.from_case(case, sample, load_protocol(case.protocol))
     open_field = conformal_field(case).float()
@@ -74,18 +79,8 @@ def build_problem(
     )
 
 
-def build_small_problem(case: Case, voxels: int, seed: int = 0) -> Problem:
-    """Builds a small problem for many evaluations: few voxels, and beamlets pooled, see `PooledOperator`.
-
-    Args:
-        case: the case.
-        voxels: size of the voxel sample.
-        seed: seed of the voxel sample.
-
-    Raises:
-        ValueError: as `build_problem`.
-    """
-    problem = build_problem(case, voxels, seed)
+def pooled_problem(case: Case, problem: Problem) -> Problem:
+    """Returns a problem of few voxels for many evaluations, with its beamlets pooled, see `PooledOperator`."""
     sector_deg = float(case.control_points.sector_deg.median())
     together = max(1, round(CELL_DEG / sector_deg)), 1, max(1, round(CELL_MM / case.beamlets.beamlet_width_mm))
     return replace(problem, projection=DoseProjection(PooledOperator.of(problem.projection.operator, together)))
@@ -98,7 +93,7 @@ def small_voxels(voxels: int) -> int:
 
 @dataclass(frozen=True)
 class CaseProblems:
-    """The problems of a case on three samples of its voxels, each built at its first use.
+    """The problems of a case on three samples of its voxels, each built at its first use; rays are traced once for all.
 
     >>> import lightning_vmat as vmat
     >>> from lightning_vmat.planning.problem import CaseProblems
@@ -119,14 +114,26 @@ class CaseProblems:
     @cached_property
     def whole(self) -> Problem:
         """The problem on the whole sample, on which a plan is optimised in the end."""
-        return build_problem(self.case, self.voxels, self.seed)
+        return self._on(0)
 
     @cached_property
     def part(self) -> Problem:
         """A problem on `PART` of the voxels."""
-        return build_problem(self.case, max(1, round(PART * self.voxels)), self.seed + 2)
+        return self._on(2)
 
     @cached_property
     def small(self) -> Problem:
-        """The small problem, on `SHARE` of the voxels and with pooled beamlets, see `build_small_problem`."""
-        return build_small_problem(self.case, small_voxels(self.voxels), self.seed + 1)
+        """The small problem, on `SHARE` of the voxels and with pooled beamlets, see `pooled_problem`."""
+        return pooled_problem(self.case, self._on(1))
+
+    def _on(self, number: int) -> Problem:
+        return _problem_on(self.case, self._samples[number], self._depth)
+
+    @cached_property
+    def _samples(self) -> list[VoxelSample]:
+        counts = self.voxels, small_voxels(self.voxels), max(1, round(PART * self.voxels))
+        return [sample_voxels(self.case, count, self.seed + number) for number, count in enumerate(counts)]
+
+    @cached_property
+    def _depth(self) -> DepthFunction:
+        return traced_once(self.case, torch.cat([sample.index for sample in self._samples]))

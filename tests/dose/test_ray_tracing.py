@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from water_case import water_case
 
 from lightning_vmat.dose.ray_tracing import (
@@ -13,6 +15,7 @@ from lightning_vmat.dose.ray_tracing import (
     radiological_depth,
     relative_electron_density,
     trace_rays,
+    traced_once,
 )
 from lightning_vmat.plan.arc import Arc
 
@@ -76,6 +79,23 @@ def test_depth_does_not_depend_on_the_voxels_asked_for() -> None:
     index = case.body_index[::5]
     all_depth, few_depth = radiological_depth(case, index), radiological_depth(case, index[:40])
     torch.testing.assert_close(all_depth[:, :40], few_depth, atol=1e-3, rtol=1e-4)
+
+
+def test_samples_of_voxels_share_one_tracing(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = water_case(control_points=3)
+    index = case.body_index[::5]
+    samples, traced = (index[:40].flip(0), index[20:90]), []
+
+    def counted(*arguments: Any) -> Tensor:
+        traced.append(arguments)
+        return radiological_depth(*arguments)
+
+    monkeypatch.setattr("lightning_vmat.dose.ray_tracing.radiological_depth", counted)
+    depth = traced_once(case, torch.cat(samples))
+    assert not traced
+    for sample in samples:
+        torch.testing.assert_close(depth(case, sample), radiological_depth(case, sample), atol=1e-3, rtol=1e-4)
+    assert len(traced) == 1
 
 
 @pytest.mark.parametrize("gantry_deg", [0.0, 37.0, 250.0])

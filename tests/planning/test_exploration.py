@@ -17,7 +17,7 @@ from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.exploration import Exploration, exploration_within
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner, reference_planner
-from lightning_vmat.planning.problem import CaseProblems, build_problem, build_small_problem, small_voxels
+from lightning_vmat.planning.problem import CaseProblems, build_problem, pooled_problem, small_voxels
 from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
 from lightning_vmat.planning.staged import SequencedPlanner
 
@@ -74,7 +74,7 @@ def test_beamlets_behind_jaws_are_left_out(case: Case, operator: PencilBeamOpera
 
 def test_a_small_problem_has_the_value_of_the_whole_one(case: Case) -> None:
     """The open field's objective, which is dominated by large overdoses, is the same within sampling error."""
-    whole, small = build_problem(case, VOXELS), build_small_problem(case, 1000)
+    whole, small = build_problem(case, VOXELS), pooled_problem(case, build_problem(case, 1000))
     values = [float(p.value(p.open_field)) for p in (whole, small)]
     assert values[1] == pytest.approx(values[0], rel=0.1)
     assert small.scale_mu == pytest.approx(whole.scale_mu, rel=0.05)
