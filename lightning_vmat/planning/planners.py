@@ -32,8 +32,8 @@ FEWEST_ON_PART = 500
 """Voxels of that part, at least."""
 
 LEAST_FOR_FLUENCE = 15
-"""Dose evaluations from which steps of a fluence optimizer before the exploration pay: with 10, objectives were 2 and
-3 % lower without them on the validation phantoms 733 and 750."""
+"""Dose evaluations from which steps of a fluence optimizer before the exploration pay, and below which a learned
+correction of the apertures pays; chosen on validation phantoms, see the results."""
 
 LEAST = 3
 """Minimum dose evaluations of aperture optimization: setting up and one step."""
@@ -185,7 +185,7 @@ def learned_planner(
         evaluations: total number of dose evaluations.
         progress: show progress bars.
         start_evaluations: dose evaluations of the generator's condition, see `SequencedPlanner`.
-        correction: learned correction of aperture optimization; None for none.
+        correction: learned correction of aperture optimization, for budgets below `LEAST_FOR_FLUENCE`; None for none.
 
     Raises:
         ValueError: a budget that leaves too few evaluations for the apertures.
@@ -209,7 +209,8 @@ def learned_planner(
         pull=0.01,
         start_evaluations=start_evaluations,
     )
-    return _explored(planner, exploration, evaluations, progress, correction)
+    quick = evaluations < LEAST_FOR_FLUENCE
+    return _explored(planner, exploration, evaluations, progress, correction if quick else None)
 
 
 def _explored(

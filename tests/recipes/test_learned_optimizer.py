@@ -120,15 +120,16 @@ def test_run_can_be_read_back_and_plans(run_directory: Path) -> None:
     assert problem.value(x[0]) < 0.7 * problem.value(problem.open_field)
 
 
-def test_the_planner_corrects_the_steps_of_apertures(run_directory: Path) -> None:
+def test_a_quick_planner_corrects_the_steps_of_apertures(run_directory: Path) -> None:
     correction = step_correction(run_directory)
     assert isinstance(correction, ApertureLSTM)
     assert not any(parameter.requires_grad for parameter in correction.parameters())
     assert float(correction.tip_gains.weight.abs().max()) > 0  # training changed it
-    staged = recipe_planner(run_directory, voxels=500)
-    assert staged.apertures is not None and isinstance(staged.apertures.correction, ApertureLSTM)
-    other = recipe_planner(run_directory, voxels=500, optimizer=LBFGS())
-    assert other.apertures is not None and isinstance(other.apertures.correction, ApertureLSTM)
+    for budget, corrected in ((8, True), (20, False)):
+        for optimizer in (None, LBFGS()):
+            staged = recipe_planner(run_directory, voxels=500, budget=budget, optimizer=optimizer)
+            assert staged.apertures is not None
+            assert isinstance(staged.apertures.correction, ApertureLSTM) == corrected
 
 
 def test_both_modes_are_logged(run_directory: Path) -> None:
