@@ -104,7 +104,7 @@ class CaseProblems:
     Args:
         case: the case.
         voxels: size of the sample of the whole problem.
-        seed: seed of this sample; the others have the next ones.
+        seed: seed of this sample; the small problem has the next one, the part the one after it.
     """
 
     case: Case
@@ -131,6 +131,7 @@ class CaseProblems:
 
     @cached_property
     def _samples(self) -> list[VoxelSample]:
+        """Samples of the whole, the small and the part problem; each has the next seed."""
         counts = self.voxels, small_voxels(self.voxels), max(1, round(PART * self.voxels))
         return [sample_voxels(self.case, count, self.seed + number) for number, count in enumerate(counts)]
 
