@@ -100,7 +100,8 @@ def test_a_wish_makes_a_new_plan_that_undo_takes_back(page: Page, server: Served
 def test_a_reload_in_the_middle_of_a_computation_shows_it(page: Page, server: Served) -> None:
     plans = newest(server)
     server.session.change(evaluations=200)
-    move(page, "Bladder", "ArrowRight", 4)
+    with page.expect_response(lambda _: server.session.settings.wishes.get("Bladder") == 2):  # the last movement is in
+        move(page, "Bladder", "ArrowRight", 4)
     page.wait_for_selector("body[data-busy='planning']")
     page.reload()
     page.wait_for_selector("body[data-busy='planning']")

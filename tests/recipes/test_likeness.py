@@ -81,7 +81,7 @@ def test_head_and_neck_is_unlike_prostate() -> None:
 
 
 def test_plan_prints_that_a_case_is_unlike(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_case(strange(with_jaws(make_phantom(0, "demo"), 8.0)), tmp_path / "case")
+    write_case(strange(with_jaws(make_phantom(199, "base"), 8.0)), tmp_path / "case")
     options = ["--planner", "learned", "--voxels", "300", "--evaluations", "5", "--when_unlike", "conventional"]
     assert main(["plan", str(tmp_path / "case"), "--out", str(tmp_path / "plan"), *options]) == 0
     measured = json.loads((tmp_path / "plan" / "metrics.json").read_text())
