@@ -139,7 +139,7 @@ def _quasi_newton_step(
     gradient: Float[Tensor, " variable"], pairs: Pairs, inverse: Float[Tensor, " variable"], reach: float
 ) -> Float[Tensor, " variable"]:
     """Returns the quasi-Newton step by two-loop recursion."""
-    known = [(step, change, float(step @ change)) for step, change in zip(pairs.steps, pairs.changes, strict=True)]
+    known = list(zip(pairs.steps, pairs.changes, pairs.curvatures, strict=True))
     shift, weights = gradient, []
     for step, change, curvature in reversed(known):
         weights.append((step @ shift) / curvature)

@@ -16,21 +16,25 @@ class Pairs:
         memory: number of pairs that are kept.
         steps: those kept.
         changes: of the gradient by what the steps are in.
+        curvatures: product of each step and its change; kept, so that no search computes it again.
     """
 
     memory: int = 16
     steps: list[Float[Tensor, " *variable"]] = field(default_factory=list)
     changes: list[Float[Tensor, " *variable"]] = field(default_factory=list)
+    curvatures: list[float] = field(default_factory=list)
 
     def observe(self, step: Float[Tensor, " *variable"], change: Float[Tensor, " *variable"]) -> None:
         """Take in a step and the change of the gradient; a pair without curvature is left out."""
-        if float((step * change).sum()) > 1e-4 * float(step.norm() * change.norm()):
+        curvature = float(step.flatten() @ change.flatten())
+        if curvature > 1e-4 * float(step.norm() * change.norm()):
             self.steps = [*self.steps, step][-self.memory :]
             self.changes = [*self.changes, change][-self.memory :]
+            self.curvatures = [*self.curvatures, curvature][-self.memory :]
 
     def forget(self) -> None:
         """Drop all pairs."""
-        self.steps, self.changes = [], []
+        self.steps, self.changes, self.curvatures = [], [], []
 
 
 @dataclass
