@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,13 +15,20 @@ from lightning_vmat.l2o.unroll import run
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beam_setup import BeamSetup
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.limits import project_to_limits
+from lightning_vmat.plan.open_field import conformal_field
 from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.problem import CaseProblems, small_voxels
 from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
+from lightning_vmat.planning.sliding_windows import crossing_sectors, sliding_windows
 
 WIDEST_DEG = 6.0  # wider sectors: the alternation, which sequences leaves at rest, ends worse than the open field
+
+SLOW_SECTORS = 9.0
+"""Sectors to cross the open field, above which leaves are too slow for one aperture per sector. Prostates need at most
+7, pelvic nodes and head and neck 10 to 21."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +51,19 @@ class Exploration:
     """Fluence optimization, alternating sequencing, and aperture optimization, all on a small problem.
 
     Aperture optimizers end in the nearest local minimum. The alternation crosses many on its way from a fluence map to
-    a plan, and needs the dose only roughly: its problem has few voxels and pooled beamlets.
+    a plan, and needs the dose only roughly: its problem has few voxels and pooled beamlets. Where leaves are slow for
+    the width of the field, it ends far from any good plan; there, sliding windows can take its place.
 
     Args:
-        rounds: rounds of alternating sequencing; with 0 the fluence is sequenced once.
+        rounds: rounds of alternating sequencing, at most; with 0 the fluence is sequenced once.
         fluence_evaluations: evaluations of fluence optimization before it.
         aperture_evaluations: evaluations of aperture optimization after it.
         pull: strength of the alternation's pull in the first round. A start that is nearly deliverable needs a
             stronger one, so that its pattern survives.
         optimizer: optimizer of the fluence.
+        budget: what exploration may cost, in dose evaluations of the whole problem; it gets as many rounds as fit.
+        fewest_rounds: with fewer, exploration does not pay.
+        sweeps: sequence by sliding windows where leaves are slow; for fluence without a pattern that is to survive.
         progress: show progress bars.
     """
 
@@ -60,6 +72,9 @@ class Exploration:
     aperture_evaluations: int
     pull: float = 5e-4
     optimizer: Optimizer[Any] = field(default_factory=LBFGS)
+    budget: float = math.inf
+    fewest_rounds: int = 0
+    sweeps: bool = False
     progress: bool = False
 
     def cost(self, voxels: int) -> float:
@@ -72,10 +87,23 @@ class Exploration:
     def _alternating(self) -> AlternatingSequencing:
         return AlternatingSequencing(self.rounds, pull=self.pull, progress=self.progress)
 
-    @staticmethod
-    def suits(case: Case) -> bool:
-        """Whether the sectors of a case are narrow enough."""
-        return float(case.control_points.sector_deg.max()) <= WIDEST_DEG
+    def fitted(self, case: Case, voxels: int) -> Exploration | None:
+        """Returns the exploration of a case within the budget; None if its sectors are too wide or nothing fits.
+
+        Args:
+            case: the case, with its jaws.
+            voxels: size of the whole problem.
+        """
+        if float(case.control_points.sector_deg.max()) > WIDEST_DEG:
+            return None
+        if self.sweeps and crossing_sectors(conformal_field(case).float(), case.beam_setup) > SLOW_SECTORS:
+            swept = replace(self, rounds=0)
+            return swept if swept.cost(voxels) <= self.budget else None
+        one, two = (replace(self, rounds=rounds).cost(voxels) for rounds in (1, 2))
+        rounds = self.rounds
+        if math.isfinite(self.budget):
+            rounds = min(rounds, int(1 + (self.budget - one) / (two - one) + 1e-9))
+        return replace(self, rounds=rounds, sweeps=False) if rounds >= self.fewest_rounds else None
 
     def explore(self, problems: CaseProblems, x: FluenceMap, trace: Trace) -> Explored:
         """Returns a plan from a fluence map.
@@ -105,20 +133,8 @@ class Exploration:
         return Explored(plan, x * small.scale_mu * case.beamlets.inside_jaws.to(x), sequenced_mu)
 
     def _sequenced(self, setup: BeamSetup, small: Problem, x: FluenceMap, trace: Trace) -> Plan:
-        return self._alternating.sequence(setup, small, x, trace) if self.rounds else deliverable(setup, small, x)
-
-
-def exploration_within(
-    evaluations: float, voxels: int, exploration: Exploration, fewest_rounds: int
-) -> Exploration | None:
-    """Returns an exploration of so many rounds that it fits in a budget.
-
-    Args:
-        evaluations: the budget, in dose evaluations of the whole problem.
-        voxels: size of the problem.
-        exploration: gives the largest number of rounds, and all other settings.
-        fewest_rounds: with fewer, exploration does not pay: None.
-    """
-    one, two = (replace(exploration, rounds=rounds).cost(voxels) for rounds in (1, 2))
-    rounds = min(exploration.rounds, int(1 + (evaluations - one) / (two - one) + 1e-9))
-    return replace(exploration, rounds=rounds) if rounds >= fewest_rounds else None
+        if self.rounds:
+            return self._alternating.sequence(setup, small, x, trace)
+        if self.sweeps:
+            return project_to_limits(sliding_windows(x.clamp(min=0) * small.scale_mu, setup), setup)
+        return deliverable(setup, small, x)

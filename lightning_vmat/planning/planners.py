@@ -13,11 +13,11 @@ from lightning_vmat.l2o.baselines.lbfgs import LBFGS
 from lightning_vmat.l2o.baselines.surrogate_lbfgs import SurrogateLBFGS
 from lightning_vmat.l2o.optimizer import Optimizer
 from lightning_vmat.plan.aperture import Plan
-from lightning_vmat.planning.exploration import Exploration, exploration_within
+from lightning_vmat.planning.exploration import Exploration
 from lightning_vmat.planning.from_plan import PolishingPlanner
 from lightning_vmat.planning.problem import PART, SHARE, VOXELS
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, StepCorrection, quick_apertures
-from lightning_vmat.planning.staged import PULL_EVALUATIONS, SequencedPlanner, Start, open_start
+from lightning_vmat.planning.staged import LEAST, PULL_EVALUATIONS, SequencedPlanner, Start, open_start
 from lightning_vmat.registry import find, import_object, is_import_path, register
 
 AnyOptimizer = TypeVar("AnyOptimizer")
@@ -34,9 +34,6 @@ FEWEST_ON_PART = 500
 LEAST_FOR_FLUENCE = 15
 """Dose evaluations from which steps of a fluence optimizer before the exploration pay, and below which a learned
 correction of the apertures pays; chosen on validation phantoms, see the results."""
-
-LEAST = 3
-"""Minimum dose evaluations of aperture optimization: setting up and one step."""
 
 OPTIMIZERS: dict[str, Optimizer[Any]] = {
     "lbfgs": LBFGS(),
@@ -122,13 +119,17 @@ def reference_planner(
 ) -> SequencedPlanner:
     """Returns the slow planner of high quality that makes the training plans.
 
-    From the open field, exploration looks for a good local minimum, and aperture optimization goes to its end.
+    From the open field, exploration looks for a good local minimum, and aperture optimization goes to its end. Where
+    exploration is cheaper or does not suit the case, aperture optimization gets more evaluations.
     """
+    exploration = Exploration(rounds, fluence_evaluations, exploration_evaluations, sweeps=True, progress=progress)
+    on_part = part_evaluations_within(voxels, 2 * aperture_evaluations)
     return SequencedPlanner(
-        exploration=Exploration(rounds, fluence_evaluations, exploration_evaluations, progress=progress),
+        exploration=exploration,
         apertures=quick_apertures(aperture_evaluations, progress),
-        part_evaluations=part_evaluations_within(voxels, 2 * aperture_evaluations),
-        alone_evaluations=2 * aperture_evaluations,
+        part_evaluations=on_part,
+        budget=exploration.cost(voxels) + on_part * PART + aperture_evaluations,
+        alone_budget=on_part * PART + 2 * aperture_evaluations,
         voxels=voxels,
         seed=seed,
     )
@@ -153,9 +154,15 @@ def conventional_planner(
     """
     if evaluations < LEAST:
         raise ValueError(f"evaluations {evaluations}: expected at least {LEAST}")
-    longest = Exploration(140, 20, 5, progress=progress)
-    exploration = exploration_within(evaluations / 2, voxels, longest, fewest_rounds=40)
-    return _explored(SequencedPlanner(voxels=voxels, seed=seed), exploration, evaluations, progress)
+    exploration = Exploration(140, 20, 5, budget=evaluations / 2, fewest_rounds=40, sweeps=True, progress=progress)
+    return SequencedPlanner(
+        exploration=exploration,
+        apertures=quick_apertures(evaluations, progress),
+        part_evaluations=part_evaluations_within(voxels, evaluations),
+        budget=evaluations,
+        voxels=voxels,
+        seed=seed,
+    )
 
 
 def learned_planner(
@@ -194,55 +201,33 @@ def learned_planner(
     least = math.ceil(before + LEAST)
     if evaluations < least:
         raise ValueError(f"evaluations {evaluations}: expected at least {least}")
-    longest = Exploration(5, 0, min(12, evaluations // 2), pull=2e-2, progress=progress)
-    if optimizer is not None and evaluations >= LEAST_FOR_FLUENCE:
-        longest = replace(longest, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
-    exploration = exploration_within((evaluations - before) / 3, voxels, longest, fewest_rounds=1)
+    exploration = Exploration(
+        5,
+        0,
+        min(12, evaluations // 2),
+        pull=2e-2,
+        budget=(evaluations - before) / 3,
+        fewest_rounds=1,
+        progress=progress,
+    )
+    quick = evaluations < LEAST_FOR_FLUENCE
+    if optimizer is not None and not quick:
+        exploration = replace(exploration, fluence_evaluations=fluence_evaluations, optimizer=optimizer)
     if evaluations < before + fluence_evaluations + PULL_EVALUATIONS + LEAST:
         optimizer = None
-    planner = SequencedPlanner(
+    return SequencedPlanner(
         start,
         optimizer,
         fluence_evaluations,
+        quick_apertures(evaluations, progress, correction if quick else None),
+        part_evaluations_within(voxels, evaluations),
+        exploration,
+        budget=evaluations,
         voxels=voxels,
         seed=seed,
         pull=0.01,
         start_evaluations=start_evaluations,
     )
-    quick = evaluations < LEAST_FOR_FLUENCE
-    return _explored(planner, exploration, evaluations, progress, correction if quick else None)
-
-
-def _explored(
-    planner: SequencedPlanner,
-    exploration: Exploration | None,
-    evaluations: int,
-    progress: bool,
-    correction: StepCorrection | None = None,
-) -> SequencedPlanner:
-    """Returns the planner with an exploration and aperture optimization within a number of dose evaluations.
-
-    The planner's start spends some of them and, without exploration, its fluence optimization.
-    """
-    before = planner.start_evaluations * SHARE
-    spent = planner.evaluations + PULL_EVALUATIONS if planner.optimizer is not None else 0
-    alone = evaluations - before - spent
-    left = alone if exploration is None else evaluations - before - exploration.cost(planner.voxels)
-    on_part = part_evaluations_within(planner.voxels, evaluations)
-    if min(left, alone) < on_part * PART + LEAST:
-        on_part = 0
-    return replace(
-        planner,
-        exploration=exploration,
-        apertures=quick_apertures(_whole(left - on_part * PART), progress, correction),
-        part_evaluations=on_part,
-        alone_evaluations=_whole(alone - on_part * PART),
-    )
-
-
-def _whole(evaluations: float) -> int:
-    """Returns the whole evaluations in a sum of shares."""
-    return math.floor(evaluations + 1e-6)
 
 
 def part_evaluations_within(voxels: int, evaluations: int) -> int:

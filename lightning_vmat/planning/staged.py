@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,9 @@ from lightning_vmat.planning.problem import PART, SHARE, VOXELS, CaseProblems
 from lightning_vmat.planning.pulled_problem import PulledProblem
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 from lightning_vmat.planning.sequencing import sequence
+
+LEAST = 3
+"""Minimum dose evaluations of aperture optimization: setting up and one step."""
 
 PULL_EVALUATIONS = 3  # a dose and its majoriser before, the objective without the pull after
 
@@ -57,9 +61,10 @@ class SequencedPlanner:
         evaluations: dose evaluations of the fluence optimizer.
         apertures: optimises the sequenced plan on its delivered dose; None to stop at the ideal fluence.
         part_evaluations: dose evaluations of the same optimization on part of the voxels before; what it learned of the
-            curvature is kept. Each counts as `PART` of an evaluation.
+            curvature is kept. Each counts as `PART` of an evaluation. Left out where too few of the budget are left.
         exploration: looks for a good local minimum, where the case suits it; None to sequence once.
-        alone_evaluations: evaluations of `apertures` where the case does not suit exploration; None for the same.
+        budget: dose evaluations in all; `apertures` gets what the stages before leave. None to give it its own number.
+        alone_budget: the budget where the case does not suit exploration; None for the same.
         voxels: size of the voxel sample on which the plan is optimised.
         seed: seed of the voxel samples.
         pull: strength with which fluence optimization is pulled toward the sequenced start, over the mean of the
@@ -72,7 +77,8 @@ class SequencedPlanner:
     apertures: QuasiNewtonApertures | None = None
     part_evaluations: int = 0
     exploration: Exploration | None = None
-    alone_evaluations: int | None = None
+    budget: float | None = None
+    alone_budget: float | None = None
     voxels: int = VOXELS
     seed: int = 0
     pull: float = 0.0
@@ -92,7 +98,7 @@ class SequencedPlanner:
         Raises:
             ValueError: see `Planner.plan`.
         """
-        case = problems.case
+        case, before = problems.case, trace.spent
         with trace.stage("problem"):
             problem = problems.whole
             if self.start_evaluations:
@@ -101,7 +107,7 @@ class SequencedPlanner:
             x = self.start(problems)
         with trace.sample(SHARE):
             trace.spend(self.start_evaluations)
-        exploration = self.exploration if self.exploration is not None and self.exploration.suits(case) else None
+        exploration = None if self.exploration is None else self.exploration.fitted(case, self.voxels)
         if self.optimizer is not None and exploration is None:
             x = self._optimise(case, problem, x, self.optimizer, trace)
         fluence_mu = x * problem.scale_mu * case.beamlets.inside_jaws.to(x)
@@ -114,18 +120,22 @@ class SequencedPlanner:
             found = exploration.explore(problems, x, trace)
             plan, wanted_mu, sequenced_mu = found.plan, found.wanted_mu, found.sequenced_mu
         else:
-            if self.alone_evaluations is not None:
-                apertures = replace(apertures, evaluations=self.alone_evaluations)
             with trace.stage("sequencing"):
                 plan = sequence(fluence_mu, case.beamlets)
             if self.start is not open_start or self.optimizer is not None:  # the open field is no wanted fluence
                 wanted_mu, sequenced_mu = fluence_mu, plan.fluence_mu(case.beam_setup)
-        pairs = PlanPairs()
-        if self.part_evaluations:
+        on_part, budget, pairs = self.part_evaluations, self.budget, PlanPairs()
+        if exploration is None and self.alone_budget is not None:
+            budget = self.alone_budget
+        if budget is not None:
+            left = budget - (trace.spent - before)
+            on_part = on_part if left >= on_part * PART + LEAST else 0
+            apertures = replace(apertures, evaluations=math.floor(left - on_part * PART + 1e-6))
+        if on_part:
             with trace.stage("problem"):
                 part = problems.part
             with trace.stage("exploration"), trace.sample(PART):
-                first = replace(apertures, evaluations=self.part_evaluations, made=None)
+                first = replace(apertures, evaluations=on_part, made=None)
                 plan = first.refine(case.beam_setup, part, plan, trace, "exploration", pairs)
         with trace.stage("apertures"):
             plan = apertures.refine(case.beam_setup, problem, plan, trace, pairs=pairs)

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+import lightning_vmat.plan
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.dose.pencil_beam import PencilBeamOperator
 from lightning_vmat.dose.pooled_operator import PooledOperator
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.limits import machine_violations
-from lightning_vmat.planning.exploration import Exploration, exploration_within
+from lightning_vmat.plan.open_field import conformal_field
+from lightning_vmat.planning.exploration import SLOW_SECTORS, Exploration
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner, reference_planner
 from lightning_vmat.planning.problem import CaseProblems, build_problem, pooled_problem, small_voxels
 from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
+from lightning_vmat.planning.sliding_windows import crossing_sectors
 from lightning_vmat.planning.staged import SequencedPlanner
 
 VOXELS = 3000
 CELL = (3, 1, 2)
+MACHINES = Path(lightning_vmat.plan.__file__).parent / "machines"
 
 
 def with_control_points(case: Case, count: int) -> Case:
@@ -82,9 +88,9 @@ def test_a_small_problem_has_the_value_of_the_whole_one(case: Case) -> None:
 
 def test_wide_sectors_are_not_explored(case: Case) -> None:
     wide = with_control_points(case, 36)
-    assert Exploration.suits(case) and not Exploration.suits(wide)
+    assert Exploration(5, 2, 3).fitted(case, VOXELS) is not None and Exploration(5, 2, 3).fitted(wide, VOXELS) is None
     planner = replace(reference_planner(VOXELS, rounds=5, exploration_evaluations=5), apertures=quick_apertures(3))
-    planner = replace(planner, part_evaluations=0, alone_evaluations=4)
+    planner = replace(planner, part_evaluations=0, alone_budget=4)
     explored, alone = planner.plan(case), planner.plan(wide)
     assert "exploration" in explored.trace.seconds and "exploration" not in alone.trace.seconds
     assert alone.trace.dose_evaluations == 4
@@ -112,20 +118,55 @@ def test_exploration_needs_no_gradients_from_its_caller(case: Case) -> None:
 @pytest.mark.parametrize("evaluations", [3, 20, 30, 60])
 def test_a_conventional_plan_stays_within_its_budget(case: Case, evaluations: int) -> None:
     planner = conventional_planner(VOXELS, evaluations=evaluations)
-    assert (planner.exploration is not None) == (evaluations >= 20)
+    assert planner.exploration is not None
+    assert (planner.exploration.fitted(case, VOXELS) is not None) == (evaluations >= 20)
     assert planner.plan(case).trace.dose_evaluations <= evaluations
 
 
-def test_rounds_fit_the_budget_or_there_are_none() -> None:
-    longest = Exploration(140, 20, 25)
+def test_rounds_fit_the_budget_or_there_are_none(case: Case) -> None:
+    longest = Exploration(140, 20, 25, fewest_rounds=50)
     for budget in (5.0, 10.0, 15.0, 100.0):
-        fitted = exploration_within(budget, 30_000, longest, fewest_rounds=50)
+        fitted = replace(longest, budget=budget).fitted(case, 30_000)
         if fitted is None:
             assert replace(longest, rounds=50).cost(30_000) > budget
         else:
             assert fitted.cost(30_000) <= budget and 50 <= fitted.rounds <= longest.rounds
-    assert exploration_within(100.0, 30_000, longest, fewest_rounds=50) == longest
+    assert longest.fitted(case, 30_000) == longest
     assert longest.cost(30_000) == (20 + (1 + 140 * 2) + 25) * small_voxels(30_000) / 30_000
+
+
+@pytest.fixture(scope="module")
+def slow(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """The case on a machine whose leaves take more than `SLOW_SECTORS` to cross its field."""
+    slower = crossing_sectors(conformal_field(case).float(), case.beam_setup) / (1.5 * SLOW_SECTORS)
+    assert slower < 1
+    values = yaml.safe_load((MACHINES / f"{case.machine_name}.yaml").read_text())
+    values["leaf_speed_mm_per_s"] *= slower
+    path = tmp_path_factory.mktemp("machine") / "slow.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return case.with_settings(machine_name=str(path))
+
+
+def test_where_leaves_are_slow_sliding_windows_take_the_place_of_the_alternation(case: Case, slow: Case) -> None:
+    """They cost no evaluation, and the apertures get those that the alternation would have taken."""
+    planner = reference_planner(VOXELS * 2, rounds=40, aperture_evaluations=6)
+    assert planner.exploration is not None
+    quick, long = (planner.exploration.fitted(one, planner.voxels) for one in (slow, case))
+    assert quick is not None and quick.sweeps and quick.rounds == 0
+    assert long is not None and not long.sweeps and long.rounds == 40
+    results = [planner.plan(one) for one in (slow, case)]
+    spent = [result.trace.dose_evaluations for result in results]
+    on_all = [sum(point.stage == "apertures" for point in result.trace.points) for result in results]
+    assert abs(spent[0] - spent[1]) <= 1 and on_all[0] >= on_all[1] + 4
+    assert results[0].plan is not None and not any(machine_violations(results[0].plan, slow.beam_setup).values())
+
+
+def test_sliding_windows_end_in_a_better_plan_where_leaves_are_slow(slow: Case) -> None:
+    planner = conventional_planner(VOXELS, evaluations=20)
+    assert planner.exploration is not None
+    alternating = replace(planner, exploration=replace(planner.exploration, sweeps=False))
+    values = [one.plan(slow).trace.points[-1].objective for one in (planner, alternating)]
+    assert values[0] < 0.9 * values[1]
 
 
 def test_a_watcher_gets_doses_of_the_whole_problem_only(case: Case) -> None:
