@@ -151,9 +151,10 @@ def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
     point.NominalBeamEnergy = decimal(case.machine.energy_mv, 3)
     point.DoseRateSet = decimal(60 * case.machine.dose_rate_mu_per_s, 3)
     x1, x2, y1, y2 = case.beamlets.field_mm
-    jaws = [_position("ASYMY", _within(case, y1, y2))]
+    jaws = [_position("ASYMY", [y1, y2])]  # at the edges of the field, outside which no dose is computed
     if case.machine.x_jaws:
-        jaws.insert(0, _position("ASYMX", _within(case, x1, x2)))
+        limit_mm = case.machine.max_leaf_position_mm
+        jaws.insert(0, _position("ASYMX", [max(x1, -limit_mm), min(x2, limit_mm)]))
     point.BeamLimitingDevicePositionSequence = Sequence([*jaws, *point.BeamLimitingDevicePositionSequence])
     _, couch_deg = lying_supine(link.patient_position, 0.0, arc.couch_deg)
     point.BeamLimitingDeviceAngle = decimal(arc.collimator_deg % 360.0, ANGLE_PLACES)
@@ -163,12 +164,6 @@ def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
     point.TableTopEccentricRotationDirection = "NONE"
     point.TableTopVerticalPosition = point.TableTopLongitudinalPosition = point.TableTopLateralPosition = None
     point.IsocenterPosition = decimals(case.isocentre_mm, LEAF_PLACES)
-
-
-def _within(case: Case, low_mm: float, high_mm: float) -> list[float]:
-    """Jaws at the edges of the field, outside which no dose is computed, within the range of the machine."""
-    limit_mm = case.machine.max_leaf_position_mm
-    return [max(low_mm, -limit_mm), min(high_mm, limit_mm)]
 
 
 def _position(kind: str, values_mm: list[float]) -> Dataset:
