@@ -38,6 +38,11 @@ class OpenedPatient(NamedTuple):
     start: Plan | None
     rois: RoiReport | None = None
 
+    @property
+    def patient_position(self) -> str:
+        """True patient position; HFS for a case without DICOM objects."""
+        return self.link.patient_position if self.link else "HFS"
+
 
 def holds_dicom(folder: Path) -> bool:
     """Whether any file below the folder is DICOM."""
