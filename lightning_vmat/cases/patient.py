@@ -92,8 +92,8 @@ def open_case(folder: Path, start: Path | None = None, machine: str | None = Non
         machine: shipped machine or YAML file to plan for; the case's own if None.
 
     Raises:
-        ValueError: no such case, a broken one, a machine whose leaves do not fit its field, or an RTPLAN of other arcs,
-            isocentre or machine.
+        ValueError: no such case, a broken one, a machine whose leaves do not fit its field, or an RTPLAN of other
+            fractions, arcs, isocentre or machine.
     """
     case = _on_machine(read_case(folder), machine, folder)
     clinical_file = folder / CLINICAL_DOSE_FILE
