@@ -114,7 +114,10 @@ def test_a_field_without_x_jaws_is_that_of_its_openings(tmp_path: Path) -> None:
 def test_a_plan_of_another_machine_is_refused(name: str, tmp_path: Path) -> None:
     case = case_of(name)
     write_rtplan(tmp_path / "plan.dcm", case, plan_of(case), LINK)
-    with pytest.raises(ValueError, match="expected those of truebeam_millennium120; choose another --machine"):
+    with pytest.raises(
+        ValueError,
+        match="expected those of truebeam_millennium120; `vmat plan` and `vmat prepare` take another --machine",
+    ):
         read_rtplan(tmp_path / "plan.dcm").check_machine(load_machine("truebeam_millennium120"))
 
 
