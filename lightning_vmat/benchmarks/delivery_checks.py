@@ -14,8 +14,8 @@ from torch import Tensor
 from lightning_vmat import __version__
 from lightning_vmat.benchmarks.partial_file import PartialFile
 from lightning_vmat.benchmarks.tolerance import ToleranceExceeded
-from lightning_vmat.cases.case_files import CASE_FILE, DOSE_FILE, PLAN_FILE, read_settings
-from lightning_vmat.cases.dicom.files import looks_like_dicom
+from lightning_vmat.cases.case_files import CASE_FILE, DOSE_FILE, PLAN_FILE, arcs_of, check_beams, read_settings
+from lightning_vmat.cases.dicom.files import looks_like_dicom, naming
 from lightning_vmat.cases.dicom.rtdose import dose_of_plan, read_rtdose
 from lightning_vmat.cases.dicom.rtplan import read_rtplan
 from lightning_vmat.cases.dicom.start import start_plan
@@ -30,7 +30,9 @@ from lightning_vmat.files.atomic import atomic_file
 from lightning_vmat.metrics.check import as_table
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
+from lightning_vmat.plan.checks import check_kinds
 from lightning_vmat.plan.jaws import within_jaws
+from lightning_vmat.plan.machine import machine_name
 from lightning_vmat.progress import track
 
 COLUMNS = {
@@ -61,6 +63,20 @@ def own_case(plan: Path) -> Path:
     if not (folder / CASE_FILE).is_file():
         raise ValueError(f"{plan}: no {CASE_FILE} beside it, expected --case with the plan's case")
     return folder
+
+
+def machine_of(plan: Path) -> str | None:
+    """The machine that a plan was made for; None for an RTPLAN, and for older plans, which do not name it.
+
+    Raises:
+        ValueError: an unreadable plan, or a machine that is not there.
+    """
+    plan_file = plan / PLAN_FILE if plan.is_dir() else plan
+    if not plan_file.is_file() or looks_like_dicom(plan_file):
+        return None
+    machine = read_plan(plan_file)[1].get("machine")
+    with naming(plan_file):
+        return None if machine is None else machine_name(machine)
 
 
 def check_one(plan: Path, opened: OpenedPatient, step_deg: float, json: Path | None) -> None:
@@ -103,7 +119,7 @@ def check_many(
     rows: dict[str, Any] = kept[0] if kept else {}
     for plan, folder in track(pairs, "plans"):
         if plan.name not in rows:
-            rows[plan.name] = delivery_check(plan, open_case(folder), step_deg).as_json()
+            rows[plan.name] = delivery_check(plan, open_case(folder, machine=machine_of(plan)), step_deg).as_json()
             if partial:
                 partial.write({"cases": rows})
     if partial:
@@ -149,6 +165,7 @@ def delivery_check(path: Path, opened: OpenedPatient, step_deg: float) -> Delive
     if not plan_file.is_file():  # a DICOM folder exported by a planning system
         return delivery_check(folder / RTPLAN_FILE, opened, step_deg)
     case, plan = _fitting(plan_file, opened.case)
+    opened = opened._replace(case=case)
     if (folder / DOSE_FILE).is_file():
         dose_gy, source = read_dose(folder / DOSE_FILE, case.grid), DOSE_FILE
     else:
@@ -167,7 +184,7 @@ def _check(
 
 
 def _fitting(plan_file: Path, case: Case) -> tuple[Case, Plan]:
-    """Read a plan, and give the case the plan's jaws.
+    """Read a plan, and give the case the beams, wishes and gantry slowdown that it was made for.
 
     Raises:
         ValueError: a plan of another case.
@@ -177,17 +194,23 @@ def _fitting(plan_file: Path, case: Case) -> tuple[Case, Plan]:
     name = read_settings(beside.parent)["case_id"] if beside.is_file() else metadata.get("case", case.case_id)
     if name != case.case_id:
         raise ValueError(f"{plan_file}: plan of case {name}, expected one of case {case.case_id}")
+    with naming(plan_file):
+        case = case.with_settings(**_made_for(metadata))
+        check_beams(case)
     if plan.left_mm.shape != case.fluence_shape[:2]:
         raise ValueError(
             f"{plan_file}: {tuple(plan.left_mm.shape)} control points and rows, expected {case.fluence_shape[:2]} as "
             f"case {case.case_id} has"
         )
     jaws = metadata.get("jaws_mm")
-    case = case.with_settings(
-        wishes=metadata.get("wishes", case.wishes),
-        gantry_slowdown=metadata.get("gantry_slowdown", case.gantry_slowdown),
-    )
     return (case if jaws is None else within_jaws(case, tuple(jaws))), plan
+
+
+def _made_for(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What a plan's metadata say about its case; those of older plans say less."""
+    plain = {name: metadata[name] for name in ("isocentre_mm", "wishes", "gantry_slowdown") if name in metadata}
+    arcs = {"arcs": arcs_of(metadata)} if "arcs" in metadata else {}
+    return {**check_kinds(Case, plain, "plan"), **arcs}
 
 
 def _dose_of_rtplan(path: Path, opened: OpenedPatient) -> tuple[Float[Tensor, "z y x"], str]:

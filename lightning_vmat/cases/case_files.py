@@ -114,7 +114,7 @@ def read_case(folder: Path) -> Case:
             hu=hu.to(torch.float32),
             structures=structures,
             prescription_gy=_prescription_gy(settings["prescription_gy"]),
-            arcs=_arcs(settings),
+            arcs=arcs_of(settings),
             beamlets=_beamlets(settings),
             machine_name=str(settings["machine"]),
             gantry_slowdown=float(settings.get("gantry_slowdown", 1.0)),
@@ -158,10 +158,19 @@ def read_fluence_shape(folder: Path) -> tuple[int, int, int]:
     """
     settings = read_settings(folder)
     try:
-        arcs, beamlets = _arcs(settings), _beamlets(settings)
+        arcs, beamlets = arcs_of(settings), _beamlets(settings)
     except ValueError as error:
         raise ValueError(f"{folder / CASE_FILE}: {' '.join(str(error).split())}") from error
     return sum(arc.control_points for arc in arcs), *beamlets.shape
+
+
+def arcs_of(settings: Mapping[str, Any]) -> tuple[Arc, ...]:
+    """The arcs in a case's settings or a plan's metadata.
+
+    Raises:
+        ValueError: a missing or unknown key, or a value of the wrong kind.
+    """
+    return tuple(Arc(**check_values(Arc, arc, "arc")) for arc in settings["arcs"])
 
 
 def check_beams(case: Case) -> None:
@@ -196,10 +205,6 @@ def _settings(case: Case) -> dict[str, object]:
         "wishes": dict(case.wishes),
         "gantry_slowdown": case.gantry_slowdown,
     }
-
-
-def _arcs(settings: Mapping[str, Any]) -> tuple[Arc, ...]:
-    return tuple(Arc(**check_values(Arc, arc, "arc")) for arc in settings["arcs"])
 
 
 def _beamlets(settings: Mapping[str, Any]) -> BeamletGrid:

@@ -38,6 +38,11 @@ class OpenedPatient(NamedTuple):
     start: Plan | None
     rois: RoiReport | None = None
 
+    @property
+    def patient_position(self) -> str:
+        """True patient position; HFS for a case without DICOM objects."""
+        return self.link.patient_position if self.link else "HFS"
+
 
 def holds_dicom(folder: Path) -> bool:
     """Whether any file below the folder is DICOM."""
@@ -87,8 +92,8 @@ def open_case(folder: Path, start: Path | None = None, machine: str | None = Non
         machine: shipped machine or YAML file to plan for; the case's own if None.
 
     Raises:
-        ValueError: no such case, a broken one, a machine whose leaves do not fit its field, or an RTPLAN of other arcs,
-            isocentre or machine.
+        ValueError: no such case, a broken one, a machine whose leaves do not fit its field, or an RTPLAN of other
+            fractions, arcs, isocentre or machine.
     """
     case = _on_machine(read_case(folder), machine, folder)
     clinical_file = folder / CLINICAL_DOSE_FILE

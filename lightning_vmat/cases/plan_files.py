@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,14 @@ def write_plan(plan: Plan, path: Path, metadata: Mapping[str, object] | None = N
 
 
 def plan_metadata(case: Case, planner: str) -> dict[str, object]:
-    """Metadata of a plan: case, planner, version, jaws and wishes."""
+    """Metadata of a plan: case, planner, version, wishes, and the machine and beams that it was made for."""
     return {
         "case": case.case_id,
         "planner": planner,
         "package_version": __version__,
+        "machine": case.machine_name,
+        "arcs": [asdict(arc) for arc in case.arcs],
+        "isocentre_mm": list(case.isocentre_mm),
         "jaws_mm": list(case.beamlets.field_mm),
         "wishes": dict(case.wishes),
         "gantry_slowdown": case.gantry_slowdown,

@@ -46,8 +46,9 @@ def delivery(
         plan: Results of `vmat plan`, a `plan.safetensors` (its RTPLAN is written for the check), or an RTPLAN, which is
             compared with the RTDOSE beside it that refers to it, else with the dose that a planner would compute. For
             many plans: a folder of such results, a cohort with plans, or the name of a shipped cohort.
-        case: Case of the plan, or a patient's DICOM folder, to which the options from `protocol` on apply. For a folder
-            of results: the cohort of their cases. Not needed for cases that hold their plans.
+        case: Case of the plan, or a patient's DICOM folder, to which the options from `protocol` on apply. Results of
+            `vmat plan` are checked on the machine, arcs and isocentre that they were made for. For a folder of results:
+            the cohort of their cases. Not needed for cases that hold their plans.
         split: For many plans: only the cases of this split of the cohort.
         cases: For many plans: number of cases. Default: all.
         json: File for the figures. With many plans, until it is complete, `.partial` beside it holds the figures so
@@ -70,8 +71,8 @@ def delivery(
     if cases is not None and cases < 1:
         raise ValueError(f"cases {cases}: expected at least 1")
     if checking.is_one_plan(plan):
-        folder = case or checking.own_case(plan)
-        opened = open_patient(folder, protocol, roi_names, size, use_plan, show_identifiers)
+        folder, machine = case or checking.own_case(plan), checking.machine_of(plan)
+        opened = open_patient(folder, protocol, roi_names, size, use_plan, show_identifiers, machine=machine)
         checking.check_one(plan, opened, step_deg, json)
     else:
         checking.check_many(plan, case, split, cases, step_deg, json)

@@ -48,7 +48,8 @@ def plan(
         run: Run directory, checkpoint or weights of that recipe. Default: the weights in the package that know most of
             the case's structures (those of the optimizer in `fluence+learned` fit any case).
         start: RTPLAN of arcs to start from: `reference` improves its apertures, `fluence` the fluence that it delivers.
-            A DICOM folder is then planned with the arcs and isocentre of the RTPLAN; a case must have the same ones.
+            A DICOM folder is then planned with the arcs and isocentre of the RTPLAN; a case must have the same ones and
+            as many fractions.
         compare: Results of an earlier `vmat plan`, or an RTPLAN of this patient, to show beside the new plan. Default:
             the plan to start from, else the clinical dose, if there is one.
         wish: `--wish Rectum=4 --wish homogeneity=0.5` multiplies the weights of the protocol's objectives for a

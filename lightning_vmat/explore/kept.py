@@ -62,7 +62,8 @@ class Kept:
         with self._lock:
             key = settings.geometry
             if key not in self.benches:
-                case = with_jaws(with_geometry(self.opened.case, settings), self.jaw_margin_mm)
+                turned = with_geometry(self.opened.case, settings, self.opened.patient_position)
+                case = with_jaws(turned, self.jaw_margin_mm)
                 self.benches[key] = Workbench(case, self.voxels, self.seed)
             self.benches.move_to_end(key)
             while len(self.benches) > GEOMETRIES:

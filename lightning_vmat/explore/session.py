@@ -113,7 +113,7 @@ class Session:
         """
         with self._changed:
             before, after = self.settings, self.settings.changed(changes, self.protocol)
-            with_geometry(self.opened.case, after)
+            with_geometry(self.opened.case, after, self.opened.patient_position)
             if after.planner not in self.planner_names:  # a page must not name modules to import
                 raise ValueError(f"planner {after.planner!r}: expected one of {', '.join(self.planner_names)}")
             if after.planner != before.planner:

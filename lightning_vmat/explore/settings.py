@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from lightning_vmat.cases.dicom.dicom_references import lying_supine
 from lightning_vmat.objectives.protocol import Protocol
 from lightning_vmat.objectives.wishes import check_known, known_wishes
 from lightning_vmat.plan.arc import Arc
@@ -17,13 +18,13 @@ NORMALISATIONS = ("none", "D95", "D50")
 """Dose of the target with the highest prescription that is scaled to this prescription."""
 
 ARCS = ("case", "full", "two_full", "partial")
-"""Arcs of the case; one full turn; two full turns, back and forth; 240 degrees around the patient's front."""
+"""Arcs of the case; one full turn; two full turns, back and forth; 240 degrees over the top of the couch."""
 
 EVALUATIONS = 6
 """Dose evaluations of a plan from the current one: little more than a second at base size."""
 
 LEAST_EVALUATIONS, MOST_EVALUATIONS = 3, 200
-PARTIAL_DEG = (240.0, 120.0)
+STOP_DEG, PARTIAL_DEG = 180.0, (240.0, 120.0)  # gantry angles of the machine
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,13 @@ def session_wishes(case: Case, protocol: Protocol) -> list[str]:
     return [*targets, *(name for name in organs if name not in targets), *ends]
 
 
-def with_geometry(case: Case, settings: Settings) -> Case:
+def with_geometry(case: Case, settings: Settings, patient_position: str) -> Case:
     """Returns the case with the arcs and the collimator angle of the settings.
+
+    Args:
+        case: the case.
+        settings: the settings.
+        patient_position: true patient position, such as HFP; new arcs never cross the gantry's stop below the couch.
 
     Raises:
         ValueError: new arcs for a case whose dose influence is stored, and so belongs to its own arcs.
@@ -115,22 +121,25 @@ def with_geometry(case: Case, settings: Settings) -> Case:
         return case
     if case.influence_path is not None:
         raise ValueError(f"case {case.case_id}: its stored dose influence belongs to its own arcs and collimator angle")
-    arcs = _arcs(case.arcs, settings.arc)
+    arcs = _arcs(case.arcs, settings.arc, patient_position)
     if settings.collimator_deg is not None:
         angles = (settings.collimator_deg, (360.0 - settings.collimator_deg) % 360.0)  # mirrored on the way back
         arcs = tuple(replace(arc, collimator_deg=angles[number % 2]) for number, arc in enumerate(arcs))
     return case.with_settings(arcs=arcs)
 
 
-def _arcs(own: tuple[Arc, ...], arc: str) -> tuple[Arc, ...]:
+def _arcs(own: tuple[Arc, ...], arc: str, patient_position: str) -> tuple[Arc, ...]:
     if arc == "case":
         return own
     first = own[0]
     sector_deg = abs(first.span_deg) / first.control_points
+    lowest_deg, start_deg, stop_deg = (
+        lying_supine(patient_position, gantry_deg, 0.0)[0] for gantry_deg in (STOP_DEG, *PARTIAL_DEG)
+    )
     turn = replace(
         first,
-        gantry_start_deg=180.0,
-        gantry_stop_deg=180.0,
+        gantry_start_deg=lowest_deg,
+        gantry_stop_deg=lowest_deg,
         direction="clockwise",
         control_points=max(1, round(360.0 / sector_deg)),
     )
@@ -139,6 +148,5 @@ def _arcs(own: tuple[Arc, ...], arc: str) -> tuple[Arc, ...]:
     if arc == "two_full":
         back = replace(turn, direction="counterclockwise", collimator_deg=(360.0 - turn.collimator_deg) % 360.0)
         return turn, back
-    start, stop = PARTIAL_DEG
-    partial = replace(turn, gantry_start_deg=start, gantry_stop_deg=stop)
+    partial = replace(turn, gantry_start_deg=start_deg, gantry_stop_deg=stop_deg)
     return (replace(partial, control_points=max(1, round(abs(partial.span_deg) / sector_deg))),)

@@ -149,8 +149,6 @@ def check_rtplan(
     """
     jawed, _ = start_plan(path, case, link)
     plan = read_rtplan(path, ct_position=link.patient_position if link else "")
-    if plan.fractions != case.fractions:
-        raise ValueError(f"{path}: {plan.fractions} fractions, expected {case.fractions} as case {case.case_id} has")
     delivered_gy = delivered_dose(jawed, plan, step_deg=step_deg, leaf_step_mm=leaf_step_mm)
     arcs = [arc_timing(arc, case.machine) for arc in plan.beam_arcs]
     return compare(case, planned_gy, delivered_gy, arcs, planned_dose)

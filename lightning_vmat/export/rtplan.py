@@ -35,6 +35,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.machine import Machine
 
 ROTATION = {"clockwise": "CW", "counterclockwise": "CC"}
+GANTRY_STOP_DEG, SAME_DEG = 180.0, 0.1  # linacs do not turn past this angle, below the couch
 ANGLE_PLACES, LEAF_PLACES, WEIGHT_PLACES, MU_PLACES = 6, 4, 10, 6
 
 
@@ -51,8 +52,9 @@ def write_rtplan(path: Path, case: Case, plan: Plan, link: PatientLink) -> UID:
         SOP Instance UID of the plan.
 
     Raises:
-        ValueError: a plan that breaks limits of the machine.
+        ValueError: a plan that breaks limits of the machine, or an arc across the gantry's stop.
     """
+    check_gantry_stop(case, link)
     deliveries = arc_deliveries(case, plan)
     data = new_object(RTPlanStorage, "RTPLAN", link)
     data.RTPlanLabel, data.RTPlanName, data.RTPlanDescription = RESEARCH_LABEL, RESEARCH_TEXT, RESEARCH_TEXT
@@ -69,6 +71,23 @@ def write_rtplan(path: Path, case: Case, plan: Plan, link: PatientLink) -> UID:
     )
     save(data, path)
     return UID(data.SOPInstanceUID)
+
+
+def check_gantry_stop(case: Case, link: PatientLink) -> None:
+    """Raise a ValueError if an arc crosses the gantry's stop, at the patient's true position."""
+    for number, arc in enumerate(case.arcs, start=1):
+        start_deg, stop_deg = (
+            lying_supine(link.patient_position, gantry_deg, 0.0)[0]
+            for gantry_deg in (arc.gantry_start_deg, arc.gantry_stop_deg)
+        )
+        sense = 1.0 if arc.direction == "clockwise" else -1.0
+        past_stop_deg = (sense * (start_deg - GANTRY_STOP_DEG) + SAME_DEG) % 360.0 - SAME_DEG
+        if past_stop_deg + abs(arc.span_deg) > 360.0 + SAME_DEG:
+            raise ValueError(
+                f"case {case.case_id}: arc {number} turns from {start_deg:g} to {stop_deg:g} deg {arc.direction} about "
+                f"a patient in position {link.patient_position}, expected an arc that does not cross the gantry's stop "
+                f"at {GANTRY_STOP_DEG:g} deg"
+            )
 
 
 def _patient_setup(link: PatientLink) -> Dataset:
@@ -151,9 +170,10 @@ def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
     point.NominalBeamEnergy = decimal(case.machine.energy_mv, 3)
     point.DoseRateSet = decimal(60 * case.machine.dose_rate_mu_per_s, 3)
     x1, x2, y1, y2 = case.beamlets.field_mm
-    jaws = [_position("ASYMY", _within(case, y1, y2))]
+    jaws = [_position("ASYMY", [y1, y2])]  # at the edges of the field, outside which no dose is computed
     if case.machine.x_jaws:
-        jaws.insert(0, _position("ASYMX", _within(case, x1, x2)))
+        limit_mm = case.machine.max_leaf_position_mm
+        jaws.insert(0, _position("ASYMX", [max(x1, -limit_mm), min(x2, limit_mm)]))
     point.BeamLimitingDevicePositionSequence = Sequence([*jaws, *point.BeamLimitingDevicePositionSequence])
     _, couch_deg = lying_supine(link.patient_position, 0.0, arc.couch_deg)
     point.BeamLimitingDeviceAngle = decimal(arc.collimator_deg % 360.0, ANGLE_PLACES)
@@ -163,12 +183,6 @@ def _set_up(point: Dataset, case: Case, arc: Arc, link: PatientLink) -> None:
     point.TableTopEccentricRotationDirection = "NONE"
     point.TableTopVerticalPosition = point.TableTopLongitudinalPosition = point.TableTopLateralPosition = None
     point.IsocenterPosition = decimals(case.isocentre_mm, LEAF_PLACES)
-
-
-def _within(case: Case, low_mm: float, high_mm: float) -> list[float]:
-    """Jaws at the edges of the field, outside which no dose is computed, within the range of the machine."""
-    limit_mm = case.machine.max_leaf_position_mm
-    return [max(low_mm, -limit_mm), min(high_mm, limit_mm)]
 
 
 def _position(kind: str, values_mm: list[float]) -> Dataset:

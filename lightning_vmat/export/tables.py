@@ -176,6 +176,7 @@ def header_facts(content: ReportContent) -> dict[str, str]:
     doses = ", ".join(f"{name} {case.prescription_gy[name]:g} Gy" for name in case.target_names)
     per_fraction = max(case.prescription_gy.values()) / case.fractions
     x1, x2, y1, y2 = case.beamlets.field_mm
+    y_jaws = f"Y {y1:g} to {y2:g} mm"
     return {
         "Prescription": doses,
         "Fractions": f"{case.fractions} of {per_fraction:.2f} Gy",
@@ -185,6 +186,6 @@ def header_facts(content: ReportContent) -> dict[str, str]:
         "Planner": content.result.planner,
         **_unlikeness(content.result.unlikeness),
         "Machine": machine_text(case.machine),
-        "Jaws": f"X {x1:g} to {x2:g} mm, Y {y1:g} to {y2:g} mm",
+        "Jaws": f"X {x1:g} to {x2:g} mm, {y_jaws}" if case.machine.x_jaws else y_jaws,
         "Made": content.created.strftime("%Y-%m-%d %H:%M"),
     }

@@ -32,7 +32,7 @@ def plan_complexity(plan: Plan, setup: BeamSetup, fraction_dose_gy: float) -> di
     """
     beamlets, machine = setup.beamlets, setup.machine
     pairs = leaf_pairs_of_rows(beamlets, machine).to(plan.left_mm.device)
-    x1, x2, _, _ = beamlets.field_mm
+    x1, x2 = setup.x_jaws_mm
     left, right = (bank.clamp(x1, x2).repeat_interleave(pairs, dim=1) for bank in (plan.left_mm, plan.right_mm))
     edges = torch.tensor(beamlets.leaf_edges_mm, device=left.device)
     width = (edges.diff() / pairs).repeat_interleave(pairs)

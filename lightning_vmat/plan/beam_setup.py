@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from jaxtyping import Bool
@@ -36,6 +37,12 @@ class BeamSetup:
     def same_arc(self) -> Bool[Tensor, " step"]:
         """Whether each control point and the next belong to one arc."""
         return self.control_points.arc_index[1:] == self.control_points.arc_index[:-1]
+
+    @property
+    def x_jaws_mm(self) -> tuple[float, float]:
+        """X1 and X2, infinitely far apart on a machine without X jaws."""
+        x1, x2, _, _ = self.beamlets.field_mm
+        return (x1, x2) if self.machine.x_jaws else (-math.inf, math.inf)
 
 
 def check_gantry_slowdown(slowdown: float, where: str = "planner") -> None:

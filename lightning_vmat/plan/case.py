@@ -151,7 +151,7 @@ class Case:
         points = sum(arc.control_points for arc in self.arcs)
         arcs = "1 arc" if len(self.arcs) == 1 else f"{len(self.arcs)} arcs"
         return (
-            f"{arcs}, {points} control points of {rows} x {beamlets} beamlets, jaws X {x1:g} to {x2:g}, "
+            f"{arcs}, {points} control points of {rows} x {beamlets} beamlets, field X {x1:g} to {x2:g}, "
             f"Y {y1:g} to {y2:g} mm, {Path(self.machine_name).name}"
         )
 

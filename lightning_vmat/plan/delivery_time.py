@@ -45,7 +45,7 @@ def delivery_seconds(plan: Plan, setup: BeamSetup) -> Float[Tensor, " control_po
         setup: gives sectors, arcs, speeds and jaws; leaves behind the jaws are ignored.
     """
     half_deg, half_mu = setup.control_points.sector_deg.to(plan.mu) / 2, plan.mu / 2
-    x1, x2, _, _ = setup.beamlets.field_mm
+    x1, x2 = setup.x_jaws_mm
     rows = setup.beamlets.inside_jaws.any(dim=1).to(plan.mu.device)
     middle = torch.stack((plan.left_mm, plan.right_mm))[..., rows]
     begin, end = (tips.clamp(x1, x2) for tips in sector_ends(middle, plan.mu, setup))

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beam_setup import BeamSetup
-from lightning_vmat.plan.beamlets import BeamletGrid
 from lightning_vmat.plan.leaf_constraints import (
     TOLERANCE_MM,
     gathered,
@@ -36,7 +35,7 @@ def machine_violations(plan: Plan, setup: BeamSetup, *, gantry_may_slow: bool = 
     """Counts how often a plan breaks each limit of the machine; all counts are zero for a deliverable plan.
 
     Some limits are relaxed behind jaws. A pair is behind a jaw if its row is, or if both of its tips are behind the
-    same X jaw:
+    same X jaw of a machine that has X jaws:
 
     - *Leaf speed*: leaves behind a jaw before and after a step may be late, because they do not shape the beam.
     - *Leaf gap*: the minimum gap keeps moving tips from colliding. A pair that moves neither before nor after its
@@ -68,7 +67,7 @@ def machine_violations(plan: Plan, setup: BeamSetup, *, gantry_may_slow: bool = 
     left, right, mu, machine = plan.left_mm, plan.right_mm, plan.mu, setup.machine
     banks = torch.stack((left, right))
     travel_mm = banks.diff(dim=1).abs() * setup.same_arc.to(mu.device)[:, None]
-    hidden = _behind_jaws(plan, setup.beamlets)
+    hidden = _behind_jaws(plan, setup)
     span = banks.amax(dim=-1) - banks.amin(dim=-1)
     mu_per_deg = mu / setup.control_points.sector_deg.to(mu)
     counts = {
@@ -87,10 +86,10 @@ def machine_violations(plan: Plan, setup: BeamSetup, *, gantry_may_slow: bool = 
     return {name: int(broken.sum()) for name, broken in counts.items()}
 
 
-def _behind_jaws(plan: Plan, beamlets: BeamletGrid) -> Bool[Tensor, "jaw control_point leaf_pair"]:
-    """Returns which pairs are behind the Y jaws, behind X1 and behind X2."""
-    x1, x2, _, _ = beamlets.field_mm
-    row = ~beamlets.inside_jaws.any(dim=1).to(plan.left_mm.device)
+def _behind_jaws(plan: Plan, setup: BeamSetup) -> Bool[Tensor, "jaw control_point leaf_pair"]:
+    """Returns which pairs are behind the Y jaws, and, if the machine has X jaws, behind X1 and behind X2."""
+    x1, x2 = setup.x_jaws_mm
+    row = ~setup.beamlets.inside_jaws.any(dim=1).to(plan.left_mm.device)
     beyond = plan.right_mm <= x1 + TOLERANCE_MM, plan.left_mm >= x2 - TOLERANCE_MM
     return torch.stack((row.expand_as(plan.left_mm), *beyond))
 

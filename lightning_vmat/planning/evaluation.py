@@ -182,12 +182,13 @@ def sequencing_error(case: Case, result: PlanResult) -> dict[str, float]:
 
 
 def as_json(case: Case, result: PlanResult, evaluation: Evaluation) -> dict[str, object]:
-    """Returns all measures for `metrics.json`; doses in Gy, volumes as fractions."""
+    """Returns all measures for `metrics.json`; doses in Gy, volumes as fractions; None for jaws the machine lacks."""
+    x1, x2, y1, y2 = case.beamlets.field_mm
     return {
         "case": case.case_id,
         "planner": result.planner,
         "unlikeness": result.unlikeness,
-        "jaws_mm": list(case.beamlets.field_mm),
+        "jaws_mm": [x1, x2, y1, y2] if case.machine.x_jaws else [None, None, y1, y2],
         "wishes": dict(case.wishes),
         "machine_violations": sum(evaluation.violations.values()) if result.plan is not None else None,
         "machine_violations_by_limit": evaluation.violations,

@@ -207,6 +207,7 @@ def test_a_start_of_another_machine_or_patient_is_refused(
     ("settings", "named"),
     [
         ({}, "arc 1 from 182 to 176 deg clockwise, collimator 30, couch 0, expected from 180 to 180 deg clockwise"),
+        ({"fractions": 39}, "clinical.dcm: 20 fractions, expected 39 as case"),
         ({"isocentre_mm": (0.0, 0.0, 1.0)}, "expected (0.0, 0.0, 1.0) mm as case"),
         ({"arcs": 2}, "1 arcs, expected 2"),
         ({"field": True}, "of its openings outside the field, expected them from -15 to 0 mm along"),
@@ -215,7 +216,7 @@ def test_a_start_of_another_machine_or_patient_is_refused(
 def test_a_start_that_does_not_fit_a_case_is_refused(root: Path, settings: dict[str, object], named: str) -> None:
     case: Case = read_case(root / "case")
     rtplan = read_rtplan(root / "clinical.dcm")
-    if "isocentre_mm" in settings:
+    if settings.keys() & {"isocentre_mm", "fractions"}:
         case = case.with_settings(**settings)
     if "arcs" in settings:
         case = case.with_settings(arcs=case.arcs * 2)

@@ -15,7 +15,7 @@ from lightning_vmat.cases.case_files import read_case, write_case
 from lightning_vmat.cases.dicom.rtplan import read_rtplan
 from lightning_vmat.cases.patient import open_case
 from lightning_vmat.cases.phantom.phantom import make_phantom
-from lightning_vmat.cases.plan_files import read_dose, write_dose
+from lightning_vmat.cases.plan_files import plan_metadata, read_dose, write_dose, write_plan
 from lightning_vmat.cli import main
 from lightning_vmat.export.delivered_dose import delivered_dose
 from lightning_vmat.export.patient_folder import phantom_link, write_plan_and_dose
@@ -126,11 +126,11 @@ def test_many_plans_go_on_where_they_were_stopped(
     command = ["check", "delivery", str(cohort), "--json", str(tmp_path / "many.json"), *COARSE]
     opened: list[str] = []
 
-    def stop_at_second(folder: Path) -> object:
+    def stop_at_second(folder: Path, machine: str | None = None) -> object:
         opened.append(folder.name)
         if len(opened) == 2:
             raise KeyboardInterrupt
-        return open_case(folder)
+        return open_case(folder, machine=machine)
 
     monkeypatch.setattr(checking, "open_case", stop_at_second)
     assert main(command) == 130
@@ -143,6 +143,41 @@ def test_many_plans_go_on_where_they_were_stopped(
     passed = sum(bool(row["passed"]) for row in rows.values())
     assert "| phantom_0001 |" in out and f"{passed} of 2 plans within all tolerances" in out
     assert not (tmp_path / "many.json.partial").exists()
+
+
+def test_a_plan_is_checked_on_its_own_machine_and_arcs(cohort: Path, tmp_path: Path) -> None:
+    """The figures are those of a case with this machine, these arcs and this isocentre."""
+    rows: list[dict[str, object]] = []
+    arcs = (Arc(40.0, 60.0, 5, "clockwise", 80.0),)
+    x, y, z = short(1).isocentre_mm
+    own = short(1).with_settings(machine_name="elekta_agility", arcs=arcs, isocentre_mm=(x + 8.0, y, z))
+    write_case(own, tmp_path / "own", plan=moving_plan(own))
+    write_plan(moving_plan(own), tmp_path / "plan.safetensors", plan_metadata(own, "conventional"))
+    for plan, case in ((tmp_path / "own", tmp_path / "own"), (tmp_path / "plan.safetensors", cohort / "phantom_0001")):
+        out = tmp_path / f"{len(rows)}.json"
+        main(["check", "delivery", str(plan), "--case", str(case), "--json", str(out), *COARSE])
+        rows.append(figures(out)["phantom_0001"])
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("machine", "halcyon", "machine halcyon: expected one of elekta_agility"),
+        ("machine", "elekta_mlci2", "leaf_edges_mm holds -45.0, expected leaf boundaries of machine elekta_mlci2"),
+        ("arcs", [{"gantry_start_deg": "x"}], "arc: gantry_start_deg is 'x', expected a finite number"),
+        ("isocentre_mm", [900.0, 0.0, 0.0], "isocentre (900.0, 0.0, 0.0) mm lies outside the CT"),
+    ],
+)
+def test_a_plan_of_beams_that_the_case_cannot_have_is_refused(
+    cohort: Path, tmp_path: Path, key: str, value: object, named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    case = short(1)
+    write_plan(moving_plan(case), tmp_path / "plan.safetensors", {**plan_metadata(case, "conventional"), key: value})
+    command = ["check", "delivery", str(tmp_path / "plan.safetensors"), "--case", str(cohort / "phantom_0001")]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert named in error and error.count("\n") == 1
 
 
 def test_one_split_and_results_apart_from_their_cases(cohort: Path, results: Path) -> None:

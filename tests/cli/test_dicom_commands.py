@@ -114,7 +114,10 @@ def test_a_dicom_folder_is_planned_for_another_machine(
     compared = json.loads((tmp_path / "again" / "metrics.json").read_text())["compared"]
     assert not any(compared["machine_violations_by_limit"].values()) and compared["delivery_s"] > 50
     assert main([*again, "--out", str(tmp_path / "refused")]) == 2
-    assert "expected those of truebeam_millennium120; choose another --machine" in capsys.readouterr().err
+    assert (
+        "expected those of truebeam_millennium120; `vmat plan` and `vmat prepare` take another --machine"
+        in capsys.readouterr().err
+    )
     cohort = tmp_path / "cohort"
     make = ["prepare", "dicom", str(patients), "--out", str(cohort), "--jobs", "1", *SIZE]
     assert main([*make, *machine]) == 0

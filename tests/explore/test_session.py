@@ -13,15 +13,18 @@ import pytest
 import torch
 
 import lightning_vmat as vmat
+from lightning_vmat.cases.dicom.dicom_references import PatientLink, lying_supine
 from lightning_vmat.cases.dicom.rtplan import read_rtplan
 from lightning_vmat.cases.patient import OpenedPatient
 from lightning_vmat.cases.plan_files import read_dose
 from lightning_vmat.explore.cancelling import Cancelled
 from lightning_vmat.explore.export import export_plan
 from lightning_vmat.explore.generated import GeneratedFluence
+from lightning_vmat.explore.kept import Kept
 from lightning_vmat.explore.made_plan import Computation
 from lightning_vmat.explore.session import Session
 from lightning_vmat.explore.settings import Settings, session_wishes, with_geometry
+from lightning_vmat.export.rtplan import check_gantry_stop
 from lightning_vmat.l2o.problem import Problem
 from lightning_vmat.networks.bev_conditioning import ChannelSettings
 from lightning_vmat.objectives.protocol import load_protocol
@@ -334,10 +337,21 @@ def test_settings_of_a_case() -> None:
     names = session_wishes(case, load_protocol(case.protocol))
     assert names[0] == "PTV" and "FemoralHeads" in names and names[-2:] == ["Body", "homogeneity"]
     assert "FemoralHeadLeft" not in names
-    assert with_geometry(case, Settings()) is case
+    assert with_geometry(case, Settings(), "HFS") is case
     stored = case.with_settings(influence_path=Path("influence.safetensors"))
     with pytest.raises(ValueError, match="own arcs"):
-        with_geometry(stored, Settings(arc="full"))
+        with_geometry(stored, Settings(arc="full"), "HFS")
+
+
+@pytest.mark.parametrize("position", ["HFS", "HFP", "FFS", "FFP"])
+def test_new_arcs_begin_and_end_where_the_gantry_can(position: str) -> None:
+    link = PatientLink("1", "2", "3", patient_position=position)
+    kept = Kept(opened()._replace(link=link), {}, voxels=500, seed=0, jaw_margin_mm=None)
+    for arc in ("full", "two_full", "partial"):
+        turned = kept.bench(Settings(arc=arc)).case
+        check_gantry_stop(turned, link)
+        start_deg, _ = lying_supine(position, turned.arcs[0].gantry_start_deg, 0.0)
+        assert start_deg == (240.0 if arc == "partial" else 180.0)
 
 
 def test_a_cancelled_computation_stops_at_the_next_dose() -> None:

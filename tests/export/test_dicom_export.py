@@ -22,7 +22,7 @@ from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.export.arc_delivery import ArcDelivery, arc_deliveries
 from lightning_vmat.export.patient_folder import write_patient
 from lightning_vmat.export.rtdose import Bits, write_rtdose
-from lightning_vmat.export.rtplan import write_rtplan
+from lightning_vmat.export.rtplan import check_gantry_stop, write_rtplan
 from lightning_vmat.export.surface_distance import surface_distance_mm
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.arc import Arc, ControlPoints
@@ -105,9 +105,38 @@ def test_a_plan_beyond_the_limits_is_refused(case: Case, plan: Plan, tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+def on_the_machine(case: Case, position: str) -> Case:
+    """The case whose arcs have these gantry angles on the machine."""
+    arcs = []
+    for arc in case.arcs:
+        start_deg, stop_deg = (
+            lying_supine(position, deg, 0.0)[0] for deg in (arc.gantry_start_deg, arc.gantry_stop_deg)
+        )
+        arcs.append(replace(arc, gantry_start_deg=start_deg, gantry_stop_deg=stop_deg))
+    return case.with_settings(arcs=tuple(arcs))
+
+
+@pytest.mark.parametrize("position", ["HFS", "HFP", "FFS", "FFP"])
+def test_an_arc_across_the_stop_of_the_gantry_is_refused(case: Case, plan: Plan, tmp_path: Path, position: str) -> None:
+    link, there, back = replace(LINK, patient_position=position), "clockwise", "counterclockwise"
+    within = [(180, 180, there), (180, 180, back), (181, 179, there), (179, 181, back), (180.1, 179.9, there),
+              (182, 176, there), (178, 180, there), (180, 20, there), (20, 180, back), (20, 32, there)]  # fmt: skip
+    for arc in within:
+        check_gantry_stop(on_the_machine(with_arc(case, *arc), position), link)
+    for arc in [(170, 190, there), (181, 179, back), (0, 0, there), (120, 240, there), (179.5, 179.5, there)]:
+        crossing, (start_deg, stop_deg, _) = on_the_machine(with_arc(case, *arc), position), arc
+        with pytest.raises(ValueError, match=f"case phantom_0007: arc 1 turns from {start_deg:g} to {stop_deg:g} deg"):
+            write_rtplan(tmp_path / "plan.dcm", crossing, plan, link)
+    assert list(tmp_path.iterdir()) == []
+
+
+def with_arc(case: Case, start_deg: float, stop_deg: float, direction: str) -> Case:
+    return case.with_settings(arcs=(Arc(start_deg, stop_deg, 31, direction),))
+
+
 @pytest.mark.parametrize("position", ["HFS", "HFP", "FFS", "FFP"])
 def test_rtplan_reads_back_as_the_same_plan(case: Case, plan: Plan, tmp_path: Path, position: str) -> None:
-    path = tmp_path / "plan.dcm"
+    path, case = tmp_path / "plan.dcm", on_the_machine(case, position)
     uid = write_rtplan(path, case, plan, replace(LINK, patient_position=position))
     back = read_rtplan(path)
     again = back.on_rows(case.beamlets)

@@ -92,6 +92,14 @@ def test_a_plan_of_each_machine_reads_back_and_is_its_own(name: str, tmp_path: P
     assert found[2:] == expected[2:] and (found == expected or not case.machine.x_jaws)
 
 
+def test_the_reach_of_leaves_does_not_bound_y_jaws(tmp_path: Path) -> None:
+    """Rows beyond it count as open in the planned dose."""
+    short = site_machine(tmp_path, max_leaf_position_mm="40.0")
+    case = case_of("truebeam_millennium120").with_settings(machine_name=machine_name(short))
+    write_rtplan(tmp_path / "plan.dcm", case, plan_of(case), LINK)
+    assert read_rtplan(tmp_path / "plan.dcm").jaws_mm == (-40.0, 40.0, -60.0, 60.0)
+
+
 def test_a_field_without_x_jaws_is_that_of_its_openings(tmp_path: Path) -> None:
     case = case_of("elekta_agility")
     setup = case.beam_setup
@@ -106,7 +114,10 @@ def test_a_field_without_x_jaws_is_that_of_its_openings(tmp_path: Path) -> None:
 def test_a_plan_of_another_machine_is_refused(name: str, tmp_path: Path) -> None:
     case = case_of(name)
     write_rtplan(tmp_path / "plan.dcm", case, plan_of(case), LINK)
-    with pytest.raises(ValueError, match="expected those of truebeam_millennium120; choose another --machine"):
+    with pytest.raises(
+        ValueError,
+        match="expected those of truebeam_millennium120; `vmat plan` and `vmat prepare` take another --machine",
+    ):
         read_rtplan(tmp_path / "plan.dcm").check_machine(load_machine("truebeam_millennium120"))
 
 

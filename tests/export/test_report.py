@@ -14,7 +14,10 @@ from planned_case import make_case, make_compared, make_content
 
 from lightning_vmat.export.compared_tables import goals_side_by_side
 from lightning_vmat.export.content import ComparedPlan, ReportContent
+from lightning_vmat.export.figures.aperture_film import aperture_film
 from lightning_vmat.export.report import render_report, write_report
+from lightning_vmat.export.tables import header_facts
+from lightning_vmat.planning.evaluation import as_json
 
 HOSTILE = "<script>alert('x')</script>&\"$\\frac{1}$"
 VOID = {"meta", "br", "input", "link", "img", "hr", "wbr"}
@@ -88,6 +91,15 @@ def test_holds_every_section(html: str) -> None:
                    "✗ missed", "✓ met", "22.5 mm/s", "57.0 Gy (95 %)", "82 dose evaluations",
                    "Jaws X -60 to 60 mm, Y -60 to 60 mm"):  # fmt: skip
         assert phrase in page.text, phrase
+
+
+def test_x_jaws_that_do_not_exist_are_not_named() -> None:
+    content = make_content(make_case(10.0, 4).with_settings(machine_name="elekta_agility"))
+    assert header_facts(content)["Jaws"] == "Y -60 to 60 mm"
+    assert as_json(content.case, content.result, content.evaluation)["jaws_mm"] == [None, None, -60.0, 60.0]
+    assert "jaw" not in repr(content.case)
+    film = aperture_film(content.case, content.result)
+    assert (film.jaws[0], film.jaws[2]) == (0, film.size[0])
 
 
 def test_film_shows_the_jaws() -> None:

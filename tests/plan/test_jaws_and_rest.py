@@ -56,6 +56,18 @@ def test_closed_pairs_that_jaws_or_rest_excuse(pair: int, place_mm: torch.Tensor
     assert sorted(broken(with_pair(open_plan(), pair, place_mm, place_mm))) == faults
 
 
+def test_without_x_jaws_the_edges_of_the_field_excuse_nothing() -> None:
+    bare = replace(SETUP, machine=replace(MACHINE, x_jaws=False))
+    jumping, behind_y = (with_pair(open_plan(), pair, -70 - JUMPS, -70 - JUMPS) for pair in (SEEN, BEHIND_Y))
+    assert broken(jumping) == {}
+    assert machine_violations(jumping, bare)["leaf_gap"] == COUNT
+    assert machine_violations(jumping, bare)["leaf_speed"] == 2 * (COUNT - 2)  # banks, steps within the two arcs
+    assert not any(machine_violations(behind_y, bare).values())
+    assert float(delivery_seconds(jumping, SETUP).sum()) == pytest.approx(120.0, abs=1e-3)
+    assert float(delivery_seconds(jumping, bare).sum()) > 200
+    assert not any(machine_violations(project_to_limits(jumping, bare), bare).values())
+
+
 @pytest.mark.parametrize("pair", [BEHIND_Y, SEEN])
 def test_jaws_excuse_neither_crossed_tips_nor_span_position_or_interdigitation(pair: int) -> None:
     crossed = with_pair(open_plan(), pair, torch.tensor(1.0), torch.tensor(-1.0))

@@ -104,6 +104,13 @@ def test_plan_keeps_leaves_closed_behind_the_jaws(case: Case, jawed: Case) -> No
     assert widest_mm["jaws"] <= case.machine.min_leaf_gap_mm + 1e-3 < widest_mm["none"]
 
 
+def test_plan_of_a_machine_without_x_jaws_breaks_no_limit() -> None:
+    case = with_jaws(make_phantom(0, "tiny").with_settings(machine_name="elekta_agility"), MARGIN_MM)
+    planner = SequencedPlanner(optimizer=LBFGS(), evaluations=10, apertures=quick_apertures(10), voxels=500)
+    plan = planner.plan(case).plan
+    assert plan is not None and not any(machine_violations(plan, case.beam_setup).values())
+
+
 def test_jaws_are_part_of_a_case_on_disk(jawed: Case, tmp_path: Path) -> None:
     write_case(jawed, tmp_path / "case")
     assert read_case(tmp_path / "case").beamlets == jawed.beamlets

@@ -30,6 +30,7 @@ OWN_MODEL = "lightning_vmat"  # our own plans have three control points per sect
 SAME_MM = 0.01
 FLATTENED = {"STANDARD": True, "NON_STANDARD": False}  # fluence mode -> with flattening filter
 WHOLE_LEAF_BEAMLET_MM = 1.0  # tolerance between X jaws and the edges of the field in which leaves are checked
+WAY_OUT = "`vmat plan` and `vmat prepare` take another --machine"
 OTHER_KINDS = {"IonBeamSequence": "an ion plan", "ApplicationSetupSequence": "a brachytherapy plan"}
 
 
@@ -120,7 +121,7 @@ class RtPlan:
         if edges.shape != own.shape or np.abs(edges - own).max() > SAME_MM:
             raise UnsupportedPlan(
                 f"{self.path}: {len(edges) - 1} leaf pairs from {edges[0]:g} to {edges[-1]:g} mm, expected those of "
-                f"{machine.name}; choose another --machine"
+                f"{machine.name}; {WAY_OUT}"
             )
         for quality in self.qualities:
             energy_mv = machine.energy_mv if quality.energy_mv is None else quality.energy_mv
@@ -128,7 +129,7 @@ class RtPlan:
             if energy_mv != machine.energy_mv or flattened != machine.flattening_filter:
                 raise UnsupportedPlan(
                     f"{self.path}: beam {quality.beam}: {beam_quality(energy_mv, flattened)}, expected "
-                    f"{machine.quality} of {machine.name}; choose another --machine"
+                    f"{machine.quality} of {machine.name}; {WAY_OUT}"
                 )
 
     def on_rows(self, beamlets: BeamletGrid) -> Plan:

@@ -23,7 +23,7 @@ def start_plan(path: Path, case: Case, link: PatientLink | None) -> tuple[Case, 
 
     Args:
         path: path of the RTPLAN.
-        case: case of the same arcs, isocentre and field; the number of control points may differ.
+        case: case of the same fractions, arcs, isocentre and field; the number of control points may differ.
         link: DICOM objects of a case from DICOM, else None.
 
     Raises:
@@ -49,7 +49,7 @@ def planned_case(path: Path, case: Case, link: PatientLink | None) -> tuple[Case
     """
     plan = _read(path, case, link)
     check_patient(plan, case, link)
-    if plan.fractions == case.fractions and not _misfit(plan, case):
+    if not _misfit(plan, case):
         return start_plan(path, case, link)
     field = plan.beamlet_grid(case.machine, case.beamlets.beamlet_width_mm)
     own = case.with_settings(arcs=plan.arcs, isocentre_mm=plan.isocentre_mm, beamlets=field, fractions=plan.fractions)
@@ -74,6 +74,8 @@ def check_patient(plan: RtPlan, case: Case, link: PatientLink | None) -> None:
 
 def _misfit(plan: RtPlan, case: Case) -> str:
     """The first difference between a plan and a case, and the expected value; empty if there is none."""
+    if plan.fractions != case.fractions:
+        return f"{plan.fractions} fractions, expected {case.fractions}"
     away = max(abs(ours - theirs) for ours, theirs in zip(case.isocentre_mm, plan.isocentre_mm, strict=True))
     if away > SAME_PLACE_MM:
         return f"isocentre {plan.isocentre_mm} mm, expected {case.isocentre_mm} mm"

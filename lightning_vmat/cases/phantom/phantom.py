@@ -48,7 +48,7 @@ def make_phantom(seed: int, size: str = "base", protocol: str = "prostate_60gy_2
     Case phantom_0000 (phantom): PTV 60 Gy in 20 fractions, prostate_60gy_20fx
       57 x 38 x 25 voxels of 8 x 8 x 8 mm
       structures in cc: PTV 130, Body 14058, CTV 60, Rectum 129, ...
-      1 arc, 12 control points of 8 x 8 beamlets, jaws X -60 to 60, Y -60 to 60 mm, truebeam_millennium120
+      1 arc, 12 control points of 8 x 8 beamlets, field X -60 to 60, Y -60 to 60 mm, truebeam_millennium120
 
     Args:
         seed: seed of all random draws, at least 0.

@@ -57,7 +57,7 @@ class Film:
         size: width and height of a frame.
         isocentre: central axis from the top left corner.
         field: left, top, width and height of the beamlet grid.
-        jaws: the same of the jaw opening.
+        jaws: the same of the jaw opening, as wide as a frame without X jaws.
         frames: one frame for each control point.
         selected: indices of the frames shown side by side.
     """
@@ -75,6 +75,8 @@ def aperture_film(case: Case, result: PlanResult, shown: int = 12) -> Film:
     grid = case.beamlets
     x1, x2, y1, y2 = grid.field_mm
     left, right = grid.beamlet_start_mm - _MARGIN_MM, grid.beamlet_stop_mm + _MARGIN_MM
+    if not case.machine.x_jaws:
+        x1, x2 = left, right
     bottom, top = grid.leaf_edges_mm[0] - _MARGIN_MM, grid.leaf_edges_mm[-1] + _MARGIN_MM
     origin_mm = (left, top)
     size = (_units(right - left), _units(top - bottom))
