@@ -63,7 +63,7 @@ def spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]
     mappings = {f"--{name}" for name, parameter in parameters if "dict[str, float]" in str(parameter.annotation)}
     switches = {f"--{name}" for name, parameter in parameters if isinstance(parameter.default, bool)}
     written: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         name, equals, value = argument.partition("=")
         if name.startswith("--"):
             name = "--" + name[2:].replace("-", "_")
