@@ -203,9 +203,9 @@ def _parse(name: str, document: object) -> Protocol:
 
 def _objective(where: str, line: object, prescription_gy: dict[str, float]) -> ProtocolObjective:
     kind = line.get("type") if isinstance(line, dict) else None
-    if kind not in OBJECTIVE_TYPES:
+    if isinstance(kind, str) and kind not in OBJECTIVE_TYPES:
         load_plugins()
-    if kind not in OBJECTIVE_TYPES:
+    if not isinstance(kind, str) or kind not in OBJECTIVE_TYPES:
         raise ValueError(f"{where}.type: got {kind!r}, expected one of {', '.join(OBJECTIVE_TYPES)}")
     parameters = {field.name for field in fields(OBJECTIVE_TYPES[kind])}  # type: ignore[arg-type]
     values = _mapping(

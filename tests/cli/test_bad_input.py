@@ -193,6 +193,11 @@ def error_of(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
             ["case.yaml", "leaf_edges_mm holds -3.3", "leaf boundaries"],
             id="edges across leaves",
         ),
+        pytest.param(setting("wishs", value={}), ["case.yaml: unknown key 'wishs'", "wishes"], id="misspelt key"),
+        pytest.param(setting("gantry_slowdown", value=None), ["gantry_slowdown is None"], id="no slowdown"),
+        pytest.param(
+            changed_protocol("type: squared_underdose", "type: [max]"), [".type: got ['max']"], id="list of types"
+        ),
         pytest.param(setting("fractions", value=20.7), ["case.yaml", "fractions is 20.7", "whole"], id="fractions"),
         pytest.param(
             setting("arcs", 0, "gantry_start_deg", value=float("nan")),
