@@ -225,6 +225,31 @@ def test_a_bad_case_is_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["case"]
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--protocol", "prostate_78gy_39fx", "--size", "clinical"], "protocol prostate_78gy_39fx, size clinical: "),
+        (["--roi_names", "own.yaml"], "roi_names own.yaml: "),
+        (["--use_plan", "false"], "use_plan False: "),
+        (["--show-identifiers"], "show_identifiers True: "),
+        (["--size", "tiny", "--reader", "case"], "not with --reader case"),
+        (["--seed", "-1"], "seed -1: expected 0 to 9223372036854775807"),
+        (["--seed", "99999999999999999999999"], "seed 99999999999999999999999: expected 0 to 9223372036854775807"),
+        (["--planner", "builtins.dict"], "planner builtins.dict: expected a class or function that takes Plan"),
+        (["--planner", "os.path.join"], "planner os.path.join: expected a class or function that takes Plan"),
+        (["--planner", "builtins.str"], "planner builtins.str: gave a str, expected an object with plan(case)"),
+        (["--reader", "os.getcwd"], "reader os.getcwd: expected a function that takes a folder and gives a Case"),
+    ],
+)
+def test_a_bad_option_is_one_line(
+    options: list[str], named: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(["plan", str(folder), "--out", str(tmp_path / "new/plan"), "--voxels", "300", *options], capfd)
+    assert named in error
+    assert named.startswith(("seed", "planner", "reader", "not")) or f"not with the case {folder}" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+
+
 def write_patient(folder: Path) -> None:
     """A patient of OpenKBP: a box of water with a target."""
     folder.mkdir(parents=True)
