@@ -87,4 +87,5 @@ def clear_message(error: Exception) -> str:
     text = " ".join(text.split())
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
     text = re.sub(r"( -)? Expected a <class 'NoneType'>", "", text)
+    text = re.sub(r" Given value type: .*? Given value: (\S+)$", r". Got value: \1", text)  # one word only
     return re.sub(r" Given value type: .*$", "", text)

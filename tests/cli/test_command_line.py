@@ -152,6 +152,11 @@ def test_a_command_without_arguments_names_those_that_it_needs(name: str, capsys
     assert f"(see vmat {name} --help)" in error
 
 
+def test_the_value_of_an_option_without_default_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "case", "--out", "plan", "--size", "huge"]) == 2
+    assert "'clinical']. Got value: huge (see vmat plan --help)" in capsys.readouterr().err
+
+
 def test_help_of_a_command_comes_from_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         call_from_arguments(command, ["--help"], prog="vmat command")
