@@ -35,15 +35,22 @@ def register(kind: str, known: dict[str, T], name: str, value: T, module: str) -
         module: module of its definition.
 
     Raises:
-        ValueError: a name with other characters, or one that belongs to the package or to another module.
+        ValueError: see `check_name`; a name that belongs to the package or to another module.
     """
-    if not name.replace("_", "").replace("-", "").isalnum():
-        raise ValueError(f"{kind} {name!r}: expected a name of letters, digits, _ and -")
+    check_name(kind, name)
     owner = _owners.get((kind, name), PACKAGE)
     if name in known and owner != module:
         raise ValueError(f"{kind} {name!r}: the name is taken by {owner}")
     known[name] = value
     _owners[kind, name] = module
+
+
+def check_name(kind: str, name: object) -> None:
+    """Raise a ValueError unless it is a name: a decorator without its name in brackets gets the class instead."""
+    if not isinstance(name, str) or not name.replace("_", "").replace("-", "").isalnum():
+        raise ValueError(
+            f'{kind} {name!r}: expected a name of letters, digits, _ and -, as in @register_{kind}("name")'
+        )
 
 
 def find(kind: str, known: Mapping[str, T], name: str) -> T:

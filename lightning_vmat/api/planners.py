@@ -16,10 +16,11 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import check_jaw_margin, with_jaws
 from lightning_vmat.planning.planner import Planner, PlannerByCase, PlanResult
 from lightning_vmat.planning.problem import VOXELS
-from lightning_vmat.registry import find, import_object, is_import_path, register
+from lightning_vmat.registry import check_name, find, import_object, is_import_path, register
 
 AnyFactory = TypeVar("AnyFactory", bound=Factory)
 
+MOST_SEED = 2**63 - 1  # torch's generators take no more
 JAW_MARGIN_MM = 8.0
 """Default distance of the jaws from the targets in the beam's-eye view."""
 
@@ -76,6 +77,8 @@ def planner(
     """
     if voxels < 1:
         raise ValueError(f"voxels {voxels}: expected at least 1")
+    if not 0 <= seed <= MOST_SEED:
+        raise ValueError(f"seed {seed}: expected 0 to {MOST_SEED}")
     check_jaw_margin(jaw_margin_mm)
     check_gantry_slowdown(1.0 if gantry_slowdown is None else gantry_slowdown)
     plain, at, budget = name.partition("@")
@@ -225,11 +228,12 @@ def register_planner(name: str) -> Callable[[AnyFactory], AnyFactory]:
       0 dose evaluations in 0.0 s
 
     Raises:
-        ValueError: a name that is taken.
+        ValueError: a bad name, or one that is taken.
     """
+    check_name("planner", name)
 
     def add(factory: AnyFactory) -> AnyFactory:
-        register("planner", PLANNERS, name, _own_kind(factory), factory.__module__)
+        register("planner", PLANNERS, name, _own_kind(name, factory), factory.__module__)
         return factory
 
     return add
@@ -240,9 +244,22 @@ def _find_kind(name: str) -> PlannerKind:
         factory = import_object("planner", name)
         if not callable(factory):
             raise ValueError(f"planner {name}: expected a class or function that takes PlannerSettings")
-        return _own_kind(factory)
+        return _own_kind(name, factory)
     return find("planner", PLANNERS, name)
 
 
-def _own_kind(factory: Factory) -> PlannerKind:
-    return PlannerKind(factory, tuple(getattr(factory, "takes", ())))
+def _own_kind(name: str, factory: Factory) -> PlannerKind:
+    """The kind of a user's planners; what its factory makes is checked, for a name may lead to anything."""
+
+    def make(settings: PlannerSettings) -> Planner:
+        try:
+            made = factory(settings)
+        except TypeError as error:
+            raise ValueError(
+                f"planner {name}: expected a class or function that takes PlannerSettings ({error})"
+            ) from error
+        if not callable(getattr(made, "plan", None)):
+            raise ValueError(f"planner {name}: gave a {type(made).__name__}, expected an object with plan(case)")
+        return made
+
+    return PlannerKind(make, tuple(getattr(factory, "takes", ())))

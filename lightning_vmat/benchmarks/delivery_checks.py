@@ -26,7 +26,7 @@ from lightning_vmat.data.packed import unpacked
 from lightning_vmat.export.delivery_check import DeliveryCheck, check_rtplan
 from lightning_vmat.export.patient_folder import RTPLAN_FILE, phantom_link, plan_dose
 from lightning_vmat.export.rtplan import write_rtplan
-from lightning_vmat.files.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file, check_file
 from lightning_vmat.metrics.check import as_table
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.case import Case
@@ -83,9 +83,10 @@ def check_one(plan: Path, opened: OpenedPatient, step_deg: float, json: Path | N
     """Check one plan, print all figures and write them.
 
     Raises:
-        ValueError: a plan that does not fit the case.
+        ValueError: a plan that does not fit the case, or a folder in place of the file.
         ToleranceExceeded: a figure is out of tolerance.
     """
+    check_file(json)
     found = delivery_check(plan, opened, step_deg)
     print(as_table(found.checks()))
     print(f"objective {found.objective:.4g} planned, {found.delivered_objective:.4g} delivered; "

@@ -14,7 +14,7 @@ from lightning_vmat.benchmarks.dose_judging import judging_row, setup_row
 from lightning_vmat.benchmarks.dose_speed import Device, SpeedRow, as_table, check_device, pencil_beam_row
 from lightning_vmat.cases.phantom.phantom import make_phantom
 from lightning_vmat.cases.sizes import get_size
-from lightning_vmat.files.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file, check_file
 
 
 def time_dose(device: str, sizes: Sequence[str], repeats: int, json: Path | None) -> str:
@@ -30,13 +30,14 @@ def time_dose(device: str, sizes: Sequence[str], repeats: int, json: Path | None
         The table, as text.
 
     Raises:
-        ValueError: an unknown size, a missing device, or fewer than one repeat.
+        ValueError: an unknown size, a missing device, fewer than one repeat, or a folder in place of the file.
     """
     for size in sizes:
         get_size(size)
     if repeats < 1:
         raise ValueError(f"{repeats} repeats: expected at least 1")
     check_device(device)
+    check_file(json)
     about = Device.measure(device, repeats)
     rows = [row for size in sizes for row in _rows(size, about, repeats)]
     if json is not None:

@@ -40,15 +40,16 @@ def check_dose(folder: Path, json: Path | None = None) -> None:
         json: file for the figures; None for none.
 
     Raises:
-        ValueError: a file that is missing or broken.
+        ValueError: a file that is missing or broken, or a folder in place of the file for the figures.
         ToleranceExceeded: a figure is out of bounds.
     """
     from json import dumps
 
     from lightning_vmat.benchmarks.tolerance import ToleranceExceeded
-    from lightning_vmat.files.atomic import atomic_file
+    from lightning_vmat.files.atomic import atomic_file, check_file
     from lightning_vmat.metrics.check import as_table
 
+    check_file(json)
     checks = dose_checks(folder)
     print(as_table(checks))
     if json is not None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lightning_vmat.files.atomic import atomic_file
+from lightning_vmat.files.atomic import atomic_file, check_file
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class PartialFile:
             later: figures that follow; empty in a file of an earlier version, which did not keep them.
 
         Raises:
-            ValueError: an unreadable file, or a file of other settings.
+            ValueError: an unreadable file, a file of other settings, or a folder in place of the final file.
         """
+        check_file(self.final)
         if not self.path.is_file():
             return None
         try:

@@ -32,7 +32,9 @@ INFLUENCE_FILE = "influence.safetensors"
 PROTOCOL_FILE = "protocol.yaml"  # of a case with a protocol of its own
 PLAN_FILE, DOSE_FILE, CLINICAL_DOSE_FILE = "plan.safetensors", "dose.nii.gz", "clinical_dose.nii.gz"
 STRUCTURE_NAME = r"[\w-][\w -]*"
-KEYS = {"case_id", "source", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets", "machine", "protocol"}
+NEEDED = {"version", "case_id", "source", "prescription_gy", "fractions", "isocentre_mm", "arcs", "beamlets", "machine"}
+NEEDED |= {"protocol", "structures"}
+OPTIONAL = {"wishes", "gantry_slowdown"}
 KINDS = {"structures": list, "arcs": list, "isocentre_mm": list, "prescription_gy": dict, "beamlets": dict}
 LEAF_EDGE_MM = 1e-3  # tolerance between the edges of beamlet rows and leaf boundaries
 
@@ -104,9 +106,11 @@ def read_case(folder: Path) -> Case:
         path = folder / STRUCTURES / f"{name}.nii.gz"
         mask, found = read_volume(path)
         check_same_grid(found, grid, path)
+        if not mask.isfinite().all():
+            raise ValueError(f"{path}: NaN or infinite values, expected a mask of 0 and 1")
         structures[name] = mask > 0.5
     try:
-        plain = {key: settings[key] for key in ("fractions", "isocentre_mm")}
+        plain = {key: settings[key] for key in settings if key in ("fractions", "isocentre_mm", "gantry_slowdown")}
         case = Case(
             case_id=str(settings["case_id"]),
             source=str(settings["source"]),
@@ -117,7 +121,6 @@ def read_case(folder: Path) -> Case:
             arcs=arcs_of(settings),
             beamlets=_beamlets(settings),
             machine_name=str(settings["machine"]),
-            gantry_slowdown=float(settings.get("gantry_slowdown", 1.0)),
             protocol=_protocol(folder, str(settings["protocol"])),
             wishes=check_wishes(settings.get("wishes", {}), f"case {settings['case_id']}"),
             influence_path=influence if (influence := folder / INFLUENCE_FILE).is_file() else None,
@@ -133,7 +136,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     """Read `case.yaml` only, no volumes.
 
     Raises:
-        ValueError: no case, broken YAML, another version, a missing key, or a value that should be a list.
+        ValueError: no case, broken YAML, another version, a missing or unknown key, or a value that should be a list.
     """
     path = Path(folder) / CASE_FILE
     if not path.is_file():
@@ -141,8 +144,11 @@ def read_settings(folder: Path) -> dict[str, Any]:
     settings = read_mapping(path)
     if settings.get("version") != CASE_VERSION:
         raise ValueError(f"{path}: case version {settings.get('version')!r}, expected {CASE_VERSION}")
-    if missing := sorted({*KEYS, "structures"} - set(settings)):
+    if missing := sorted(NEEDED - set(settings)):
         raise ValueError(f"{path}: {', '.join(missing)} missing, expected all keys of a case")
+    for key in settings:
+        if key not in NEEDED | OPTIONAL:
+            raise ValueError(f"{path}: unknown key {key!r}, expected {', '.join(sorted(NEEDED | OPTIONAL))}")
     for key, kind in KINDS.items():
         if not isinstance(settings[key], kind):
             expected = "a list" if kind is list else "keys and values"

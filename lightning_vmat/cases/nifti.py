@@ -45,8 +45,8 @@ def read_volume(path: Path) -> tuple[Shaped[Tensor, "z y x"], VolumeGrid]:
     """Read a volume in any axis-aligned orientation, as float32 [z, y, x] in LPS.
 
     Raises:
-        ValueError: a file that is missing, truncated, not three-dimensional, not aligned with the patient's axes, or
-            with a voxel spacing that is not positive.
+        ValueError: a file that is missing, truncated, not of real numbers, not three-dimensional, not aligned with the
+            patient's axes, or with a voxel spacing that is not positive.
     """
     if not path.is_file():
         raise ValueError(f"{path}: no such file, expected a NIfTI volume")
@@ -54,6 +54,8 @@ def read_volume(path: Path) -> tuple[Shaped[Tensor, "z y x"], VolumeGrid]:
         with _silent_nibabel():
             image = nib.load(path)
         stored_mm = _stored_spacing(path, image)
+        if (stored := image.get_data_dtype()).kind not in "biuf":
+            raise ValueError(f"values of type {stored}, expected real numbers")
         array = np.asarray(image.dataobj, dtype=np.float32)
         affine = LPS_TO_RAS @ image.affine
     except (ImageFileError, HeaderDataError, EOFError, OSError, ValueError, zlib.error) as error:

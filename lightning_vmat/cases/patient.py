@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,31 @@ class OpenedPatient(NamedTuple):
         return self.link.patient_position if self.link else "HFS"
 
 
+@dataclass(frozen=True)
+class DicomOptions:
+    """Options of the commands that read a patient's DICOM folder; a case that is prepared has its own values.
+
+    Args:
+        protocol: shipped protocol or YAML file; None for the default of `read_dicom`.
+        roi_names: YAML file that maps ROI names to structures; None for the shipped one.
+        size: name of a size; None for the default of `read_dicom`.
+        use_plan: take arcs and isocentre from an RTPLAN in the folder.
+        show_identifiers: name the case by Patient ID.
+    """
+
+    protocol: str | None = None
+    roi_names: Path | None = None
+    size: str | None = None
+    use_plan: bool = True
+    show_identifiers: bool = False
+
+    def check_unused(self, source: str) -> None:
+        """Raise a ValueError that names the options that are given, which a source other than DICOM does not use."""
+        given = [f"{one.name} {value}" for one in fields(self) if (value := getattr(self, one.name)) != one.default]
+        if given:
+            raise ValueError(f"{', '.join(given)}: expected with a DICOM folder only, not with {source}")
+
+
 def holds_dicom(folder: Path) -> bool:
     """Whether any file below the folder is DICOM."""
     return folder.is_dir() and any(looks_like_dicom(path) for path in folder.rglob("*"))
@@ -51,11 +77,7 @@ def holds_dicom(folder: Path) -> bool:
 
 def open_patient(
     folder: Path,
-    protocol: str,
-    roi_names: Path | None,
-    size: str,
-    use_plan: bool,
-    show_identifiers: bool,
+    dicom: DicomOptions,
     start: Path | None = None,
     machine: str | None = None,
     reader: str | None = None,
@@ -64,23 +86,22 @@ def open_patient(
 
     Args:
         folder: folder of the case or patient.
-        protocol: for DICOM: shipped protocol or YAML file.
-        roi_names: for DICOM: YAML file that maps ROI names to structures.
-        size: for DICOM: name of a size.
-        use_plan: for DICOM: take arcs and isocentre from an RTPLAN in the folder.
-        show_identifiers: for DICOM: name the case by Patient ID.
+        dicom: options for a DICOM folder; refused for anything else.
         start: RTPLAN to start from.
         machine: shipped machine or YAML file to plan for; the case's own if None, the default one for DICOM.
         reader: registered name or import path of a reader.
 
     Raises:
-        ValueError: see `open_case` and `open_dicom`.
+        ValueError: see `open_case` and `open_dicom`; options for DICOM with something else.
     """
     if reader is not None:
+        dicom.check_unused(f"--reader {reader}")
         return _started(_on_machine(read_by(folder, reader), machine, folder), None, None, start)
-    if (folder / CASE_FILE).is_file() or not holds_dicom(folder):
-        return open_case(folder, start, machine)
-    return open_dicom(folder, protocol, roi_names, size, use_plan, show_identifiers, start, machine)
+    if (folder / CASE_FILE).is_file():
+        dicom.check_unused(f"the case {folder}")
+    elif holds_dicom(folder):
+        return open_dicom(folder, dicom, start, machine)
+    return open_case(folder, start, machine)
 
 
 def open_case(folder: Path, start: Path | None = None, machine: str | None = None) -> OpenedPatient:
@@ -125,28 +146,13 @@ def _started(
 
 
 def open_dicom(
-    folder: Path,
-    protocol: str,
-    roi_names: Path | None,
-    size: str,
-    use_plan: bool,
-    show_identifiers: bool,
-    start: Path | None = None,
-    machine: str | None = None,
+    folder: Path, dicom: DicomOptions, start: Path | None = None, machine: str | None = None
 ) -> OpenedPatient:
     """Open a patient's DICOM folder; an RTPLAN to start from gives arcs, isocentre and field.
 
     Raises:
         ValueError: DICOM files that cannot be read, or of several patients.
     """
-    patient = read_dicom_patient(
-        folder,
-        protocol,
-        size=size,
-        roi_names=roi_names,
-        use_plan=use_plan,
-        start=start,
-        show_identifiers=show_identifiers,
-        machine=machine_name(machine or DEFAULT_MACHINE),
-    )
+    given = {name: value for name, value in vars(dicom).items() if value is not None}
+    patient = read_dicom_patient(folder, start=start, machine=machine_name(machine or DEFAULT_MACHINE), **given)
     return OpenedPatient(patient.case, patient.dose_gy, patient.link, patient.plan if start else None, patient.rois)

@@ -10,7 +10,7 @@ from lightning_vmat.cases.case_files import CASE_FILE
 from lightning_vmat.cases.case_files import read_case as read_case_folder
 from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.machine import DEFAULT_MACHINE
-from lightning_vmat.registry import find, import_object, is_import_path, register
+from lightning_vmat.registry import check_name, find, import_object, is_import_path, register
 
 if TYPE_CHECKING:
     from lightning_vmat.cases.dicom.patient import DicomPatient
@@ -180,7 +180,14 @@ def read_case(folder: str | Path, reader: str | None = None) -> Case:
     function = import_object("reader", name) if is_import_path(name) else find("reader", READERS, name)
     if not callable(function):
         raise ValueError(f"reader {name}: expected a function that takes a folder and gives a Case")
-    case = function(folder)
+    try:
+        case = function(folder)
+    except TypeError as error:
+        if not is_import_path(name):
+            raise
+        raise ValueError(
+            f"reader {name}: expected a function that takes a folder and gives a Case ({error})"
+        ) from error
     if not isinstance(case, Case):
         raise ValueError(f"reader {name}: {folder} gave a {type(case).__name__}, expected a Case")
     return case
@@ -203,8 +210,9 @@ def register_reader(name: str) -> Callable[[AnyReader], AnyReader]:
     'phantom_0005'
 
     Raises:
-        ValueError: a name that is taken.
+        ValueError: a bad name, or one that is taken.
     """
+    check_name("reader", name)
 
     def add(read: AnyReader) -> AnyReader:
         own: Reader = read

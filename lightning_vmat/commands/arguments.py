@@ -63,7 +63,7 @@ def spelled_out(arguments: list[str], function: Callable[..., Any]) -> list[str]
     mappings = {f"--{name}" for name, parameter in parameters if "dict[str, float]" in str(parameter.annotation)}
     switches = {f"--{name}" for name, parameter in parameters if isinstance(parameter.default, bool)}
     written: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
         name, equals, value = argument.partition("=")
         if name.startswith("--"):
             name = "--" + name[2:].replace("-", "_")
@@ -87,4 +87,5 @@ def clear_message(error: Exception) -> str:
     text = " ".join(text.split())
     text = re.sub(r"Does not validate against any of the Union subtypes Subtypes: \[.*?\] Errors: - ", "", text)
     text = re.sub(r"( -)? Expected a <class 'NoneType'>", "", text)
+    text = re.sub(r" Given value type: .*? Given value: (\S+)$", r". Got value: \1", text)  # one word only
     return re.sub(r" Given value type: .*$", "", text)

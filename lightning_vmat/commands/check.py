@@ -31,9 +31,9 @@ def delivery(
     cases: int | None = None,
     json: Path | None = None,
     step_deg: float = 0.5,
-    protocol: str = "prostate_60gy_20fx",
+    protocol: str | None = None,
     roi_names: Path | None = None,
-    size: SizeName = "base",
+    size: SizeName | None = None,
     use_plan: bool = True,
     show_identifiers: bool = False,
 ) -> None:
@@ -46,33 +46,37 @@ def delivery(
         plan: Results of `vmat plan`, a `plan.safetensors` (its RTPLAN is written for the check), or an RTPLAN, which is
             compared with the RTDOSE beside it that refers to it, else with the dose that a planner would compute. For
             many plans: a folder of such results, a cohort with plans, or the name of a shipped cohort.
-        case: Case of the plan, or a patient's DICOM folder, to which the options from `protocol` on apply. Results of
-            `vmat plan` are checked on the machine, arcs and isocentre that they were made for. For a folder of results:
-            the cohort of their cases. Not needed for cases that hold their plans.
+        case: Case of the plan, or a patient's DICOM folder. The options from `protocol` on are for DICOM only. Results
+            of `vmat plan` are checked on the machine, arcs and isocentre that they were made for. For a folder of
+            results: the cohort of their cases. Not needed for cases that hold their plans.
         split: For many plans: only the cases of this split of the cohort.
         cases: For many plans: number of cases. Default: all.
         json: File for the figures. With many plans, until it is complete, `.partial` beside it holds the figures so
             far; the same command then continues.
         step_deg: Largest gantry angle, in degrees, over which the dose is computed at one angle.
-        protocol: Shipped protocol or YAML file: targets, prescription and fractions.
+        protocol: Shipped protocol or YAML file: targets, prescription and fractions. Default: `prostate_60gy_20fx`.
         roi_names: YAML file that maps ROI names to structures. Default: the shipped one, which knows usual names.
-        size: Resolution: voxels, control points and beamlets.
+        size: Resolution: voxels, control points and beamlets. Default: `base`.
         use_plan: Take arcs and isocentre from the RTPLAN in the DICOM folder, if there is one.
         show_identifiers: Show the Patient ID.
 
     Raises:
-        ValueError: no such plan or case, or a plan that does not fit the case.
+        ValueError: no such plan or case, a plan that does not fit the case, or an option that does not apply.
     """
     from lightning_vmat.benchmarks import delivery_checks as checking
-    from lightning_vmat.cases.patient import open_patient
+    from lightning_vmat.cases.patient import DicomOptions, open_patient
 
     if not 0 < step_deg <= 10:
         raise ValueError(f"step_deg {step_deg}: expected more than 0 and at most 10")
     if cases is not None and cases < 1:
         raise ValueError(f"cases {cases}: expected at least 1")
+    dicom = DicomOptions(protocol, roi_names, size, use_plan, show_identifiers)
     if checking.is_one_plan(plan):
-        folder, machine = case or checking.own_case(plan), checking.machine_of(plan)
-        opened = open_patient(folder, protocol, roi_names, size, use_plan, show_identifiers, machine=machine)
+        for name, value in (("split", split), ("cases", cases)):
+            if value is not None:
+                raise ValueError(f"{name} {value}: expected with many plans only, {plan} is one plan")
+        opened = open_patient(case or checking.own_case(plan), dicom, machine=checking.machine_of(plan))
         checking.check_one(plan, opened, step_deg, json)
     else:
+        dicom.check_unused("many plans")
         checking.check_many(plan, case, split, cases, step_deg, json)

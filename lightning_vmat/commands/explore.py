@@ -20,17 +20,17 @@ def explore(
     port: int = 0,
     open_browser: bool = False,
     machine: str | None = None,
-    protocol: str = "prostate_60gy_20fx",
+    reader: str | None = None,
+    protocol: str | None = None,
     roi_names: Path | None = None,
-    size: SizeName = "base",
+    size: SizeName | None = None,
     use_plan: bool = True,
     show_identifiers: bool = False,
-    reader: str | None = None,
 ) -> None:
     """Plan one patient by wish, on a page that this machine serves to its own browser. Ctrl+C ends it.
 
     Args:
-        case: Folder of a case, or a patient's DICOM folder, to which the options from `protocol` on apply.
+        case: Folder of a case, or a patient's DICOM folder. The options from `protocol` on are for DICOM only.
         planner: Planner of the first plan, see `vmat plan`; the page can change it. `learned`, `generator`, `teacher`
             and `regression` use the weights in the package, trained on prostate phantoms of base size; `conventional`
             plans any case.
@@ -40,29 +40,32 @@ def explore(
         seed: Seed for the voxel sample.
         jaw_margin_mm: Least distance, in mm, between the fixed jaws and the targets' voxels in the beam's-eye view.
             `null` keeps the jaws of the case.
-        port: Port on 127.0.0.1. Default: a free one.
+        port: Port on 127.0.0.1, up to 65535. Default: a free one.
         open_browser: Open the page in the default browser.
         machine: Shipped machine or YAML file. Default: the machine of the case; for DICOM `truebeam_millennium120`.
-        protocol: Shipped protocol or YAML file: targets, prescription and fractions.
+        reader: Registered name or import path, `my_package.module.function`, of a function of your own that reads CASE.
+        protocol: Shipped protocol or YAML file: targets, prescription and fractions. Default: `prostate_60gy_20fx`.
         roi_names: YAML file that maps ROI names to structures. Default: the shipped one, which knows usual names.
-        size: Resolution: voxels, control points and beamlets.
+        size: Resolution: voxels, control points and beamlets. Default: `base`.
         use_plan: Take arcs and isocentre from the RTPLAN in the folder, if there is one.
         show_identifiers: Show the Patient ID on the page and in reports.
-        reader: Registered name or import path, `my_package.module.function`, of a function of your own that reads CASE.
 
     Raises:
         ValueError: no such case, a setting that does not fit the planner, or an installation without the extra.
     """
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port {port}: expected 0 to 65535")
     try:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise ValueError("vmat explore needs more packages: pip install 'lightning-vmat[explore]'") from error
-    from lightning_vmat.cases.patient import open_patient
+    from lightning_vmat.cases.patient import DicomOptions, open_patient
     from lightning_vmat.explore.serve import serve
     from lightning_vmat.explore.session import Session
 
-    opened = open_patient(case, protocol, roi_names, size, use_plan, show_identifiers, None, machine, reader)
+    dicom = DicomOptions(protocol, roi_names, size, use_plan, show_identifiers)
+    opened = open_patient(case, dicom, None, machine, reader)
     session = Session(
         opened, planner, run=run, evaluations=evaluations, voxels=voxels, seed=seed, jaw_margin_mm=jaw_margin_mm
     )

@@ -26,18 +26,18 @@ def plan(
     when_unlike: Literal["reference", "conventional"] | None = None,
     seed: int = 0,
     overwrite: bool = False,
-    protocol: str = "prostate_60gy_20fx",
-    roi_names: Path | None = None,
-    size: SizeName = "base",
-    use_plan: bool = True,
-    show_identifiers: bool = False,
     dose_bits: Literal[16, 32] = 16,
     reader: str | None = None,
+    protocol: str | None = None,
+    roi_names: Path | None = None,
+    size: SizeName | None = None,
+    use_plan: bool = True,
+    show_identifiers: bool = False,
 ) -> None:
     """Plan one case: leaf positions, monitor units, dose, metrics and report; for DICOM also RTPLAN and RTDOSE.
 
     Args:
-        case: Folder of a case, or a patient's DICOM folder, to which the options from `protocol` on apply.
+        case: Folder of a case, or a patient's DICOM folder. The options from `protocol` on are for DICOM only.
         out: Folder for the results; it appears whole or not at all.
         planner: `reference` is slow and good; `conventional` is quick and uses no learning; `fluence` ends in an ideal
             fluence that no linac delivers; `learned`, `generator`, `teacher` and `regression` use a trained run of that
@@ -68,20 +68,20 @@ def plan(
             in a hundred of those). Default: it is planned all the same, and the output says so.
         seed: Seed for the voxel sample and the generator's noise.
         overwrite: Replace the results of an earlier run in `out`.
-        protocol: Shipped protocol or YAML file: targets, prescription and fractions.
-        roi_names: YAML file that maps ROI names to structures. Default: the shipped one, which knows usual names.
-        size: Resolution: voxels, control points and beamlets.
-        use_plan: Take arcs and isocentre from the RTPLAN in the folder, if there is one.
-        show_identifiers: Show the Patient ID in the report and in the printed text.
         dose_bits: Bits of a pixel of the RTDOSE; some readers accept 16 only.
         reader: Registered name or import path, `my_package.module.function`, of a function of your own that reads CASE.
+        protocol: Shipped protocol or YAML file: targets, prescription and fractions. Default: `prostate_60gy_20fx`.
+        roi_names: YAML file that maps ROI names to structures. Default: the shipped one, which knows usual names.
+        size: Resolution: voxels, control points and beamlets. Default: `base`.
+        use_plan: Take arcs and isocentre from the RTPLAN in the folder, if there is one.
+        show_identifiers: Show the Patient ID in the report and in the printed text.
 
     Raises:
         ValueError: no such case or run, a run or another setting that does not fit the planner, or results that are
             there already.
     """
     from lightning_vmat.api.planners import planner as make_planner
-    from lightning_vmat.cases.patient import open_patient
+    from lightning_vmat.cases.patient import DicomOptions, open_patient
     from lightning_vmat.export.compared import compared_plan
     from lightning_vmat.export.plan_results import REPORT_FILE, write_results
     from lightning_vmat.files.atomic import atomic_folder
@@ -99,7 +99,8 @@ def plan(
         seed=seed,
         progress=True,
     )
-    opened = open_patient(case, protocol, roi_names, size, use_plan, show_identifiers, start, machine, reader)
+    dicom = DicomOptions(protocol, roi_names, size, use_plan, show_identifiers)
+    opened = open_patient(case, dicom, start, machine, reader)
     if opened.start is not None:
         member = member.starting_from(opened.start)
     opened = opened._replace(case=member.prepared(opened.case))

@@ -139,7 +139,11 @@ class RecipeCLI(LightningCLI):
         if wanted and not has_bar:
             callbacks.append(TQDMProgressBar() if on_terminal(sys.stdout) else ProgressLines())
         kwargs["callbacks"] = callbacks
-        return super().instantiate_trainer(**kwargs)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except ModuleNotFoundError as error:  # of a TPU, or of a strategy
+            chosen = ", ".join(f"trainer.{name} {trainer[name]}" for name in ("accelerator", "strategy"))
+            raise ValueError(f"{chosen}: expected one that is installed ({error})") from error
 
 
 class ParsersOnly(RecipeCLI):

@@ -67,6 +67,16 @@ def check_free(folder: Path, replace: bool = False) -> None:
             raise ValueError(f"{folder}: holds the folder {inner.name}, expected a folder with files only")
 
 
+def check_file(path: Path | None) -> None:
+    """Check, before its content is computed, that a file may be written; see `atomic_file`. None for no file.
+
+    Raises:
+        ValueError: the path is a folder.
+    """
+    if path is not None and path.is_dir():
+        raise ValueError(f"{path}: a folder, expected a file to write")
+
+
 def _put_in_place(draft: Path, folder: Path) -> None:
     """Rename the draft. An existing folder is moved aside first, and moved back if this fails."""
     aside = draft.with_name(f"{draft.name}.old")

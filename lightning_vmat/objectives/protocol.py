@@ -22,7 +22,7 @@ from lightning_vmat.objectives.mean_dose import MeanDose
 from lightning_vmat.objectives.squared_overdose import SquaredOverdose
 from lightning_vmat.objectives.squared_underdose import SquaredUnderdose
 from lightning_vmat.plan.case import is_protocol_text, protocol_label
-from lightning_vmat.registry import load_plugins, register
+from lightning_vmat.registry import check_name, load_plugins, register
 
 OBJECTIVE_TYPES: dict[str, type[DoseObjective]] = {
     "squared_underdose": SquaredUnderdose,
@@ -58,8 +58,9 @@ def register_objective(name: str) -> Callable[[type[AnyObjective]], type[AnyObje
     ...         return (dose_gy @ voxels.fraction - self.limit_gy).clamp(min=0) ** 2
 
     Raises:
-        ValueError: a name that is taken, or a class that is not an objective.
+        ValueError: a bad name or one that is taken, or a class that is not an objective.
     """
+    check_name("objective", name)
 
     def add(kind: type[AnyObjective]) -> type[AnyObjective]:
         if not (isinstance(kind, type) and issubclass(kind, DoseObjective) and is_dataclass(kind)):
@@ -203,9 +204,9 @@ def _parse(name: str, document: object) -> Protocol:
 
 def _objective(where: str, line: object, prescription_gy: dict[str, float]) -> ProtocolObjective:
     kind = line.get("type") if isinstance(line, dict) else None
-    if kind not in OBJECTIVE_TYPES:
+    if isinstance(kind, str) and kind not in OBJECTIVE_TYPES:
         load_plugins()
-    if kind not in OBJECTIVE_TYPES:
+    if not isinstance(kind, str) or kind not in OBJECTIVE_TYPES:
         raise ValueError(f"{where}.type: got {kind!r}, expected one of {', '.join(OBJECTIVE_TYPES)}")
     parameters = {field.name for field in fields(OBJECTIVE_TYPES[kind])}  # type: ignore[arg-type]
     values = _mapping(

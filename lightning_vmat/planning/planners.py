@@ -18,7 +18,7 @@ from lightning_vmat.planning.from_plan import PolishingPlanner
 from lightning_vmat.planning.problem import PART, SHARE, VOXELS
 from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, StepCorrection, quick_apertures
 from lightning_vmat.planning.staged import LEAST, PULL_EVALUATIONS, SequencedPlanner, Start, open_start
-from lightning_vmat.registry import find, import_object, is_import_path, register
+from lightning_vmat.registry import check_name, find, import_object, is_import_path, register
 
 AnyOptimizer = TypeVar("AnyOptimizer")
 
@@ -75,8 +75,9 @@ def register_optimizer(name: str) -> Callable[[AnyOptimizer], AnyOptimizer]:
     'fluence+slow_adam'
 
     Raises:
-        ValueError: a name that is taken, or a class that is not an optimizer.
+        ValueError: a bad name or one that is taken, or a class that is not an optimizer.
     """
+    check_name("optimizer", name)
 
     def add(optimizer: AnyOptimizer) -> AnyOptimizer:
         made = _as_optimizer(name, optimizer)

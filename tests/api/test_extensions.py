@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import yaml
 
@@ -59,6 +61,14 @@ def module(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / f"{name}.py").write_text(OURS.replace("NAME", name))
     monkeypatch.syspath_prepend(tmp_path)
     return name
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the tests' runtime type checks, which users do not have."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def planned(case: Path, out: Path, *options: str) -> dict[str, Any]:
@@ -172,6 +182,12 @@ def test_names_that_are_taken(module: str) -> None:
     assert known == {"mine": 2}
     with pytest.raises(ValueError, match="thing 'mine': the name is taken by notebook"):
         register("thing", known, "mine", 3, "elsewhere")
+
+
+@pytest.mark.parametrize("kind", ["objective", "planner", "optimizer", "reader"])
+def test_a_decorator_without_a_name_is_refused(kind: str, unchecked: None) -> None:
+    with pytest.raises(ValueError, match=rf'expected a name of letters.* as in @register_{kind}\("name"\)'):
+        getattr(vmat, f"register_{kind}")(OBJECTIVE_TYPES["mean"])
 
 
 def test_a_plugin_that_cannot_be_imported_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

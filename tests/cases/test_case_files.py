@@ -5,6 +5,7 @@ import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -187,6 +188,9 @@ def change_settings(folder: Path, **changes: object) -> None:
         ({"isocentre_mm": [0.0]}, "expected three finite numbers"),
         ({"machine": "cobalt"}, "machine cobalt"),
         ({"structures": ["Body", "PTV", "Spleen"]}, r"Spleen\.nii\.gz: no such file"),
+        ({"gantry_slowdown": [1]}, r"gantry_slowdown is \[1\], expected a finite number"),
+        ({"gantry_slowdown": "2"}, "gantry_slowdown is '2', expected a finite number"),
+        ({"wishs": {"Rectum": 4.0}}, r"case\.yaml: unknown key 'wishs', expected arcs, beamlets, case_id, .* wishes$"),
         ({"structures": ["Body", "../Body"]}, r"structure name '\.\./Body'"),
     ],
 )
@@ -195,6 +199,12 @@ def test_bad_settings_are_one_clear_line(folder: Path, changes: dict[str, object
     with pytest.raises(ValueError, match=message) as error:
         read_case(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_case_of_before_wishes_and_slow_gantries_is_read(folder: Path) -> None:
+    change_settings(folder, wishes=None, gantry_slowdown=None)
+    case = read_case(folder)
+    assert (case.wishes, case.gantry_slowdown) == ({}, 1.0)
 
 
 def test_whole_numbers_become_the_floats_that_tensors_need(case: Case, folder: Path) -> None:
@@ -311,6 +321,23 @@ def test_oblique_and_flat_volumes_are_refused(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((3, 3), np.float32), np.eye(4)), tmp_path / "flat.nii.gz")
     with pytest.raises(ValueError, match="2 axes, expected 3"):
         read_volume(tmp_path / "flat.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"), [("complex64", "complex64"), ([("R", "u1"), ("G", "u1"), ("B", "u1")], "R.*G.*B")]
+)
+def test_values_that_are_not_real_numbers_are_refused(tmp_path: Path, kind: Any, named: str) -> None:
+    nib.save(nib.Nifti1Image(np.zeros((3, 3, 3), np.dtype(kind)), np.eye(4)), tmp_path / "v.nii.gz")
+    with pytest.raises(ValueError, match=rf"v\.nii\.gz: .*values of type .*{named}.*, expected real numbers"):
+        read_volume(tmp_path / "v.nii.gz")
+
+
+def test_a_mask_with_nan_is_refused(folder: Path, case: Case) -> None:
+    mask = case.structures["Rectum"].float()
+    mask[0, 0, 0] = float("nan")
+    write_volume(mask, case.grid, folder / "structures/Rectum.nii.gz")
+    with pytest.raises(ValueError, match=r"Rectum\.nii\.gz: NaN or infinite values, expected a mask of 0 and 1"):
+        read_case(folder)
 
 
 @pytest.mark.parametrize("spacing", [0.0, float("nan")])

@@ -63,7 +63,7 @@ def patient(tmp_path: Path) -> Path:
 def refusal(arguments: list[str], out: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """The one line of a command that refuses its input."""
     capsys.readouterr()
-    assert main([*arguments, "--out", str(out), *SIZE]) == 2
+    assert main([*arguments, "--out", str(out)]) == 2
     printed = capsys.readouterr()
     [line] = [line for line in printed.err.splitlines() if line.startswith("vmat: error: ")]
     assert not out.exists()
@@ -98,7 +98,7 @@ def test_files_of_two_patients_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     rewrite(patient / name, change)
-    assert named in refusal(["prepare", "dicom", str(patient), "--jobs", "1"], tmp_path / "out", capsys)
+    assert named in refusal(["prepare", "dicom", str(patient), "--jobs", "1", *SIZE], tmp_path / "out", capsys)
 
 
 def of_another(data: Dataset) -> None:
@@ -108,9 +108,14 @@ def of_another(data: Dataset) -> None:
 
 @pytest.mark.parametrize("change", [of_another, without_frame, without_id, other_frame])
 @pytest.mark.parametrize("option", ["--start", "--compare"])
-@pytest.mark.parametrize("opened", ["case", "pat"])
+@pytest.mark.parametrize(("opened", "size"), [("case", []), ("pat", SIZE)])
 def test_a_plan_of_another_patient_is_neither_start_nor_comparison(
-    tmp_path: Path, change: Callable[[Dataset], object], option: str, opened: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    change: Callable[[Dataset], object],
+    option: str,
+    opened: str,
+    size: list[str],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     patient = write_small_patient(tmp_path / "pat")
     if opened == "case":
@@ -119,7 +124,7 @@ def test_a_plan_of_another_patient_is_neither_start_nor_comparison(
         rmtree_of(tmp_path / "out")
     full_turn = [arc(gantry_deg=[180.0 + 30.0 * k for k in range(13)])]
     plan = write_plan(patient, full_turn, change=change, name="other.dcm").rename(tmp_path / "other.dcm")
-    line = refusal(["plan", str(tmp_path / opened), option, str(plan)], tmp_path / "out", capsys)
+    line = refusal(["plan", str(tmp_path / opened), option, str(plan), *size], tmp_path / "out", capsys)
     assert "other.dcm: " in line and ("another" in line or "other frame" in line)
 
 
@@ -171,7 +176,7 @@ def test_a_plan_that_contradicts_the_ct_is_refused(
 ) -> None:
     patient = write_small_patient(tmp_path / "pat")
     write_plan(patient, [arc(1, range(30, 151, 30)), arc(2, range(150, 29, -30), "CC")], change=change)
-    assert named in refusal(["prepare", "dicom", str(patient), "--jobs", "1"], tmp_path / "out", capsys)
+    assert named in refusal(["prepare", "dicom", str(patient), "--jobs", "1", *SIZE], tmp_path / "out", capsys)
 
 
 def test_a_setup_that_no_beam_uses_says_nothing(tmp_path: Path) -> None:

@@ -193,6 +193,11 @@ def error_of(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str:
             ["case.yaml", "leaf_edges_mm holds -3.3", "leaf boundaries"],
             id="edges across leaves",
         ),
+        pytest.param(setting("wishs", value={}), ["case.yaml: unknown key 'wishs'", "wishes"], id="misspelt key"),
+        pytest.param(setting("gantry_slowdown", value=None), ["gantry_slowdown is None"], id="no slowdown"),
+        pytest.param(
+            changed_protocol("type: squared_underdose", "type: [max]"), [".type: got ['max']"], id="list of types"
+        ),
         pytest.param(setting("fractions", value=20.7), ["case.yaml", "fractions is 20.7", "whole"], id="fractions"),
         pytest.param(
             setting("arcs", 0, "gantry_start_deg", value=float("nan")),
@@ -217,6 +222,31 @@ def test_a_bad_case_is_one_line(
     error = error_of(["plan", str(folder), "--out", str(tmp_path / "new/plan"), "--voxels", "300"], capfd)
     assert all(words in error for words in named)
     assert any(place in error for place in (str(folder), "phantom_0004", "protocol cure"))
+    assert [path.name for path in tmp_path.iterdir()] == ["case"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--protocol", "prostate_78gy_39fx", "--size", "clinical"], "protocol prostate_78gy_39fx, size clinical: "),
+        (["--roi_names", "own.yaml"], "roi_names own.yaml: "),
+        (["--use_plan", "false"], "use_plan False: "),
+        (["--show-identifiers"], "show_identifiers True: "),
+        (["--size", "tiny", "--reader", "case"], "not with --reader case"),
+        (["--seed", "-1"], "seed -1: expected 0 to 9223372036854775807"),
+        (["--seed", "99999999999999999999999"], "seed 99999999999999999999999: expected 0 to 9223372036854775807"),
+        (["--planner", "builtins.dict"], "planner builtins.dict: expected a class or function that takes Plan"),
+        (["--planner", "os.path.join"], "planner os.path.join: expected a class or function that takes Plan"),
+        (["--planner", "builtins.str"], "planner builtins.str: gave a str, expected an object with plan(case)"),
+        (["--reader", "os.getcwd"], "reader os.getcwd: expected a function that takes a folder and gives a Case"),
+    ],
+)
+def test_a_bad_option_is_one_line(
+    options: list[str], named: str, folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    error = error_of(["plan", str(folder), "--out", str(tmp_path / "new/plan"), "--voxels", "300", *options], capfd)
+    assert named in error
+    assert named.startswith(("seed", "planner", "reader", "not")) or f"not with the case {folder}" in error
     assert [path.name for path in tmp_path.iterdir()] == ["case"]
 
 

@@ -51,6 +51,11 @@ def test_a_finished_comparison_is_made_anew(tmp_path: Path) -> None:
     assert not BenchmarkFile.open(path, SETTINGS).has("fluence", "a")
 
 
+def test_a_folder_in_place_of_the_file_is_refused_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a folder, expected a file to write"):
+        BenchmarkFile.open(tmp_path, SETTINGS)
+
+
 def test_other_settings_and_broken_files_are_named(tmp_path: Path) -> None:
     path = tmp_path / "figures.json"
     figures(path).save()

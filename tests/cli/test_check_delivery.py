@@ -204,6 +204,29 @@ def test_wrong_pairs_are_refused(
     assert named in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("plan", "options", "named"),
+    [
+        ("phantom_0000", ["--split", "test"], "split test: expected with many plans only"),
+        ("phantom_0000", ["--cases", "2"], "cases 2: expected with many plans only"),
+        ("phantom_0000", ["--size", "tiny"], "size tiny: expected with a DICOM folder only, not with the case"),
+        ("phantom_0000", ["--json", "FOLDER"], "a folder, expected a file to write"),
+        ("", ["--protocol", "prostate_78gy_39fx"], "expected with a DICOM folder only, not with many plans"),
+        ("", ["--json", "FOLDER"], "a folder, expected a file to write"),
+    ],
+)
+def test_options_that_do_not_apply_are_refused_before_the_work(
+    cohort: Path, tmp_path: Path, plan: str, options: list[str], named: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(checking, "delivery_check", lambda *_: pytest.fail("the dose is computed"))
+    words = [str(tmp_path) if word == "FOLDER" else word for word in options]
+    assert main(["check", "delivery", str(cohort / plan), *words]) == 2
+    error = capsys.readouterr().err
+    assert named in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_rtplan_of_another_case_is_refused(
     cohort: Path, results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ def test_positional_and_keyword_only_parameters() -> None:
 @pytest.mark.parametrize(
     ("written", "meant"),
     [
+        ([], []),
         (["--plan"], ["--plan", "true"]),
         (["--plan", "--count", "5"], ["--plan", "true", "--count", "5"]),
         (["--plan", "false", "--count=5"], ["--plan", "false", "--count=5"]),
@@ -141,6 +142,19 @@ def test_hyphens_and_lone_switches(written: list[str], meant: list[str]) -> None
 def test_a_wrong_argument_is_named(arguments: list[str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         call_from_arguments(command, arguments, prog="vmat command")
+
+
+@pytest.mark.parametrize("name", ["plan", "explore", "check delivery", "prepare dicom", "commission", "submit"])
+def test_a_command_without_arguments_names_those_that_it_needs(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(name.split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("vmat: error: the following arguments are required: ") and error.count("\n") == 1
+    assert f"(see vmat {name} --help)" in error
+
+
+def test_the_value_of_an_option_without_default_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "case", "--out", "plan", "--size", "huge"]) == 2
+    assert "'clinical']. Got value: huge (see vmat plan --help)" in capsys.readouterr().err
 
 
 def test_help_of_a_command_comes_from_its_docstring(capsys: pytest.CaptureFixture[str]) -> None:

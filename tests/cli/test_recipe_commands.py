@@ -134,6 +134,7 @@ def test_a_run_leaves_all_that_is_needed_to_test_rebuild_and_resume(config: Path
         (["--ckpt_path", "/nowhere.ckpt"], "/nowhere.ckpt: no such file"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--trainer.accelerator", "abacus"], "abacus"),
+        (["--trainer.accelerator", "tpu"], "trainer.accelerator tpu, trainer.strategy auto: expected one that is"),
     ],
 )
 def test_bad_input_is_named(options: list[str], named: str, config: Path, capsys: pytest.CaptureFixture[str]) -> None:

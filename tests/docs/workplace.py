@@ -36,7 +36,8 @@ SMALLER = {
     "prepare dicom": ["--size=tiny", "--jobs=1"],
     "prepare unpack": ["--jobs=1"],
     "prepare sheet": ["--count=2"],
-    "plan": ["--voxels=300", "--size=tiny"],
+    "plan": ["--voxels=300"],
+    "plan runs/dicom/phantom_0000": ["--size=tiny"],
     "benchmark planners": ["--voxels=300", "--cases=1"],
     "benchmark optimizers": [
         "--cohort=runs/cohort",
@@ -50,7 +51,8 @@ SMALLER = {
     "tests/benchmarks/aperture_cost.py": ["--repeats=1"],
     "tests/benchmarks/aperture_optimizers.py": ["--count=1"],
     "tests/benchmarks/cohort_cost.py": ["--size=tiny", "--cases=1", "--voxels=300"],
-    "check delivery": ["--step_deg=5", "--size=tiny"],
+    "check delivery": ["--step_deg=5"],
+    "check delivery runs/dicom_plan": ["--size=tiny"],
     "test": QUICK,
 }
 """Start of a command -> options added to it, of which the last one given counts."""

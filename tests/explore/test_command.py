@@ -46,7 +46,23 @@ def test_the_command_prints_a_link_and_ends_at_ctrl_c(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["case"]
 
 
-def test_bad_input_ends_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explore", str(tmp_path / "nothing")]) == 2
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ([], "nothing"),
+        (["--port", "99999"], "port 99999: expected 0 to 65535"),
+        (["--port", "-1"], "port -1: expected 0 to 65535"),
+    ],
+)
+def test_bad_input_ends_in_one_line(
+    tmp_path: Path, options: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explore", str(tmp_path / "nothing"), *options]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("vmat: error: ") and error.count("\n") == 1
+    assert error.startswith("vmat: error: ") and error.count("\n") == 1 and named in error
+
+
+def test_options_for_dicom_are_refused_for_a_case(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vmat.write_case(vmat.phantom(0, size="tiny"), tmp_path / "case")
+    assert main(["explore", str(tmp_path / "case"), "--size", "tiny", "--planner", "none"]) == 2
+    assert "size tiny: expected with a DICOM folder only" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pydicom
 import pytest
 
 import lightning_vmat as vmat
-from lightning_vmat.cases.patient import open_patient
+from lightning_vmat.cases.patient import DicomOptions, open_patient
 from lightning_vmat.explore.drawings import Drawings
 from lightning_vmat.explore.export import export_plan
 from lightning_vmat.explore.session import Session
@@ -20,7 +20,7 @@ PATIENT_ID = "phantom_0000"  # as `write_patient` names the phantom's patient
 @pytest.mark.slow
 def test_identifiers_stay_in_dicom(tmp_path: Path) -> None:
     write_patient(tmp_path / "patient", vmat.phantom(0, size="tiny"))
-    opened = open_patient(tmp_path / "patient", "prostate_60gy_20fx", None, "tiny", True, False)
+    opened = open_patient(tmp_path / "patient", DicomOptions(size="tiny"))
     session = Session(opened, "conventional@5", voxels=500)
     session.wait()
     assert PATIENT_ID not in str(Drawings(session).page()) and PATIENT_ID not in str(session.state())

@@ -53,6 +53,8 @@ def test_a_file_is_read_by_path(tmp_path: Path) -> None:
         (", volume_fraction: 0.35", "", "objectives[1]: volume_fraction missing"),
         ("volume_fraction: 0.35", "volume_fraction: 35", "objectives[1]: volume_fraction is 35"),
         ("max_dvh", "dvh_max", "objectives[1].type: got 'dvh_max'"),
+        ("max_dvh", "[max_dvh]", "objectives[1].type: got ['max_dvh'], expected one of squared_underdose"),
+        ("max_dvh", "{max_dvh: 1}", "objectives[1].type: got {'max_dvh': 1}, expected one of squared_underdose"),
         ("weight: 1.0", "weight: -1.0", "objectives[1].weight: got -1.0"),
         ("weight: 1.0", "weight: 1.0, outside: PTVV", "objectives[1].outside: got ['PTVV']"),
         ("weight: 1.0", "weight: 1.0, optional: maybe", "objectives[1].optional: got 'maybe'"),

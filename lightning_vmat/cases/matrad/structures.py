@@ -39,11 +39,6 @@ class Voi:
     mask: NDArray[np.bool_]
     objectives: tuple[Any, ...]
 
-    @property
-    def is_optimised(self) -> bool:
-        """Whether matRad's optimisation looks at its objectives."""
-        return self.kind != "IGNORED" and bool(self.objectives)
-
 
 def read_vois(stored: Any, shape: tuple[int, int, int]) -> list[Voi]:
     """The rows of `cst`.
