@@ -26,9 +26,12 @@ from lightning_vmat.planning.sliding_windows import crossing_sectors, sliding_wi
 
 WIDEST_DEG = 6.0  # wider sectors: the alternation, which sequences leaves at rest, ends worse than the open field
 
-SLOW_SECTORS = 9.0
-"""Sectors to cross the open field, above which leaves are too slow for one aperture per sector. Prostates need at most
-7, pelvic nodes and head and neck 10 to 21."""
+SLOW_SECTORS, SLOW_ROUNDS, SLOW_PULL = 9.0, 40, 2e-2
+"""Sectors to cross the open field, above which leaves are slow for one aperture per sector; rounds at most, and the
+pull, of the alternation there. Prostates need at most 7 sectors, pelvic nodes 14, head and neck 10 to 21."""
+
+SWEPT_SECTORS = 12.0
+"""Sectors above which the alternation starts from sliding windows."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Exploration:
 
     Aperture optimizers end in the nearest local minimum. The alternation crosses many on its way from a fluence map to
     a plan, and needs the dose only roughly: its problem has few voxels and pooled beamlets. Where leaves are slow for
-    the width of the field, it ends far from any good plan; there, sliding windows can take its place.
+    the width of the field, its long form ends far from any good plan; there, it can start from sliding windows.
 
     Args:
         rounds: rounds of alternating sequencing, at most; with 0 the fluence is sequenced once.
@@ -63,7 +66,8 @@ class Exploration:
         optimizer: optimizer of the fluence.
         budget: what exploration may cost, in dose evaluations of the whole problem; it gets as many rounds as fit.
         fewest_rounds: with fewer, exploration does not pay.
-        sweeps: sequence by sliding windows where leaves are slow; for fluence without a pattern that is to survive.
+        sweeps: where leaves are slow, fewer rounds with a stronger pull, and from sliding windows where they are very
+            slow; not for fluence whose pattern is to survive.
         progress: show progress bars.
     """
 
@@ -96,14 +100,15 @@ class Exploration:
         """
         if float(case.control_points.sector_deg.max()) > WIDEST_DEG:
             return None
-        if self.sweeps and crossing_sectors(conformal_field(case).float(), case.beam_setup) > SLOW_SECTORS:
-            swept = replace(self, rounds=0)
-            return swept if swept.cost(voxels) <= self.budget else None
-        one, two = (replace(self, rounds=rounds).cost(voxels) for rounds in (1, 2))
-        rounds = self.rounds
+        sectors = crossing_sectors(conformal_field(case).float(), case.beam_setup) if self.sweeps else 0.0
+        found = replace(self, sweeps=sectors > SWEPT_SECTORS)
+        if sectors > SLOW_SECTORS:
+            found = replace(found, rounds=min(self.rounds, SLOW_ROUNDS), pull=SLOW_PULL, fewest_rounds=0)
         if math.isfinite(self.budget):
-            rounds = min(rounds, int(1 + (self.budget - one) / (two - one) + 1e-9))
-        return replace(self, rounds=rounds, sweeps=False) if rounds >= self.fewest_rounds else None
+            one, two = (replace(found, rounds=rounds).cost(voxels) for rounds in (1, 2))
+            fitting = int(max(0.0, 1 + (self.budget - one) / (two - one) + 1e-9))
+            found = replace(found, rounds=min(found.rounds, fitting))
+        return found if found.rounds >= found.fewest_rounds and found.cost(voxels) <= self.budget + 1e-6 else None
 
     def explore(self, problems: CaseProblems, x: FluenceMap, trace: Trace) -> Explored:
         """Returns a plan from a fluence map.
@@ -133,8 +138,9 @@ class Exploration:
         return Explored(plan, x * small.scale_mu * case.beamlets.inside_jaws.to(x), sequenced_mu)
 
     def _sequenced(self, setup: BeamSetup, small: Problem, x: FluenceMap, trace: Trace) -> Plan:
-        if self.rounds:
-            return self._alternating.sequence(setup, small, x, trace)
         if self.sweeps:
-            return project_to_limits(sliding_windows(x.clamp(min=0) * small.scale_mu, setup), setup)
-        return deliverable(setup, small, x)
+            swept = project_to_limits(sliding_windows(x.clamp(min=0) * small.scale_mu, setup), setup)
+            if not self.rounds:
+                return swept
+            x = swept.fluence_mu(setup) / small.scale_mu
+        return self._alternating.sequence(setup, small, x, trace) if self.rounds else deliverable(setup, small, x)

@@ -18,7 +18,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.plan.open_field import conformal_field
-from lightning_vmat.planning.exploration import SLOW_SECTORS, Exploration
+from lightning_vmat.planning.exploration import SLOW_PULL, SLOW_ROUNDS, SLOW_SECTORS, SWEPT_SECTORS, Exploration
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner, reference_planner
 from lightning_vmat.planning.problem import CaseProblems, build_problem, pooled_problem, small_voxels
@@ -137,28 +137,46 @@ def test_rounds_fit_the_budget_or_there_are_none(case: Case) -> None:
 
 @pytest.fixture(scope="module")
 def slow(case: Case, tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """The case on a machine whose leaves take more than `SLOW_SECTORS` to cross its field."""
-    slower = crossing_sectors(conformal_field(case).float(), case.beam_setup) / (1.5 * SLOW_SECTORS)
+    """The case on a machine whose leaves take more than `SWEPT_SECTORS` to cross its field."""
+    return on_slow_leaves(case, 1.2 * SWEPT_SECTORS, tmp_path_factory.mktemp("machine"))
+
+
+def on_slow_leaves(case: Case, sectors: float, folder: Path) -> Case:
+    """The case on a machine whose leaves take so many sectors to cross its field."""
+    slower = crossing_sectors(conformal_field(case).float(), case.beam_setup) / sectors
     assert slower < 1
     values = yaml.safe_load((MACHINES / f"{case.machine_name}.yaml").read_text())
     values["leaf_speed_mm_per_s"] *= slower
-    path = tmp_path_factory.mktemp("machine") / "slow.yaml"
+    path = folder / "slow.yaml"
     path.write_text(yaml.safe_dump(values))
     return case.with_settings(machine_name=str(path))
 
 
-def test_where_leaves_are_slow_sliding_windows_take_the_place_of_the_alternation(case: Case, slow: Case) -> None:
-    """They cost no evaluation, and the apertures get those that the alternation would have taken."""
-    planner = reference_planner(VOXELS * 2, rounds=40, aperture_evaluations=6)
+def test_where_leaves_are_slow_few_rounds_from_sliding_windows_take_the_place_of_many(case: Case, slow: Case) -> None:
+    """The apertures get the evaluations that are saved."""
+    planner = reference_planner(VOXELS * 2, rounds=SLOW_ROUNDS + 32, aperture_evaluations=6)
     assert planner.exploration is not None
     quick, long = (planner.exploration.fitted(one, planner.voxels) for one in (slow, case))
-    assert quick is not None and quick.sweeps and quick.rounds == 0
-    assert long is not None and not long.sweeps and long.rounds == 40
+    assert quick is not None and quick.sweeps and quick.rounds == SLOW_ROUNDS
+    assert long is not None and not long.sweeps and long.rounds == SLOW_ROUNDS + 32
     results = [planner.plan(one) for one in (slow, case)]
     spent = [result.trace.dose_evaluations for result in results]
     on_all = [sum(point.stage == "apertures" for point in result.trace.points) for result in results]
-    assert abs(spent[0] - spent[1]) <= 1 and on_all[0] >= on_all[1] + 4
+    assert abs(spent[0] - spent[1]) <= 1 and on_all[0] >= on_all[1] + 3
     assert results[0].plan is not None and not any(machine_violations(results[0].plan, slow.beam_setup).values())
+
+
+def test_leaves_that_are_a_little_slow_get_fewer_rounds_from_the_fluence(case: Case, tmp_path: Path) -> None:
+    between = on_slow_leaves(case, (SLOW_SECTORS + SWEPT_SECTORS) / 2, tmp_path)
+    found = Exploration(140, 20, 5, sweeps=True).fitted(between, 30_000)
+    assert found is not None and not found.sweeps and (found.rounds, found.pull) == (SLOW_ROUNDS, SLOW_PULL)
+
+
+def test_from_sliding_windows_no_round_is_enough(slow: Case) -> None:
+    swept = Exploration(140, 20, 5, budget=2.0, fewest_rounds=40, sweeps=True).fitted(slow, 30_000)
+    assert swept is not None and swept.rounds == 3
+    assert replace(swept, budget=1.6).fitted(slow, 30_000) == replace(swept, budget=1.6, rounds=0)
+    assert replace(swept, budget=1.0).fitted(slow, 30_000) is None
 
 
 def test_sliding_windows_end_in_a_better_plan_where_leaves_are_slow(slow: Case) -> None:
