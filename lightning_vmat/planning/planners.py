@@ -142,7 +142,7 @@ def conventional_planner(
     """Returns the planner without learning at the budget of the learned ones: the baseline that these must beat.
 
     It starts from the open conformal field and uses the aperture optimizer that all planners share. From about 14 dose
-    evaluations on, half of them pay for an exploration; where leaves are slow, two of any number do.
+    evaluations on, or where leaves are slow for the field, at most half of them pay for an exploration.
 
     Args:
         voxels: size of the voxel sample.
