@@ -35,7 +35,7 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.machine import Machine
 
 ROTATION = {"clockwise": "CW", "counterclockwise": "CC"}
-GANTRY_STOP_DEG, SAME_DEG = 180.0, 0.1  # linacs do not turn past this angle, below the couch
+GANTRY_STOP_DEG, OVERTRAVEL_DEG = 180.0, 5.0  # below the couch; linacs turn a few degrees past it
 ANGLE_PLACES, LEAF_PLACES, WEIGHT_PLACES, MU_PLACES = 6, 4, 10, 6
 
 
@@ -81,8 +81,8 @@ def check_gantry_stop(case: Case, link: PatientLink) -> None:
             for gantry_deg in (arc.gantry_start_deg, arc.gantry_stop_deg)
         )
         sense = 1.0 if arc.direction == "clockwise" else -1.0
-        past_stop_deg = (sense * (start_deg - GANTRY_STOP_DEG) + SAME_DEG) % 360.0 - SAME_DEG
-        if past_stop_deg + abs(arc.span_deg) > 360.0 + SAME_DEG:
+        past_stop_deg = (sense * (start_deg - GANTRY_STOP_DEG) + OVERTRAVEL_DEG) % 360.0 - OVERTRAVEL_DEG
+        if past_stop_deg + abs(arc.span_deg) > 360.0 + OVERTRAVEL_DEG:
             raise ValueError(
                 f"case {case.case_id}: arc {number} turns from {start_deg:g} to {stop_deg:g} deg {arc.direction} about "
                 f"a patient in position {link.patient_position}, expected an arc that does not cross the gantry's stop "

@@ -120,10 +120,11 @@ def on_the_machine(case: Case, position: str) -> Case:
 def test_an_arc_across_the_stop_of_the_gantry_is_refused(case: Case, plan: Plan, tmp_path: Path, position: str) -> None:
     link, there, back = replace(LINK, patient_position=position), "clockwise", "counterclockwise"
     within = [(180, 180, there), (180, 180, back), (181, 179, there), (179, 181, back), (180.1, 179.9, there),
-              (182, 176, there), (178, 180, there), (180, 20, there), (20, 180, back), (20, 32, there)]  # fmt: skip
+              (182, 176, there), (178, 180, there), (180, 20, there), (20, 180, back), (20, 32, there),
+              (181, 181, there), (181, 179, back), (175, 185, back), (184, 184, there)]  # fmt: skip
     for arc in within:
         check_gantry_stop(on_the_machine(with_arc(case, *arc), position), link)
-    for arc in [(170, 190, there), (181, 179, back), (0, 0, there), (120, 240, there), (179.5, 179.5, there)]:
+    for arc in [(170, 190, there), (186, 186, there), (0, 0, there), (120, 240, there), (174, 186, there)]:
         crossing, (start_deg, stop_deg, _) = on_the_machine(with_arc(case, *arc), position), arc
         with pytest.raises(ValueError, match=f"case phantom_0007: arc 1 turns from {start_deg:g} to {stop_deg:g} deg"):
             write_rtplan(tmp_path / "plan.dcm", crossing, plan, link)
