@@ -165,16 +165,16 @@ def delivery_check(path: Path, opened: OpenedPatient, step_deg: float) -> Delive
     plan_file = path / PLAN_FILE if path.is_dir() else path
     if not plan_file.is_file():  # a DICOM folder exported by a planning system
         return delivery_check(folder / RTPLAN_FILE, opened, step_deg)
-    case, plan = _fitting(plan_file, opened.case)
+    case, jawed, plan = _fitting(plan_file, opened.case)
     opened = opened._replace(case=case)
     if (folder / DOSE_FILE).is_file():
         dose_gy, source = read_dose(folder / DOSE_FILE, case.grid), DOSE_FILE
     else:
-        dose_gy, source = plan_dose(case, plan), f"computed from {PLAN_FILE}"
+        dose_gy, source = plan_dose(jawed, plan), f"computed from {PLAN_FILE}"
     if (folder / RTPLAN_FILE).is_file():
         return _check(folder / RTPLAN_FILE, opened, dose_gy, source, step_deg)
     with TemporaryDirectory() as written:
-        write_rtplan(Path(written, RTPLAN_FILE), case, plan, opened.link or phantom_link(case))
+        write_rtplan(Path(written, RTPLAN_FILE), jawed, plan, opened.link or phantom_link(case))
         return _check(Path(written, RTPLAN_FILE), opened, dose_gy, source, step_deg)
 
 
@@ -184,8 +184,8 @@ def _check(
     return check_rtplan(path, opened.case, opened.link, dose_gy, source, step_deg=step_deg)
 
 
-def _fitting(plan_file: Path, case: Case) -> tuple[Case, Plan]:
-    """Read a plan, and give the case the beams, wishes and gantry slowdown that it was made for.
+def _fitting(plan_file: Path, case: Case) -> tuple[Case, Case, Plan]:
+    """Read a plan; the case with the arcs, wishes and gantry slowdown that it was made for; and with its jaws as well.
 
     Raises:
         ValueError: a plan of another case.
@@ -204,7 +204,7 @@ def _fitting(plan_file: Path, case: Case) -> tuple[Case, Plan]:
             f"case {case.case_id} has"
         )
     jaws = metadata.get("jaws_mm")
-    return (case if jaws is None else within_jaws(case, tuple(jaws))), plan
+    return case, case if jaws is None else within_jaws(case, tuple(jaws)), plan
 
 
 def _made_for(metadata: Mapping[str, Any]) -> dict[str, Any]:
