@@ -127,7 +127,7 @@ def reference_planner(
     on_part = part_evaluations_within(voxels, 2 * aperture_evaluations)
     return SequencedPlanner(
         exploration=exploration,
-        apertures=quick_apertures(aperture_evaluations, progress),
+        apertures=quick_apertures(progress=progress),
         part_evaluations=on_part,
         budget=exploration.cost(voxels) + on_part * PART + aperture_evaluations,
         alone_budget=on_part * PART + 2 * aperture_evaluations,
@@ -158,7 +158,7 @@ def conventional_planner(
     exploration = Exploration(140, 20, 5, budget=evaluations / 2, fewest_rounds=40, sweeps=True, progress=progress)
     return SequencedPlanner(
         exploration=exploration,
-        apertures=quick_apertures(evaluations, progress),
+        apertures=quick_apertures(progress=progress),
         part_evaluations=part_evaluations_within(voxels, evaluations),
         budget=evaluations,
         voxels=voxels,
@@ -220,7 +220,7 @@ def learned_planner(
         start,
         optimizer,
         fluence_evaluations,
-        quick_apertures(evaluations, progress, correction if quick else None),
+        quick_apertures(progress=progress, correction=correction if quick else None),
         part_evaluations_within(voxels, evaluations),
         exploration,
         budget=evaluations,

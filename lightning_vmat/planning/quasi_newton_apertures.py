@@ -121,9 +121,12 @@ class QuasiNewtonApertures:
 
 
 def quick_apertures(
-    evaluations: int, progress: bool = False, correction: StepCorrection | None = None
+    evaluations: int = 20, progress: bool = False, correction: StepCorrection | None = None
 ) -> QuasiNewtonApertures:
-    """The aperture optimizer of all planners: the quasi-Newton model, from the surrogate's first guess."""
+    """The aperture optimizer of all planners: the quasi-Newton model, from the surrogate's first guess.
+
+    `SequencedPlanner` sets the evaluations from its budget, if it has one.
+    """
     return QuasiNewtonApertures(evaluations, LeafSteps(), SurrogateSettings(), progress, correction)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.plan.beam_setup import BeamSetup
+from lightning_vmat.plan.leaf_motion import gantry_half_sector_seconds
 from lightning_vmat.plan.shapes import FluenceMap
 
 TRAVEL = 0.8
@@ -64,7 +65,7 @@ def crossing_sectors(fluence_mu: FluenceMap, setup: BeamSetup) -> float:
 
 def leaf_step_mm(setup: BeamSetup) -> float:
     """Returns how far a leaf moves in a sector at most."""
-    seconds = float(setup.control_points.sector_deg.median()) / setup.machine.gantry_speed_deg_per_s
+    seconds = 2 * float(gantry_half_sector_seconds(setup).median())
     return setup.machine.leaf_speed_mm_per_s * seconds * setup.gantry_slowdown
 
 
