@@ -89,10 +89,12 @@ def show(rows: list[dict[str, Any]]) -> None:
     for wish in dict.fromkeys(row["wish"] for row in rows):
         own = [row for row in rows if row["wish"] == wish]
         change = {key: sum(row["figures"][key][1] - row["figures"][key][0] for row in own) for key in own[0]["figures"]}
-        cells = [f"{change['reference'] / len(own):.3g}"]
-        for key in NETWORKS:
-            ratio = statistics.median(row["objectives"][key][1] / row["objectives"][key][0] for row in own)
-            cells.append(f"{change[key] / change['reference']:.2f} | {ratio:.2f}")
+        ratio = {
+            key: statistics.median(row["objectives"][key][1] / row["objectives"][key][0] for row in own)
+            for key in change
+        }
+        cells = [f"{change['reference'] / len(own):.2g} | {ratio['reference']:.2f}"]
+        cells += [f"{change[key] / change['reference']:.2f} | {ratio[key]:.2f}" for key in NETWORKS]
         print(f"| {wish} | {' | '.join(cells)} |")
 
 
