@@ -102,12 +102,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(160, 170)))
+    parser.add_argument("--size", default="base")
     parser.add_argument("--family", default="prostate_wished")
     options = parser.parse_args()
     torch.set_num_threads(1)
     runs, rows = {name: Path(options.family, name) for name in NETWORKS}, []
     for seed in options.seeds:
-        rows += measure(with_jaws(make_phantom(seed, "base"), JAW_MARGIN_MM), runs)
+        rows += measure(with_jaws(make_phantom(seed, options.size), JAW_MARGIN_MM), runs)
         options.json.write_text(json.dumps({"family": options.family, "rows": rows}, indent=1))
         print(f"after phantom {seed}:", flush=True)
         show(rows)
