@@ -19,7 +19,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.planners import part_evaluations_within
 from lightning_vmat.planning.problem import CaseProblems
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.planning.staged import KnownStart, SequencedPlanner, Start, open_start
 from lightning_vmat.recipes.planning import CarefulPlanner
@@ -125,7 +125,7 @@ class Proposer:
                 if float(problem.objective(dose_gy)) < float(problem.objective(plan_dose_gy)):
                     plan, known_gy = sequenced, dose_gy
         # without a learned correction, which is for the way from a map to a plan, not from one plan to another
-        apertures = replace(quick_apertures(evaluations), made=self.bench.surrogate)
+        apertures = QuasiNewtonApertures(evaluations, made=self.bench.surrogate)
         with trace.stage("apertures"):
             return apertures.refine(case.beam_setup, problem, plan, trace, dose_gy=known_gy)
 
@@ -141,7 +141,7 @@ class Proposer:
 
     def _with_surrogate(self, apertures: QuasiNewtonApertures) -> QuasiNewtonApertures:
         """Returns an aperture optimizer that need not make the surrogate of the curvature again."""
-        if apertures.surrogate == quick_apertures(1).surrogate:
+        if apertures.surrogate == QuasiNewtonApertures().surrogate:
             return replace(apertures, made=self.bench.surrogate)
         return apertures
 

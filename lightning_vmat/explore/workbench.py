@@ -26,7 +26,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.body_dose import BodyDose, with_half_sectors
 from lightning_vmat.planning.dose_operator import dose_operator
 from lightning_vmat.planning.problem import CaseProblems
-from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 
 LATTICE_VOXELS = 40_000  # at most, for the quick dose that slices show until the whole body is computed
 PART_VOXELS = 25_000  # of the body, between two moments at which the computation can end
@@ -75,7 +75,7 @@ class Workbench:
     @cached_property
     def surrogate(self) -> CurvatureSurrogate | None:
         """The surrogate of the problem's curvature for aperture optimization."""
-        return quick_apertures(1).surrogate_of(self.case.beam_setup, self._problems.whole)
+        return QuasiNewtonApertures().surrogate_of(self.case.beam_setup, self._problems.whole)
 
     def quick_volume(self, fluence_mu: FluenceMap) -> Float[Tensor, "z y x"]:
         """Returns the dose of a fluence on a coarse lattice of voxels, interpolated to the grid; 0 outside the body."""

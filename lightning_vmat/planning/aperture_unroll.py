@@ -12,7 +12,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import deliverable
 from lightning_vmat.planning.pairs import PlanPairs
 from lightning_vmat.planning.planner import Trace
-from lightning_vmat.planning.quasi_newton_apertures import ApertureRun, StepCorrection, quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import ApertureRun, QuasiNewtonApertures, StepCorrection
 
 UNLIMITED = 10_000  # evaluations: the caller counts steps
 WORST = 0.3  # log ratio that a failed step counts at most, so that a single one does not rule the gradient
@@ -31,7 +31,7 @@ def begin_apertures(
         correction: learned change of each step; None for none.
         steps: steps to make; more until one succeeds, because only then a correction is asked.
     """
-    settings = quick_apertures(UNLIMITED, correction=correction)
+    settings = QuasiNewtonApertures(UNLIMITED, correction=correction)
     run = ApertureRun(setup, problem, deliverable(setup, problem, x), settings, Trace(), "apertures", PlanPairs())
     while (run.steps < steps or run.failures) and run.may_go_on:
         run.iterate()

@@ -21,7 +21,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.alternating import AlternatingSequencing, deliverable
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.problem import CaseProblems, small_voxels
-from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 from lightning_vmat.planning.sliding_windows import crossing_sectors, sliding_windows
 
 WIDEST_DEG = 6.0  # wider sectors: the alternation, which sequences leaves at rest, ends worse than the open field
@@ -132,9 +132,8 @@ class Exploration:
                 plan = self._sequenced(case.beam_setup, small, x, trace)
             sequenced_mu = plan.fluence_mu(case.beam_setup)
             with trace.stage("exploration"):
-                plan = quick_apertures(self.aperture_evaluations, self.progress).refine(
-                    case.beam_setup, small, plan, trace, "exploration"
-                )
+                apertures = QuasiNewtonApertures(self.aperture_evaluations, progress=self.progress)
+                plan = apertures.refine(case.beam_setup, small, plan, trace, "exploration")
         return Explored(plan, x * small.scale_mu * case.beamlets.inside_jaws.to(x), sequenced_mu)
 
     def _sequenced(self, setup: BeamSetup, small: Problem, x: FluenceMap, trace: Trace) -> Plan:

@@ -16,7 +16,7 @@ from lightning_vmat.plan.aperture import Plan
 from lightning_vmat.planning.exploration import Exploration
 from lightning_vmat.planning.from_plan import PolishingPlanner
 from lightning_vmat.planning.problem import PART, SHARE, VOXELS
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, StepCorrection, quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, StepCorrection
 from lightning_vmat.planning.staged import LEAST, PULL_EVALUATIONS, SequencedPlanner, Start, open_start
 from lightning_vmat.registry import check_name, find, import_object, is_import_path, register
 
@@ -127,7 +127,7 @@ def reference_planner(
     on_part = part_evaluations_within(voxels, 2 * aperture_evaluations)
     return SequencedPlanner(
         exploration=exploration,
-        apertures=quick_apertures(progress=progress),
+        apertures=QuasiNewtonApertures(progress=progress),
         part_evaluations=on_part,
         budget=exploration.cost(voxels) + on_part * PART + aperture_evaluations,
         alone_budget=on_part * PART + 2 * aperture_evaluations,
@@ -158,7 +158,7 @@ def conventional_planner(
     exploration = Exploration(140, 20, 5, budget=evaluations / 2, fewest_rounds=40, sweeps=True, progress=progress)
     return SequencedPlanner(
         exploration=exploration,
-        apertures=quick_apertures(progress=progress),
+        apertures=QuasiNewtonApertures(progress=progress),
         part_evaluations=part_evaluations_within(voxels, evaluations),
         budget=evaluations,
         voxels=voxels,
@@ -220,7 +220,7 @@ def learned_planner(
         start,
         optimizer,
         fluence_evaluations,
-        quick_apertures(progress=progress, correction=correction if quick else None),
+        QuasiNewtonApertures(progress=progress, correction=correction if quick else None),
         part_evaluations_within(voxels, evaluations),
         exploration,
         budget=evaluations,

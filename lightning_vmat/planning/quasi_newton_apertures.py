@@ -60,7 +60,8 @@ class QuasiNewtonApertures:
     satisfies the machine's limits, and the objective never rises.
 
     Args:
-        evaluations: total number of dose evaluations; a forward projection or an adjoint alone counts as half.
+        evaluations: total number of dose evaluations, if no budget of a planner decides; a forward projection or an
+            adjoint alone counts as half.
         steps: minimiser of the model over leaf tips and monitor units.
         surrogate: starts B from the Hessian of the voxels that are active now; None to start from the majoriser.
         progress: show a progress bar.
@@ -71,7 +72,7 @@ class QuasiNewtonApertures:
 
     evaluations: int = 20
     steps: LeafSteps = field(default_factory=LeafSteps)
-    surrogate: SurrogateSettings | None = None
+    surrogate: SurrogateSettings | None = field(default_factory=SurrogateSettings)
     progress: bool = False
     correction: StepCorrection | None = field(default=None, repr=False)
     made: CurvatureSurrogate | None = field(default=None, repr=False, compare=False)
@@ -118,16 +119,6 @@ class QuasiNewtonApertures:
                 progress.advance(run.halves // 2 - progress.done)
         trace.spend(run.note(last=True))
         return run.plan
-
-
-def quick_apertures(
-    evaluations: int = 20, progress: bool = False, correction: StepCorrection | None = None
-) -> QuasiNewtonApertures:
-    """The aperture optimizer of all planners: the quasi-Newton model, from the surrogate's first guess.
-
-    `SequencedPlanner` sets the evaluations from its budget, if it has one.
-    """
-    return QuasiNewtonApertures(evaluations, LeafSteps(), SurrogateSettings(), progress, correction)
 
 
 class ApertureRun:

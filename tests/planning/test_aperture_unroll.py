@@ -16,7 +16,7 @@ from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.aperture_unroll import begin_apertures, refined_value, unroll_apertures
 from lightning_vmat.planning.planner import Trace
-from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_wild_corrections_neither_raise_the_objective_nor_break_limits(case: Cas
 def test_failed_steps_are_counted_and_the_budget_holds(case: Case, problem: Problem) -> None:
     start = begin_apertures(case.beam_setup, problem, problem.open_field, None).plan
     trace = Trace()
-    quick_apertures(9, correction=wild()).refine(case.beam_setup, problem, start, trace)
+    QuasiNewtonApertures(9, correction=wild()).refine(case.beam_setup, problem, start, trace)
     assert trace.dose_evaluations == 9
 
 

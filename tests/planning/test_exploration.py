@@ -22,7 +22,7 @@ from lightning_vmat.planning.exploration import SLOW_PULL, SLOW_ROUNDS, SLOW_SEC
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner, reference_planner
 from lightning_vmat.planning.problem import CaseProblems, build_problem, pooled_problem, small_voxels
-from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 from lightning_vmat.planning.sliding_windows import crossing_sectors
 from lightning_vmat.planning.staged import SequencedPlanner
 
@@ -89,7 +89,7 @@ def test_a_small_problem_has_the_value_of_the_whole_one(case: Case) -> None:
 def test_wide_sectors_are_not_explored(case: Case) -> None:
     wide = with_control_points(case, 36)
     assert Exploration(5, 2, 3).fitted(case, VOXELS) is not None and Exploration(5, 2, 3).fitted(wide, VOXELS) is None
-    planner = replace(reference_planner(VOXELS, rounds=5, exploration_evaluations=5), apertures=quick_apertures(3))
+    planner = replace(reference_planner(VOXELS, rounds=5, exploration_evaluations=5), apertures=QuasiNewtonApertures(3))
     planner = replace(planner, part_evaluations=0, alone_budget=4)
     explored, alone = planner.plan(case), planner.plan(wide)
     assert "exploration" in explored.trace.seconds and "exploration" not in alone.trace.seconds
@@ -99,7 +99,7 @@ def test_wide_sectors_are_not_explored(case: Case) -> None:
 
 def test_exploration_finds_a_better_plan_than_local_descent(case: Case) -> None:
     """From the same start with as many evaluations of the whole problem."""
-    local = SequencedPlanner(apertures=quick_apertures(15), voxels=VOXELS)
+    local = SequencedPlanner(apertures=QuasiNewtonApertures(15), voxels=VOXELS)
     exploring = replace(local, exploration=Exploration(60, 20, 10))
     found = [planner.plan(case) for planner in (local, exploring)]
     values = [result.trace.points[-1].objective for result in found]
@@ -109,7 +109,7 @@ def test_exploration_finds_a_better_plan_than_local_descent(case: Case) -> None:
 
 def test_exploration_needs_no_gradients_from_its_caller(case: Case) -> None:
     """As in notebooks and sessions that plan under `torch.no_grad`."""
-    planner = SequencedPlanner(apertures=quick_apertures(3), exploration=Exploration(5, 2, 3), voxels=VOXELS)
+    planner = SequencedPlanner(apertures=QuasiNewtonApertures(3), exploration=Exploration(5, 2, 3), voxels=VOXELS)
     with torch.no_grad():
         without = planner.plan(case)
     assert torch.equal(without.fluence_mu, planner.plan(case).fluence_mu)

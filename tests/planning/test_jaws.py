@@ -26,7 +26,7 @@ from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.planning.evaluation import evaluate_plan, sequencing_error
 from lightning_vmat.planning.planner import PlanResult, Trace
 from lightning_vmat.planning.planners import fluence_planner
-from lightning_vmat.planning.quasi_newton_apertures import quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.planning.staged import SequencedPlanner
 
@@ -93,7 +93,7 @@ def test_dose_is_that_of_a_field_as_small(case: Case, jawed: Case) -> None:
 
 def test_plan_keeps_leaves_closed_behind_the_jaws(case: Case, jawed: Case) -> None:
     """Without jaws some of these pairs open: the plan of the same settings says that the test could fail."""
-    planner = SequencedPlanner(optimizer=LBFGS(), evaluations=10, apertures=quick_apertures(10), voxels=1000)
+    planner = SequencedPlanner(optimizer=LBFGS(), evaluations=10, apertures=QuasiNewtonApertures(10), voxels=1000)
     behind = ~jawed.beamlets.inside_jaws.any(dim=1)
     widest_mm = {}
     for name, planned in (("none", case), ("jaws", jawed)):
@@ -106,7 +106,7 @@ def test_plan_keeps_leaves_closed_behind_the_jaws(case: Case, jawed: Case) -> No
 
 def test_plan_of_a_machine_without_x_jaws_breaks_no_limit() -> None:
     case = with_jaws(make_phantom(0, "tiny").with_settings(machine_name="elekta_agility"), MARGIN_MM)
-    planner = SequencedPlanner(optimizer=LBFGS(), evaluations=10, apertures=quick_apertures(10), voxels=500)
+    planner = SequencedPlanner(optimizer=LBFGS(), evaluations=10, apertures=QuasiNewtonApertures(10), voxels=500)
     plan = planner.plan(case).plan
     assert plan is not None and not any(machine_violations(plan, case.beam_setup).values())
 

@@ -25,7 +25,7 @@ from lightning_vmat.planning.pairs import Pairs, PlanPairs
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner
 from lightning_vmat.planning.problem import PART, CaseProblems, build_problem
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings, quick_apertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.planning.staged import SequencedPlanner
 
@@ -212,8 +212,8 @@ def test_the_surrogate_saves_half_of_the_evaluations() -> None:
     case = with_jaws(make_phantom(3, "demo"), 8.0)
     problem = build_problem(case, 1500)
     plain, quick = Trace(), Trace()
-    QuasiNewtonApertures(12).refine(case.beam_setup, problem, start(case, problem), plain)
-    quick_apertures(6).refine(case.beam_setup, problem, start(case, problem), quick)
+    QuasiNewtonApertures(12, surrogate=None).refine(case.beam_setup, problem, start(case, problem), plain)
+    QuasiNewtonApertures(6).refine(case.beam_setup, problem, start(case, problem), quick)
     assert quick.points[-1].objective < plain.points[-1].objective
 
 
@@ -247,7 +247,7 @@ def test_a_watcher_sees_every_point_with_its_dose_and_may_end_the_run(case: Case
 
 def test_a_surrogate_made_before_gives_the_same_plan(case: Case, problem: Problem) -> None:
     """Also when the objective's weights have changed since, because it depends on the dose alone."""
-    optimizer = QuasiNewtonApertures(6, surrogate=SurrogateSettings())
+    optimizer = QuasiNewtonApertures(6)
     made = replace(optimizer, made=optimizer.surrogate_of(case.beam_setup, problem))
     assert isinstance(problem.objective, PlanObjective)
     wished = replace(problem, objective=problem.objective.with_wishes({"Rectum": 4.0}, "test"))
@@ -276,13 +276,15 @@ def test_pairs_of_a_problem_with_other_voxels_save_evaluations() -> None:
     """The first steps on a problem are better with what the steps on a part of its voxels told of the curvature."""
     problems = CaseProblems(with_jaws(make_phantom(3, "tiny"), 8.0), 4000)
     case, pairs = problems.case, PlanPairs()
-    plan = quick_apertures(10).refine(case.beam_setup, problems.part, start(case, problems.part), Trace(), pairs=pairs)
+    plan = QuasiNewtonApertures(10).refine(
+        case.beam_setup, problems.part, start(case, problems.part), Trace(), pairs=pairs
+    )
     found = len(pairs.fluence.steps)
     assert found > 3
     ends = []
     for known in (PlanPairs(), pairs):
         trace = Trace()
-        quick_apertures(4).refine(case.beam_setup, problems.whole, plan, trace, pairs=known)
+        QuasiNewtonApertures(4).refine(case.beam_setup, problems.whole, plan, trace, pairs=known)
         ends.append(trace.points[-1].objective)
     assert ends[1] < 0.96 * ends[0] and len(pairs.fluence.steps) > found
 
