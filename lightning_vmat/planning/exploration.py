@@ -30,6 +30,9 @@ SLOW_SECTORS, SLOW_ROUNDS, SLOW_PULL = 9.0, 40, 2e-2
 """Sectors to cross the open field, above which leaves are slow for one aperture per sector; rounds at most, and the
 pull, of the alternation there. Prostates need at most 7 sectors, pelvic nodes 14, head and neck 10 to 21."""
 
+SLOW_APERTURES = 60
+"""Evaluations of aperture optimization there, at most: as many as the budget has left."""
+
 SWEPT_SECTORS = 12.0
 """Sectors above which the alternation starts from sliding windows."""
 
@@ -67,7 +70,8 @@ class Exploration:
         budget: what exploration may cost, in dose evaluations of the whole problem; it gets as many rounds as fit.
         fewest_rounds: with fewer, exploration does not pay.
         sweeps: where leaves are slow, fewer rounds with a stronger pull, and from sliding windows where they are very
-            slow; not for fluence whose pattern is to survive.
+            slow; not for fluence whose pattern is to survive. With or without, aperture optimization then gets up to
+            `SLOW_APERTURES` evaluations.
         progress: show progress bars.
     """
 
@@ -100,15 +104,22 @@ class Exploration:
         """
         if float(case.control_points.sector_deg.max()) > WIDEST_DEG:
             return None
-        sectors = crossing_sectors(conformal_field(case).float(), case.beam_setup) if self.sweeps else 0.0
-        found = replace(self, sweeps=sectors > SWEPT_SECTORS)
-        if sectors > SLOW_SECTORS:
+        sectors = crossing_sectors(conformal_field(case).float(), case.beam_setup)
+        slow = sectors > SLOW_SECTORS
+        found = replace(self, sweeps=self.sweeps and sectors > SWEPT_SECTORS)
+        if slow and self.sweeps:
             found = replace(found, rounds=min(self.rounds, SLOW_ROUNDS), pull=SLOW_PULL, fewest_rounds=0)
         if math.isfinite(self.budget):
             one, two = (replace(found, rounds=rounds).cost(voxels) for rounds in (1, 2))
             fitting = int(max(0.0, 1 + (self.budget - one) / (two - one) + 1e-9))
             found = replace(found, rounds=min(found.rounds, fitting))
-        return found if found.rounds >= found.fewest_rounds and found.cost(voxels) <= self.budget + 1e-6 else None
+        if found.rounds < found.fewest_rounds or found.cost(voxels) > self.budget + 1e-6:
+            return None
+        if slow:
+            left = (self.budget - found.cost(voxels)) * voxels / small_voxels(voxels) + 1e-6
+            most = max(SLOW_APERTURES, self.aperture_evaluations)
+            found = replace(found, aperture_evaluations=math.floor(min(found.aperture_evaluations + left, most)))
+        return found
 
     def explore(self, problems: CaseProblems, x: FluenceMap, trace: Trace) -> Explored:
         """Returns a plan from a fluence map.

@@ -18,7 +18,14 @@ from lightning_vmat.plan.case import Case
 from lightning_vmat.plan.jaws import with_jaws
 from lightning_vmat.plan.limits import machine_violations
 from lightning_vmat.plan.open_field import conformal_field
-from lightning_vmat.planning.exploration import SLOW_PULL, SLOW_ROUNDS, SLOW_SECTORS, SWEPT_SECTORS, Exploration
+from lightning_vmat.planning.exploration import (
+    SLOW_APERTURES,
+    SLOW_PULL,
+    SLOW_ROUNDS,
+    SLOW_SECTORS,
+    SWEPT_SECTORS,
+    Exploration,
+)
 from lightning_vmat.planning.planner import Trace, TracePoint
 from lightning_vmat.planning.planners import conventional_planner, reference_planner
 from lightning_vmat.planning.problem import CaseProblems, build_problem, pooled_problem, small_voxels
@@ -170,6 +177,20 @@ def test_leaves_that_are_a_little_slow_get_fewer_rounds_from_the_fluence(case: C
     between = on_slow_leaves(case, (SLOW_SECTORS + SWEPT_SECTORS) / 2, tmp_path)
     found = Exploration(140, 20, 5, sweeps=True).fitted(between, 30_000)
     assert found is not None and not found.sweeps and (found.rounds, found.pull) == (SLOW_ROUNDS, SLOW_PULL)
+
+
+@pytest.mark.parametrize("sweeps", [True, False])
+def test_where_leaves_are_slow_apertures_get_what_is_left(case: Case, slow: Case, sweeps: bool) -> None:
+    """On the small problem, whose evaluations cost a sixteenth."""
+    short = Exploration(3, 0, 5, budget=2.0, sweeps=sweeps)
+    found = short.fitted(slow, 30_000)
+    assert found is not None and (found.rounds, found.aperture_evaluations) == (3, 25)
+    assert found.cost(30_000) == pytest.approx(2.0, rel=0.01)
+    assert short.fitted(case, 30_000) == replace(short, sweeps=False)
+    unlimited = replace(short, budget=math.inf).fitted(slow, 30_000)
+    assert unlimited is not None and unlimited.aperture_evaluations == SLOW_APERTURES
+    many = replace(unlimited, aperture_evaluations=2 * SLOW_APERTURES)
+    assert many.fitted(slow, 30_000) == many
 
 
 def test_from_sliding_windows_no_round_is_enough(slow: Case) -> None:
