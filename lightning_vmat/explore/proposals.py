@@ -19,7 +19,7 @@ from lightning_vmat.plan.shapes import FluenceMap
 from lightning_vmat.planning.planner import Trace
 from lightning_vmat.planning.planners import part_evaluations_within
 from lightning_vmat.planning.problem import CaseProblems
-from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures
+from lightning_vmat.planning.quasi_newton_apertures import QuasiNewtonApertures, SurrogateSettings
 from lightning_vmat.planning.sequencing import sequence
 from lightning_vmat.planning.staged import KnownStart, SequencedPlanner, Start, open_start
 from lightning_vmat.recipes.planning import CarefulPlanner
@@ -141,7 +141,7 @@ class Proposer:
 
     def _with_surrogate(self, apertures: QuasiNewtonApertures) -> QuasiNewtonApertures:
         """Returns an aperture optimizer that need not make the surrogate of the curvature again."""
-        if apertures.surrogate == QuasiNewtonApertures().surrogate:
+        if apertures.surrogate == SurrogateSettings():
             return replace(apertures, made=self.bench.surrogate)
         return apertures
 

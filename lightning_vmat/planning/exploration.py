@@ -31,7 +31,7 @@ SLOW_SECTORS, SLOW_ROUNDS, SLOW_PULL = 9.0, 40, 2e-2
 pull, of the alternation there. Prostates need at most 7 sectors, pelvic nodes 14, head and neck 10 to 21."""
 
 SLOW_APERTURES = 60
-"""Evaluations of aperture optimization there, at most: as many as the budget has left."""
+"""Evaluations of aperture optimization there, as far as the budget reaches."""
 
 SWEPT_SECTORS = 12.0
 """Sectors above which the alternation starts from sliding windows."""
@@ -63,15 +63,15 @@ class Exploration:
     Args:
         rounds: rounds of alternating sequencing, at most; with 0 the fluence is sequenced once.
         fluence_evaluations: evaluations of fluence optimization before it.
-        aperture_evaluations: evaluations of aperture optimization after it.
+        aperture_evaluations: evaluations of aperture optimization after it; where leaves are slow, up to
+            `SLOW_APERTURES` if the budget has them left.
         pull: strength of the alternation's pull in the first round. A start that is nearly deliverable needs a
             stronger one, so that its pattern survives.
         optimizer: optimizer of the fluence.
         budget: what exploration may cost, in dose evaluations of the whole problem; it gets as many rounds as fit.
         fewest_rounds: with fewer, exploration does not pay.
         sweeps: where leaves are slow, fewer rounds with a stronger pull, and from sliding windows where they are very
-            slow; not for fluence whose pattern is to survive. With or without, aperture optimization then gets up to
-            `SLOW_APERTURES` evaluations.
+            slow; not for fluence whose pattern is to survive.
         progress: show progress bars.
     """
 

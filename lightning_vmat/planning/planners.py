@@ -124,12 +124,13 @@ def reference_planner(
     exploration is cheaper or does not suit the case, aperture optimization gets more evaluations.
     """
     exploration = Exploration(rounds, fluence_evaluations, exploration_evaluations, sweeps=True, progress=progress)
+    exploration = replace(exploration, budget=exploration.cost(voxels))
     on_part = part_evaluations_within(voxels, 2 * aperture_evaluations)
     return SequencedPlanner(
         exploration=exploration,
         apertures=QuasiNewtonApertures(progress=progress),
         part_evaluations=on_part,
-        budget=exploration.cost(voxels) + on_part * PART + aperture_evaluations,
+        budget=exploration.budget + on_part * PART + aperture_evaluations,
         alone_budget=on_part * PART + 2 * aperture_evaluations,
         voxels=voxels,
         seed=seed,

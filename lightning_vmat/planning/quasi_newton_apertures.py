@@ -60,8 +60,8 @@ class QuasiNewtonApertures:
     satisfies the machine's limits, and the objective never rises.
 
     Args:
-        evaluations: total number of dose evaluations, if no budget of a planner decides; a forward projection or an
-            adjoint alone counts as half.
+        evaluations: total number of dose evaluations; a forward projection or an adjoint alone counts as half. A
+            planner with a budget replaces it.
         steps: minimiser of the model over leaf tips and monitor units.
         surrogate: starts B from the Hessian of the voxels that are active now; None to start from the majoriser.
         progress: show a progress bar.

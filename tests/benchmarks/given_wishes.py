@@ -39,17 +39,17 @@ REFERENCE_SEEDS = (0, 10, 20, 30)  # a plan's samples of voxels have the next tw
 Maps = Float[Tensor, "sample control_point leaf_pair beamlet"]
 
 
-def quick_plan(problems: CaseProblems, x: FluenceMap, before: float, chosen_by: float = 0.0) -> FluenceMap:
+def planned(problems: CaseProblems, x: FluenceMap, start_evaluations: int, chosen_among: int = 0) -> FluenceMap:
     """Delivered fluence, MU, of a plan from a map.
 
     Args:
         problems: of the case.
         x: the map, over `scale_mu`.
-        before: evaluations of small problems behind the map.
-        chosen_by: dose evaluations that its choice cost.
+        start_evaluations: of the small problem behind the map.
+        chosen_among: number of maps of which one projection each found it to be the best.
     """
-    budget = int(BUDGET - chosen_by)
-    planner = learned_planner(KnownStart(x), None, VOXELS, 0, 0, budget, start_evaluations=int(before))
+    budget = BUDGET - chosen_among // 2
+    planner = learned_planner(KnownStart(x), None, VOXELS, 0, 0, budget, start_evaluations=start_evaluations)
     return planner.solve(problems, Trace()).fluence_mu
 
 
@@ -60,11 +60,15 @@ def variety(maps: Maps) -> float:
 
 
 def likeness(samples: Maps, reference: Maps) -> dict[str, float]:
-    """Recall and precision given the case and its wishes: neighbourhoods reach to the nearest map of the own kind."""
-    if len(samples) < 2:
+    """Recall and precision given the case and its wishes, of as many samples as reference maps.
+
+    Neighbourhoods reach to the nearest map of the own kind, so that samples of one and the same distribution have about
+    0.5 of both.
+    """
+    if len(samples) < len(reference):
         return {}
     metric = CohortRecall(neighbours=1)
-    metric.update(samples, reference)
+    metric.update(samples[: len(reference)], reference)
     return {name: float(share) for name, share in metric.compute().items()}
 
 
@@ -79,28 +83,28 @@ def measure(seed: int, size: str, runs: dict[str, Path]) -> dict[str, Any]:
     maps: dict[str, dict[str, float]] = {"reference": {"variety": variety(reference)}}
     for name, run in runs.items():
         start = load_start(run)
-        condition, before = start.condition(problems), float(start.channels.fluence_evaluations)
+        condition, before = start.condition(problems), start.channels.fluence_evaluations
         count = 1 if name == "regression" else SAMPLES
         samples = torch.stack([replace(start, seed=s).generate(condition, problems) for s in range(count)])
         maps[name] = {"variety": variety(samples), **likeness(samples, reference)}
-        planned = [quick_plan(problems, x, before) for x in samples[:PLANNED]]
-        delivered |= {f"{name} sample {s}": fluence_mu for s, fluence_mu in enumerate(planned)}
-        maps[name]["variety of the plans"] = variety(torch.stack(planned) / whole.scale_mu)
+        plans = [planned(problems, x, before) for x in samples[:PLANNED]]
+        delivered |= {f"{name} sample {s}": fluence_mu for s, fluence_mu in enumerate(plans)}
+        maps[name]["variety of the plans"] = variety(torch.stack(plans) / whole.scale_mu)
         unaware = start.generate(start.condition(unwished), problems)
-        delivered[f"{name} without the wishes"] = quick_plan(problems, unaware, before)
+        delivered[f"{name} without the wishes"] = planned(problems, unaware, before)
         if count == 1:
             continue
         values = [float(whole.value(x)) for x in samples]
-        for some in (4, 8):
-            best = samples[min(range(some), key=values.__getitem__)]
-            delivered[f"{name} best of {some}"] = quick_plan(problems, best, before, some / 2)
-        delivered[f"{name} mean of {count}"] = quick_plan(problems, samples.mean(dim=0), before)
+        for among in (4, 8):
+            best = samples[min(range(among), key=values.__getitem__)]
+            delivered[f"{name} best of {among}"] = planned(problems, best, before, among)
+        delivered[f"{name} mean of {count}"] = planned(problems, samples.mean(dim=0), before)
     objectives = body_objective(case, torch.stack(list(delivered.values()))).tolist()
     return {"case": case.case_id, "maps": maps, "objectives": dict(zip(delivered, objectives, strict=True))}
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Print medians over the phantoms: figures of maps, and objectives over the mean of the reference plans'."""
+    """Print means of the maps' figures; median and range of the objectives over the mean of the reference plans'."""
     for name in rows[0]["maps"]:
         figures = {key: statistics.mean(row["maps"][name][key] for row in rows) for key in rows[0]["maps"][name]}
         print(f"| {name} | {' | '.join(f'{key} {value:.2f}' for key, value in figures.items())} |")

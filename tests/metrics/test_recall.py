@@ -48,6 +48,19 @@ def test_cases_of_other_sizes_compare() -> None:
     assert {name: float(share) for name, share in metric.compute().items()} == {"recall": 1.0, "precision": 1.0}
 
 
+def test_fewer_neighbours_reach_less_far() -> None:
+    """Four maps in a row with growing distances: the point beyond the last lies within the third neighbour's reach."""
+    row = torch.tensor([0.0, 1.0, 3.0, 6.0])[:, None, None, None].expand(4, 18, 8, 8)
+    beyond = torch.full((4, 18, 8, 8), 10.0)
+    for neighbours, precision in ((1, 0.0), (3, 1.0)):
+        metric = CohortRecall(neighbours)
+        metric.update(beyond, row)
+        assert float(metric.compute()["precision"]) == precision
+    metric = CohortRecall(neighbours=1)
+    metric.update(row[:1], row[:1])
+    assert metric.compute() == {}
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_too_few_cases_tell_nothing(count: int) -> None:
     metric = CohortRecall()

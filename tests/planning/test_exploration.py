@@ -130,6 +130,13 @@ def test_a_conventional_plan_stays_within_its_budget(case: Case, evaluations: in
     assert planner.plan(case).trace.dose_evaluations <= evaluations
 
 
+@pytest.mark.parametrize("rounds", [2, 60])
+def test_the_reference_planner_keeps_its_budget_where_leaves_are_slow(slow: Case, rounds: int) -> None:
+    planner = reference_planner(VOXELS, rounds=rounds, exploration_evaluations=3, aperture_evaluations=4)
+    assert planner.budget is not None
+    assert planner.plan(slow).trace.dose_evaluations <= math.ceil(planner.budget)
+
+
 def test_rounds_fit_the_budget_or_there_are_none(case: Case) -> None:
     longest = Exploration(140, 20, 25, fewest_rounds=50)
     for budget in (5.0, 10.0, 15.0, 100.0):
@@ -166,10 +173,11 @@ def test_where_leaves_are_slow_few_rounds_from_sliding_windows_take_the_place_of
     quick, long = (planner.exploration.fitted(one, planner.voxels) for one in (slow, case))
     assert quick is not None and quick.sweeps and quick.rounds == SLOW_ROUNDS
     assert long is not None and not long.sweeps and long.rounds == SLOW_ROUNDS + 32
+    assert quick.aperture_evaluations > long.aperture_evaluations
+    assert quick.cost(planner.voxels) <= long.cost(planner.voxels)
     results = [planner.plan(one) for one in (slow, case)]
     spent = [result.trace.dose_evaluations for result in results]
-    on_all = [sum(point.stage == "apertures" for point in result.trace.points) for result in results]
-    assert abs(spent[0] - spent[1]) <= 1 and on_all[0] >= on_all[1] + 3
+    assert abs(spent[0] - spent[1]) <= 1
     assert results[0].plan is not None and not any(machine_violations(results[0].plan, slow.beam_setup).values())
 
 
