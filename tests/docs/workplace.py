@@ -51,6 +51,7 @@ SMALLER = {
     "tests/benchmarks/aperture_cost.py": ["--repeats=1"],
     "tests/benchmarks/aperture_optimizers.py": ["--count=1"],
     "tests/benchmarks/cohort_cost.py": ["--size=tiny", "--cases=1", "--voxels=300"],
+    "tests/benchmarks/given_wishes.py": ["--seeds=190", "--size=tiny"],
     "tests/benchmarks/wish_response.py": ["--seeds=160", "--size=tiny"],
     "check delivery": ["--step_deg=5"],
     "check delivery runs/dicom_plan": ["--size=tiny"],
