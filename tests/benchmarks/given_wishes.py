@@ -11,14 +11,13 @@ are not shown. About six minutes a phantom on one core.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from by_phantom import main
 from jaxtyping import Float
 from torch import Tensor
 
@@ -72,8 +71,8 @@ def likeness(samples: Maps, reference: Maps) -> dict[str, float]:
     return {name: float(share) for name, share in metric.compute().items()}
 
 
-def measure(seed: int, size: str, runs: dict[str, Path]) -> dict[str, Any]:
-    """Figures of one phantom."""
+def measure(seed: int, size: str, runs: dict[str, Path]) -> list[dict[str, Any]]:
+    """The row of one phantom."""
     case = PhantomSource(seed, size, wishes_share=1.0, jaw_margin_mm=8.0).load().case
     problems, unwished = CaseProblems(case), CaseProblems(case.with_settings(wishes={}))
     whole = problems.whole
@@ -100,7 +99,7 @@ def measure(seed: int, size: str, runs: dict[str, Path]) -> dict[str, Any]:
             delivered[f"{name} best of {among}"] = planned(problems, best, before, among)
         delivered[f"{name} mean of {count}"] = planned(problems, samples.mean(dim=0), before)
     objectives = body_objective(case, torch.stack(list(delivered.values()))).tolist()
-    return {"case": case.case_id, "maps": maps, "objectives": dict(zip(delivered, objectives, strict=True))}
+    return [{"case": case.case_id, "maps": maps, "objectives": dict(zip(delivered, objectives, strict=True))}]
 
 
 def show(rows: list[dict[str, Any]]) -> None:
@@ -116,21 +115,5 @@ def show(rows: list[dict[str, Any]]) -> None:
         print(f"| {name} | {statistics.median(over):+.1%} | {min(over):+.1%} | {max(over):+.1%} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(190, 194)))
-    parser.add_argument("--size", default="base")
-    parser.add_argument("--family", default="prostate_wished")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    runs, rows = {name: Path(options.family, name) for name in NETWORKS}, []
-    for seed in options.seeds:
-        rows.append(measure(seed, options.size, runs))
-        options.json.write_text(json.dumps({"family": options.family, "rows": rows}, indent=1))
-        print(f"after phantom {seed}:", flush=True)
-        show(rows)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, NETWORKS, range(190, 194), measure, show)

@@ -9,13 +9,12 @@ over that of the map made without. About three minutes a phantom on one core.
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
 
 import torch
+from by_phantom import main
 from torch import Tensor
 
 from lightning_vmat.api.planners import JAW_MARGIN_MM
@@ -51,8 +50,9 @@ def figure(name: str, case: Case, problem: Problem, dose_gy: Tensor) -> float:
     return scale * statistics.mean(dvhs[one].mean_gy for one in names)
 
 
-def measure(case: Case, runs: dict[str, Path]) -> list[dict[str, Any]]:
+def measure(seed: int, size: str, runs: dict[str, Path]) -> list[dict[str, Any]]:
     """One row for each wish."""
+    case = with_jaws(make_phantom(seed, size), JAW_MARGIN_MM)
     starts = {name: load_start(run) for name, run in runs.items()}
 
     def maps(problems: CaseProblems) -> dict[str, Tensor]:
@@ -98,21 +98,5 @@ def show(rows: list[dict[str, Any]]) -> None:
         print(f"| {wish} | {' | '.join(cells)} |")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(160, 170)))
-    parser.add_argument("--size", default="base")
-    parser.add_argument("--family", default="prostate_wished")
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    runs, rows = {name: Path(options.family, name) for name in NETWORKS}, []
-    for seed in options.seeds:
-        rows += measure(with_jaws(make_phantom(seed, options.size), JAW_MARGIN_MM), runs)
-        options.json.write_text(json.dumps({"family": options.family, "rows": rows}, indent=1))
-        print(f"after phantom {seed}:", flush=True)
-        show(rows)
-
-
 if __name__ == "__main__":
-    main()
+    main(__doc__, NETWORKS, range(160, 170), measure, show)
